@@ -1,0 +1,2 @@
+//! Runs one bench.
+fn main() {}

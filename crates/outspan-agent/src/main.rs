@@ -1,0 +1,2 @@
+//! The `outspan` program.
+fn main() {}

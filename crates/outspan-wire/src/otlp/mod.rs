@@ -1,0 +1,1 @@
+//! The OpenTelemetry Protocol: `ExportTraceServiceRequest` in protobuf and JSON.
