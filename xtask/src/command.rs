@@ -1,0 +1,86 @@
+//! Other programs, run from the root of the repository.
+
+use std::env;
+use std::path::Path;
+use std::process::Command;
+use std::process::Stdio;
+
+/// Starts the description of a `cargo` call, by the same cargo that runs us.
+pub(crate) fn cargo(root: &Path) -> Command {
+    let program = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(program);
+    command.current_dir(root).stdin(Stdio::null());
+    command
+}
+
+/// Runs a program with its output shown, and wants it to succeed.
+///
+/// # Errors
+///
+/// Names the command line when it cannot be started or does not succeed.
+pub(crate) fn run(command: &mut Command) -> Result<(), String> {
+    let line = line_of(command);
+    eprintln!("$ {line}");
+    let status = command
+        .status()
+        .map_err(|error| format!("cannot start `{line}`: {error}"))?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(format!("`{line}` failed: {status}"))
+}
+
+/// Runs a program and returns what it wrote to its standard output.
+///
+/// # Errors
+///
+/// Names the command line when it cannot be started or does not succeed; what it wrote to its
+/// standard error was shown.
+pub(crate) fn output(command: &mut Command) -> Result<String, String> {
+    let line = line_of(command);
+    let output = command
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|error| format!("cannot start `{line}`: {error}"))?;
+    if !output.status.success() {
+        return Err(format!("`{line}` failed: {}", output.status));
+    }
+    String::from_utf8(output.stdout).map_err(|_| format!("`{line}` wrote something not UTF-8"))
+}
+
+/// The command as a person would type it: the program by its name, then its arguments.
+pub(crate) fn line_of(command: &Command) -> String {
+    let program = Path::new(command.get_program());
+    let name = program.file_name().unwrap_or(command.get_program());
+    let mut line = name.to_string_lossy().into_owned();
+    for argument in command.get_args() {
+        line.push(' ');
+        line.push_str(&argument.to_string_lossy());
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failing_program_is_an_error_with_its_line() {
+        let message = run(Command::new("sh").args(["-c", "exit 3"])).unwrap_err();
+        assert!(message.contains("sh -c exit 3"), "{message}");
+        assert!(message.contains('3'), "{message}");
+    }
+
+    #[test]
+    fn a_missing_program_is_an_error_with_its_name() {
+        let message = run(&mut Command::new("no-such-program-here")).unwrap_err();
+        assert!(message.contains("no-such-program-here"), "{message}");
+    }
+
+    #[test]
+    fn output_returns_what_was_written() {
+        let written = output(Command::new("sh").args(["-c", "echo spans"]));
+        assert_eq!(written.as_deref(), Ok("spans\n"));
+        assert!(output(Command::new("sh").args(["-c", "exit 1"])).is_err());
+    }
+}

@@ -1,0 +1,108 @@
+//! Each cargo feature alone, none of them, and all of them.
+//!
+//! A feature only adds; so each must compile without the others, and what it adds must be tested
+//! without them. The library is first checked by itself, because its own tests may turn on, by what
+//! they depend on, features that a user did not.
+
+use std::path::Path;
+
+use crate::command;
+use crate::metadata::Metadata;
+use crate::metadata::Package;
+use crate::repository;
+
+/// Checks and, when asked to, tests every published crate that has features in each of the ways.
+///
+/// # Errors
+///
+/// Names the first command that fails.
+pub(crate) fn run(tests: bool) -> Result<(), String> {
+    let root = repository::root();
+    let metadata = Metadata::of_manifest(&root, "Cargo.toml")?;
+    for package in metadata.members().filter(|package| package.is_published()) {
+        for choice in choices(package) {
+            check(&root, package, &choice)?;
+            if tests {
+                test(&root, package, &choice)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The arguments that choose features: none, each alone, all. Nothing for a crate without features.
+///
+/// Those whose name starts with `_` are shared parts of others, which nobody turns on by name.
+fn choices(package: &Package) -> Vec<Vec<String>> {
+    let features = package.features.keys();
+    let each: Vec<Vec<String>> = features
+        .filter(|name| *name != "default" && !name.starts_with('_'))
+        .map(|feature| {
+            let arguments = ["--no-default-features", "--features", feature];
+            arguments.map(str::to_owned).to_vec()
+        })
+        .collect();
+    if each.is_empty() {
+        return each;
+    }
+    let mut choices = vec![vec!["--no-default-features".to_owned()]];
+    choices.extend(each);
+    choices.push(vec!["--all-features".to_owned()]);
+    choices
+}
+
+fn check(root: &Path, package: &Package, choice: &[String]) -> Result<(), String> {
+    let kind = if package.is_library() {
+        "--lib"
+    } else {
+        "--bins"
+    };
+    let mut cargo = command::cargo(root);
+    cargo.args(["clippy", "--locked", "--package", &package.name, kind]);
+    cargo.args(choice).args(["--", "-D", "warnings"]);
+    command::run(&mut cargo)
+}
+
+fn test(root: &Path, package: &Package, choice: &[String]) -> Result<(), String> {
+    let mut cargo = command::cargo(root);
+    cargo.args(["test", "--locked", "--package", &package.name]);
+    command::run(cargo.args(choice))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn package(features: &[&str]) -> Package {
+        Package {
+            features: features
+                .iter()
+                .map(|name| ((*name).to_owned(), Vec::new()))
+                .collect(),
+            ..Package::default()
+        }
+    }
+
+    #[test]
+    fn each_feature_stands_alone_between_none_and_all() {
+        let lines: Vec<String> = choices(&package(&["_network", "default", "grpc", "http"]))
+            .iter()
+            .map(|choice| choice.join(" "))
+            .collect();
+        assert_eq!(
+            lines,
+            [
+                "--no-default-features",
+                "--no-default-features --features grpc",
+                "--no-default-features --features http",
+                "--all-features"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_crate_without_features_needs_no_run_of_its_own() {
+        assert!(choices(&package(&[])).is_empty());
+        assert!(choices(&package(&["default"])).is_empty());
+    }
+}

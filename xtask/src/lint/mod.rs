@@ -1,0 +1,270 @@
+//! Everything CI asks of the source.
+
+mod dependencies;
+mod imports;
+mod licence;
+mod manifests;
+mod modules;
+mod places;
+mod rust;
+mod sleeps;
+mod unfinished;
+mod words;
+
+use std::fmt;
+use std::path::Path;
+
+use crate::command;
+use crate::exceptions::Exceptions;
+use crate::metadata::Metadata;
+use crate::repository;
+use crate::repository::TextFile;
+
+/// The rules over text that stand in no other module's hands.
+const TEXT_RULES: [&str; 7] = [
+    words::RULE,
+    places::PATH_RULE,
+    places::HOST_RULE,
+    unfinished::RULE,
+    sleeps::RULE,
+    imports::RULE,
+    modules::RULE,
+];
+const MANIFEST_RULES: [&str; 1] = [manifests::RULE];
+const DEPENDENCY_RULES: [&str; 3] = [
+    dependencies::LICENCE_RULE,
+    dependencies::SOURCE_RULE,
+    dependencies::DUPLICATE_RULE,
+];
+
+/// One kind of check, in the order in which they run: the quick ones first.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Part {
+    Text,
+    Manifests,
+    Dependencies,
+    Fmt,
+    Clippy,
+    Docs,
+}
+
+/// A place where a rule is broken.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Finding {
+    /// The name of the rule, as `xtask/exceptions.txt` writes it.
+    pub(crate) rule: &'static str,
+    /// Path of a file, or name of a crate.
+    pub(crate) place: String,
+    /// Line in the file, from 1; 0 when there is none.
+    pub(crate) line: usize,
+    /// What is wrong and what to do.
+    pub(crate) text: String,
+}
+
+/// Runs the given parts, all of them even when one fails, and lists what is wrong.
+///
+/// # Errors
+///
+/// Names the parts that found something; what they found was printed.
+pub(crate) fn run(parts: &[Part]) -> Result<(), String> {
+    let root = repository::root();
+    let mut exceptions = Exceptions::read(&root)?;
+    let mut failed = Vec::new();
+    for part in parts {
+        if let Err(message) = part.run(&root, &mut exceptions) {
+            eprintln!("{message}");
+            failed.push(part.name());
+        }
+    }
+    if failed.is_empty() {
+        return Ok(());
+    }
+    Err(format!("lint found something in: {}", failed.join(", ")))
+}
+
+impl Part {
+    /// Every part there is.
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Text,
+        Self::Manifests,
+        Self::Dependencies,
+        Self::Fmt,
+        Self::Clippy,
+        Self::Docs,
+    ];
+
+    /// The part of that name.
+    ///
+    /// # Errors
+    ///
+    /// Lists the names when it is none of them.
+    pub(crate) fn named(name: &str) -> Result<Self, String> {
+        let known = Self::ALL.into_iter().find(|part| part.name() == name);
+        known.ok_or_else(|| {
+            let names = Self::ALL.map(Self::name).join(", ");
+            format!("unknown part `{name}`: there are {names}")
+        })
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Manifests => "manifests",
+            Self::Dependencies => "dependencies",
+            Self::Fmt => "fmt",
+            Self::Clippy => "clippy",
+            Self::Docs => "docs",
+        }
+    }
+
+    fn run(self, root: &Path, exceptions: &mut Exceptions) -> Result<(), String> {
+        match self {
+            Self::Text => {
+                let mut findings = text_findings(&repository::text_files(root)?);
+                findings.extend(exceptions.unknown(&all_rules()));
+                report(findings, &TEXT_RULES, exceptions)
+            }
+            Self::Manifests => {
+                let files = repository::text_files(root)?;
+                report(manifests::check(&files), &MANIFEST_RULES, exceptions)
+            }
+            Self::Dependencies => {
+                let metadata = Metadata::of_workspace(root)?;
+                report(
+                    dependencies::check(&metadata),
+                    &DEPENDENCY_RULES,
+                    exceptions,
+                )
+            }
+            Self::Fmt => command::run(command::cargo(root).args(["fmt", "--all", "--check"])),
+            Self::Clippy => clippy(root),
+            Self::Docs => docs(root),
+        }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}", self.place)?;
+        if self.line > 0 {
+            write!(formatter, ":{}", self.line)?;
+        }
+        write!(formatter, ": {}: {}", self.rule, self.text)
+    }
+}
+
+fn all_rules() -> Vec<&'static str> {
+    [&TEXT_RULES[..], &MANIFEST_RULES[..], &DEPENDENCY_RULES[..]].concat()
+}
+
+fn text_findings(files: &[TextFile]) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for file in files {
+        findings.extend(places::check(file));
+        // The rules and their tests quote what they forbid.
+        if file.path.starts_with("xtask/src/lint/") {
+            continue;
+        }
+        findings.extend(words::check(file));
+        findings.extend(unfinished::check(file));
+        findings.extend(sleeps::check(file));
+        findings.extend(imports::check(file));
+    }
+    findings.extend(modules::check(files));
+    findings
+}
+
+/// Prints what the exceptions leave of the findings, and what they list for nothing.
+fn report(
+    findings: Vec<Finding>,
+    rules: &[&str],
+    exceptions: &mut Exceptions,
+) -> Result<(), String> {
+    let mut findings = exceptions.excuse(findings);
+    findings.extend(exceptions.unused(rules));
+    if findings.is_empty() {
+        return Ok(());
+    }
+    for finding in &findings {
+        eprintln!("{finding}");
+    }
+    Err(format!("{} in all", findings.len()))
+}
+
+fn clippy(root: &Path) -> Result<(), String> {
+    let mut cargo = command::cargo(root);
+    cargo.args(["clippy", "--locked", "--workspace", "--all-targets"]);
+    command::run(cargo.args(["--all-features", "--", "-D", "warnings"]))
+}
+
+fn docs(root: &Path) -> Result<(), String> {
+    let mut cargo = command::cargo(root);
+    cargo.env("RUSTDOCFLAGS", "-D warnings");
+    command::run(cargo.args([
+        "doc",
+        "--locked",
+        "--workspace",
+        "--no-deps",
+        "--all-features",
+    ]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(path: &str, text: &str) -> TextFile {
+        TextFile {
+            path: path.to_owned(),
+            text: text.to_owned(),
+        }
+    }
+
+    #[test]
+    fn every_part_is_found_by_its_name() {
+        for part in Part::ALL {
+            assert_eq!(Part::named(part.name()), Ok(part));
+        }
+        assert!(Part::named("everything").is_err());
+    }
+
+    #[test]
+    fn every_rule_over_text_is_asked() {
+        let broken = format!(
+            "\
+use std::{{fmt, io}};
+
+/// Writes to a sink. TODO
+fn read() {{
+    open(\"{path}file\", \"{host}\");
+}}
+
+#[test]
+fn waits() {{
+    std::thread::sleep(wait);
+}}
+",
+            path = places::PATHS[0],
+            host = places::HOSTS[0],
+        );
+        let findings = text_findings(&[file("crates/a/src/b.rs", &broken)]);
+        for rule in TEXT_RULES {
+            let found = findings.iter().any(|finding| finding.rule == rule);
+            assert!(found, "{rule} is not among {findings:?}");
+        }
+    }
+
+    #[test]
+    fn a_finding_fails_the_part_unless_it_is_excused() {
+        let mut exceptions = Exceptions::default();
+        let finding = || Finding {
+            rule: words::RULE,
+            place: "a.md".to_owned(),
+            line: 3,
+            text: "say exporter".to_owned(),
+        };
+        assert_eq!(finding().to_string(), "a.md:3: word: say exporter");
+        assert!(report(vec![finding()], &TEXT_RULES, &mut exceptions).is_err());
+        assert!(report(Vec::new(), &TEXT_RULES, &mut exceptions).is_ok());
+    }
+}
