@@ -280,7 +280,7 @@ impl<'a> Field<'a> {
 ///
 /// As an iterator it ends at the first fault, which is right for bytes that were validated before;
 /// [`Fields::read`] says what is wrong.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Fields<'a> {
     rest: &'a [u8],
 }
