@@ -26,7 +26,7 @@ const HANG: Duration = Duration::from_secs(10);
 const INPUT_BYTES_MAX: usize = 128 * 1024;
 
 /// Lines of a failed target's log that are shown.
-const TAIL_LINES: usize = 40;
+const TAIL_LINES: usize = 100;
 
 /// Builds all targets of `fuzz/`, then runs each for the given time from its seeds.
 ///

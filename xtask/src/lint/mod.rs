@@ -197,16 +197,18 @@ fn clippy(root: &Path) -> Result<(), String> {
     command::run(cargo.args(["--all-features", "--", "-D", "warnings"]))
 }
 
+/// Documents the libraries. The program's name is that of the library, and cargo would write the
+/// pages of both into the same directory.
 fn docs(root: &Path) -> Result<(), String> {
+    let metadata = Metadata::of_manifest(root, "Cargo.toml")?;
+    let libraries = metadata.members().filter(|package| package.is_library());
     let mut cargo = command::cargo(root);
     cargo.env("RUSTDOCFLAGS", "-D warnings");
-    command::run(cargo.args([
-        "doc",
-        "--locked",
-        "--workspace",
-        "--no-deps",
-        "--all-features",
-    ]))
+    cargo.args(["doc", "--locked", "--no-deps", "--lib", "--all-features"]);
+    for library in libraries {
+        cargo.args(["--package", &library.name]);
+    }
+    command::run(&mut cargo)
 }
 
 #[cfg(test)]
