@@ -1,1 +1,32 @@
-//! DESC
+//! Promises every Outspan exporter keeps, scripted exporters, and fake OTLP collectors for tests.
+//!
+//! - [`Collector`] receives OTLP over gRPC or HTTP and keeps what it decoded. Its framing and its
+//!   decoder are other people's (`tonic`, `prost`, `serde`), so it agrees with Outspan only when
+//!   Outspan is right. [`Answer`] scripts how it misbehaves.
+//! - [`Certificates`] makes what TLS tests need.
+//!
+//! Nothing here is for production: helpers panic where a test should fail.
+
+mod certificates;
+mod collector;
+
+pub use certificates::Certificates;
+pub use certificates::Identity;
+pub use certificates::IdentityFiles;
+pub use collector::Answer;
+pub use collector::AnswerCode;
+pub use collector::CollectedRequest;
+pub use collector::CollectedSpan;
+pub use collector::Collector;
+pub use collector::CollectorBuilder;
+pub use collector::Compression;
+pub use collector::Decision;
+pub use collector::Disconnect;
+pub use collector::Garbage;
+pub use collector::Gate;
+pub use collector::OnConnect;
+pub use collector::Outcome;
+pub use collector::RetryDelay;
+pub use collector::ServerTls;
+pub use collector::SpanId;
+pub use collector::Transport;
