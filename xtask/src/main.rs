@@ -23,7 +23,7 @@ usage: cargo xtask COMMAND
   features [--no-tests]  builds and tests each crate with none of its features, each one
                          alone and all of them; --no-tests only builds
   fuzz [--seconds N]     runs every fuzz target for N seconds (20 by default)
-  readme PREFIX          runs the one command of README.md that starts with PREFIX
+  readme PREFIX          runs the first command of README.md that starts with PREFIX
 ";
 
 const FUZZ_SECONDS_DEFAULT: u64 = 20;

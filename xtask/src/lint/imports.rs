@@ -86,7 +86,9 @@ fn misplaced(
     if lower != upper && !blank_line {
         return Some("a blank line between std, others and ours");
     }
-    (lower == upper && blank_line).then_some("no blank line inside one of std, others and ours")
+    // Among ours, what comes from the parent may stand apart from what comes from the crate.
+    let torn = lower == upper && lower != Group::Ours && blank_line;
+    torn.then_some("no blank line inside std or others")
 }
 
 /// The group an import belongs to; none for another crate of this workspace, which is ours and
@@ -159,7 +161,7 @@ fn globs_allowed_from(path: &str, source: &Source) -> usize {
         return 0;
     }
     let lines = source.code.iter();
-    let test = |line: &String| line.contains("mod tests");
+    let test = |line: &String| line.contains("mod tests {");
     lines.clone().position(test).unwrap_or(lines.len())
 }
 
@@ -228,6 +230,7 @@ fn f() {
     #[test]
     fn globs_are_for_tests() {
         assert_eq!(findings("use std::fmt::*;").len(), 1);
+        assert_eq!(findings("mod tests;\n\nuse super::*;\n").len(), 1);
         assert_eq!(findings("mod tests {\n    use super::*;\n}\n").len(), 0);
     }
 
@@ -241,5 +244,6 @@ fn f() {
     fn groups_not_apart_are_found() {
         assert!(findings("use std::fmt;\nuse bytes::Bytes;\n")[0].contains("a blank line between"));
         assert!(findings("use std::fmt;\n\nuse std::io;\n")[0].contains("no blank line"));
+        assert!(findings("use crate::Batch;\n\nuse super::Otlp;\n").is_empty());
     }
 }

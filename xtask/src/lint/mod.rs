@@ -136,7 +136,7 @@ impl Part {
                     exceptions,
                 )
             }
-            Self::Fmt => command::run(command::cargo(root).args(["fmt", "--all", "--check"])),
+            Self::Fmt => format(root),
             Self::Clippy => clippy(root),
             Self::Docs => docs(root),
         }
@@ -189,6 +189,13 @@ fn report(
         eprintln!("{finding}");
     }
     Err(format!("{} in all", findings.len()))
+}
+
+fn format(root: &Path) -> Result<(), String> {
+    command::run(command::cargo(root).args(["fmt", "--all", "--check"]))?;
+    // The fuzz targets have a workspace of their own.
+    let mut fuzz = command::cargo(root);
+    command::run(fuzz.args(["fmt", "--check", "--manifest-path", "fuzz/Cargo.toml"]))
 }
 
 fn clippy(root: &Path) -> Result<(), String> {

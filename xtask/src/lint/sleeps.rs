@@ -40,15 +40,25 @@ pub(super) fn check(file: &TextFile) -> Vec<Finding> {
     findings
 }
 
-/// Where test code begins: at the top of files for tests, else at the first test module.
+/// Where test code begins: at the top of files for tests, else at the first item for tests that has
+/// a body here. A `mod tests;` has its own file.
 fn first_test_line(path: &str, source: &Source) -> usize {
-    let for_tests = path.contains("/tests/") || path.ends_with("/tests.rs");
-    if for_tests {
+    if path.contains("/tests/") || path.ends_with("/tests.rs") {
         return 0;
     }
-    let lines = source.code.iter();
-    let attribute = |line: &String| line.contains("#[cfg(test)]") || is_test_attribute(line);
-    lines.clone().position(attribute).unwrap_or(lines.len())
+    let lines = &source.code;
+    let begins = |index: &usize| {
+        let line = lines.get(*index).map_or("", String::as_str);
+        is_test_attribute(line) || (line.contains("#[cfg(test)]") && has_body(lines, index + 1))
+    };
+    (0..lines.len()).find(begins).unwrap_or(lines.len())
+}
+
+/// Tells whether the item that begins at or after a line goes on beyond one line.
+fn has_body(lines: &[String], from: usize) -> bool {
+    let mut lines = lines.iter().skip(from).map(|line| line.trim());
+    let item = lines.find(|line| !line.is_empty() && !line.starts_with("#["));
+    item.is_some_and(|item| !item.ends_with(';'))
 }
 
 fn is_test_attribute(line: &str) -> bool {
@@ -113,7 +123,10 @@ mod tests {
 
     #[test]
     fn delays_of_the_product_are_fine() {
-        assert_eq!(count("crates/a/src/b.rs", "fn back_off() { sleep(a) }"), 0);
+        let product = "fn back_off() { sleep(a) }";
+        assert_eq!(count("crates/a/src/b.rs", product), 0);
+        let with_tests = format!("#[cfg(test)]\nmod tests;\n\n{product}");
+        assert_eq!(count("crates/a/src/b.rs", &with_tests), 0);
     }
 
     #[test]
