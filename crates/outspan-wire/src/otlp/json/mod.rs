@@ -1,0 +1,14 @@
+//! OTLP JSON, in both directions.
+//!
+//! OTLP JSON is protobuf's JSON mapping with three changes: ids are hexadecimal, enums are numbers, and
+//! unknown keys are ignored ("JSON Protobuf Encoding" in the OTLP specification). What the reader tolerates
+//! beyond the rules stands at [`read_json`]; the writer keeps to them.
+
+mod number;
+mod read;
+mod text;
+mod write;
+
+pub use self::read::JsonSummary;
+pub use self::read::read_json;
+pub use self::write::write_json;

@@ -1,0 +1,605 @@
+//! A pull tokenizer for JSON text.
+//!
+//! The reader asks for what the schema expects: [`Text::begin_object`], then [`Text::next_key`] until there
+//! is none; [`Text::begin_array`], then [`Text::next_item`]; or a scalar. What it does not know it skips,
+//! without recursion. The stack of open objects and arrays is the only memory, bounded by [`DEPTH_MAX`]; it
+//! also knows the way to the place of an error.
+//!
+//! The grammar is RFC 8259's, with two courtesies: a byte order mark at the start is skipped, and an escaped
+//! surrogate without its partner becomes U+FFFD, because senders that cut text by UTF-16 units make such.
+
+use std::borrow::Cow;
+use std::fmt::Write;
+use std::ops::Range;
+
+use memchr::memchr;
+
+use crate::otlp::error::WireError;
+use crate::otlp::error::WireErrorKind;
+
+/// How deep objects and arrays may nest.
+///
+/// The deepest OTLP document that protobuf's bound of 100 messages allows has about 160 levels.
+pub(super) const DEPTH_MAX: usize = 200;
+
+/// How much of a key an error shows. Keys of the schema are shorter.
+const SHOWN_KEY_MAX: usize = 48;
+
+const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+
+/// JSON text and the place up to which it was read.
+#[derive(Debug)]
+pub(super) struct Text<'a> {
+    /// Invariant: valid UTF-8.
+    bytes: &'a [u8],
+    at: usize,
+    open: Vec<Frame>,
+}
+
+/// An object or array that has begun and not ended.
+#[derive(Debug)]
+enum Frame {
+    /// The key at hand, as it stands in the text; `None` before the first.
+    Object { key: Option<Range<usize>> },
+    /// The item at hand; `None` before the first.
+    Array { index: Option<usize> },
+}
+
+/// A string as it stands in the text, without its quotes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RawString<'a> {
+    bytes: &'a [u8],
+    has_escape: bool,
+}
+
+/// What kind of value comes next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Object,
+    Array,
+    String,
+    Number,
+    Bool,
+    Null,
+}
+
+impl Kind {
+    fn words(self) -> &'static str {
+        match self {
+            Self::Object => "an object",
+            Self::Array => "an array",
+            Self::String => "a string",
+            Self::Number => "a number",
+            Self::Bool => "a boolean",
+            Self::Null => "null",
+        }
+    }
+}
+
+impl<'a> Text<'a> {
+    /// Begins to read, after checking that the text is UTF-8.
+    pub(super) fn new(bytes: &'a [u8]) -> Result<Self, WireError> {
+        let mut text = Self {
+            bytes,
+            at: 0,
+            open: Vec::new(),
+        };
+        if let Err(error) = simdutf8::compat::from_utf8(bytes) {
+            let offset = error.valid_up_to();
+            return Err(text.fault(WireErrorKind::Utf8, offset, String::new()));
+        }
+        if bytes.starts_with(BYTE_ORDER_MARK) {
+            text.at = BYTE_ORDER_MARK.len();
+        }
+        Ok(text)
+    }
+
+    /// Ends reading: nothing but white space may be left.
+    pub(super) fn finish(&mut self) -> Result<(), WireError> {
+        match self.peek() {
+            None => Ok(()),
+            Some(_) => Err(self.syntax("text after the end of the document")),
+        }
+    }
+
+    /// Returns where the next value begins.
+    pub(super) fn value_start(&mut self) -> usize {
+        self.skip_space();
+        self.at
+    }
+
+    /// Tells what kind of value comes next.
+    pub(super) fn kind(&mut self) -> Result<Kind, WireError> {
+        match self.peek() {
+            Some(b'{') => Ok(Kind::Object),
+            Some(b'[') => Ok(Kind::Array),
+            Some(b'"') => Ok(Kind::String),
+            Some(b'-' | b'0'..=b'9') => Ok(Kind::Number),
+            Some(b't' | b'f') => Ok(Kind::Bool),
+            Some(b'n') => Ok(Kind::Null),
+            Some(_) => Err(self.syntax("expected a value")),
+            None => Err(self.syntax("the text ends where a value should be")),
+        }
+    }
+
+    /// Begins an object.
+    pub(super) fn begin_object(&mut self) -> Result<(), WireError> {
+        self.expect_kind(Kind::Object)?;
+        self.push_frame(Frame::Object { key: None })
+    }
+
+    /// Reads the next key and the colon after it, or the end of the object.
+    pub(super) fn next_key(&mut self) -> Result<Option<Cow<'a, [u8]>>, WireError> {
+        let is_first = matches!(self.open.last(), Some(Frame::Object { key: None }));
+        match self.peek() {
+            Some(b'}') => {
+                self.at += 1;
+                self.open.pop();
+                return Ok(None);
+            }
+            Some(b',') if !is_first => self.at += 1,
+            Some(_) if is_first => {}
+            _ => return Err(self.syntax("expected ',' or '}'")),
+        }
+        if self.peek() != Some(b'"') {
+            return Err(self.syntax("expected a key in quotes"));
+        }
+
+        let start = self.at + 1;
+        let key = self.raw_string()?;
+        let place = start..self.at - 1;
+        if self.peek() != Some(b':') {
+            return Err(self.syntax("expected ':' after a key"));
+        }
+        self.at += 1;
+        if let Some(Frame::Object { key }) = self.open.last_mut() {
+            *key = Some(place);
+        }
+        Ok(Some(key.decoded()))
+    }
+
+    /// Begins an array.
+    pub(super) fn begin_array(&mut self) -> Result<(), WireError> {
+        self.expect_kind(Kind::Array)?;
+        self.push_frame(Frame::Array { index: None })
+    }
+
+    /// Moves to the next item and tells whether there is one.
+    pub(super) fn next_item(&mut self) -> Result<bool, WireError> {
+        let is_first = matches!(self.open.last(), Some(Frame::Array { index: None }));
+        match self.peek() {
+            Some(b']') => {
+                self.at += 1;
+                self.open.pop();
+                return Ok(false);
+            }
+            Some(b',') if !is_first => self.at += 1,
+            Some(_) if is_first => {}
+            _ => return Err(self.syntax("expected ',' or ']'")),
+        }
+        if let Some(Frame::Array { index }) = self.open.last_mut() {
+            *index = Some(index.map_or(0, |index| index + 1));
+        }
+        Ok(true)
+    }
+
+    /// Reads a string.
+    pub(super) fn string(&mut self) -> Result<RawString<'a>, WireError> {
+        self.expect_kind(Kind::String)?;
+        self.raw_string()
+    }
+
+    /// Reads a number and returns it as it stands in the text.
+    pub(super) fn number(&mut self) -> Result<&'a [u8], WireError> {
+        self.expect_kind(Kind::Number)?;
+        let start = self.at;
+        if self.peek_here() == Some(b'-') {
+            self.at += 1;
+        }
+        match self.peek_here() {
+            Some(b'0') => self.at += 1,
+            Some(b'1'..=b'9') => self.skip_digits(),
+            _ => return Err(self.syntax("expected a digit")),
+        }
+        if self.peek_here() == Some(b'.') {
+            self.at += 1;
+            self.expect_digits()?;
+        }
+        if let Some(b'e' | b'E') = self.peek_here() {
+            self.at += 1;
+            if let Some(b'+' | b'-') = self.peek_here() {
+                self.at += 1;
+            }
+            self.expect_digits()?;
+        }
+        Ok(self.since(start))
+    }
+
+    /// Reads `true` or `false`.
+    pub(super) fn bool(&mut self) -> Result<bool, WireError> {
+        self.expect_kind(Kind::Bool)?;
+        if self.peek_here() == Some(b't') {
+            self.literal(b"true")?;
+            return Ok(true);
+        }
+        self.literal(b"false")?;
+        Ok(false)
+    }
+
+    /// Reads `null` if it comes next, and tells whether it did.
+    pub(super) fn take_null(&mut self) -> Result<bool, WireError> {
+        if self.peek() != Some(b'n') {
+            return Ok(false);
+        }
+        self.literal(b"null")?;
+        Ok(true)
+    }
+
+    /// Reads any value and forgets it.
+    pub(super) fn skip_value(&mut self) -> Result<(), WireError> {
+        let level = self.open.len();
+        self.skip_scalar_or_begin()?;
+        while self.open.len() > level {
+            let has_more = match self.open.last() {
+                Some(Frame::Object { .. }) => self.next_key()?.is_some(),
+                _ => self.next_item()?,
+            };
+            if has_more {
+                self.skip_scalar_or_begin()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn skip_scalar_or_begin(&mut self) -> Result<(), WireError> {
+        match self.kind()? {
+            Kind::Object => self.begin_object(),
+            Kind::Array => self.begin_array(),
+            Kind::String => self.raw_string().map(drop),
+            Kind::Number => self.number().map(drop),
+            Kind::Bool => self.bool().map(drop),
+            Kind::Null => self.take_null().map(drop),
+        }
+    }
+
+    /// Makes an error for the value that began at `offset`.
+    #[cold]
+    pub(super) fn fault(&self, kind: WireErrorKind, offset: usize, detail: String) -> WireError {
+        let before = self.bytes.get(..offset).unwrap_or(self.bytes);
+        let line = before.iter().filter(|&&byte| byte == b'\n').count() + 1;
+        let line_start = before
+            .iter()
+            .rposition(|&byte| byte == b'\n')
+            .map_or(0, |newline| newline + 1);
+        let column = before.len() - line_start + 1;
+        let path = self.path();
+        WireError::new(kind, offset, path.clone(), path)
+            .at_line(line, column)
+            .saying(detail)
+    }
+
+    #[cold]
+    fn syntax(&self, detail: &str) -> WireError {
+        let detail = format!("invalid JSON: {detail}");
+        self.fault(WireErrorKind::JsonSyntax, self.at, detail)
+    }
+
+    fn expect_kind(&mut self, expected: Kind) -> Result<(), WireError> {
+        let found = self.kind()?;
+        if found == expected {
+            return Ok(());
+        }
+        let detail = format!("expected {} but found {}", expected.words(), found.words());
+        Err(self.fault(WireErrorKind::JsonType, self.at, detail))
+    }
+
+    /// Goes over the bracket at hand and remembers what it began.
+    fn push_frame(&mut self, frame: Frame) -> Result<(), WireError> {
+        if self.open.len() >= DEPTH_MAX {
+            let detail = format!("JSON nested deeper than {DEPTH_MAX}");
+            return Err(self.fault(WireErrorKind::Nesting, self.at, detail));
+        }
+        self.at += 1;
+        self.open.push(frame);
+        Ok(())
+    }
+
+    /// Reads a string whose first quote is at hand, and checks its escapes.
+    fn raw_string(&mut self) -> Result<RawString<'a>, WireError> {
+        self.at += 1;
+        let start = self.at;
+        let mut has_escape = false;
+        loop {
+            self.at += plain_prefix(self.bytes.get(self.at..).unwrap_or_default());
+            match self.peek_here() {
+                Some(b'"') => break,
+                Some(b'\\') => {
+                    has_escape = true;
+                    self.escape()?;
+                }
+                Some(_) => return Err(self.syntax("control character in a string")),
+                None => return Err(self.syntax("the text ends inside a string")),
+            }
+        }
+        let bytes = self.since(start);
+        self.at += 1;
+        Ok(RawString { bytes, has_escape })
+    }
+
+    fn escape(&mut self) -> Result<(), WireError> {
+        let len = match self.bytes.get(self.at + 1) {
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => 2,
+            Some(b'u') if self.has_four_hex_digits(self.at + 2) => 6,
+            _ => return Err(self.syntax("unknown escape in a string")),
+        };
+        self.at += len;
+        Ok(())
+    }
+
+    fn has_four_hex_digits(&self, at: usize) -> bool {
+        self.bytes
+            .get(at..at + 4)
+            .is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    }
+
+    fn literal(&mut self, literal: &[u8]) -> Result<(), WireError> {
+        let found = self.bytes.get(self.at..self.at + literal.len());
+        if found != Some(literal) {
+            return Err(self.syntax("expected a value"));
+        }
+        self.at += literal.len();
+        Ok(())
+    }
+
+    fn expect_digits(&mut self) -> Result<(), WireError> {
+        if !self.peek_here().is_some_and(|byte| byte.is_ascii_digit()) {
+            return Err(self.syntax("expected a digit"));
+        }
+        self.skip_digits();
+        Ok(())
+    }
+
+    fn skip_digits(&mut self) {
+        while self.peek_here().is_some_and(|byte| byte.is_ascii_digit()) {
+            self.at += 1;
+        }
+    }
+
+    /// Returns the next byte that is not white space.
+    fn peek(&mut self) -> Option<u8> {
+        self.skip_space();
+        self.peek_here()
+    }
+
+    fn peek_here(&self) -> Option<u8> {
+        self.bytes.get(self.at).copied()
+    }
+
+    fn skip_space(&mut self) {
+        while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.peek_here() {
+            self.at += 1;
+        }
+    }
+
+    fn since(&self, start: usize) -> &'a [u8] {
+        self.bytes.get(start..self.at).unwrap_or_default()
+    }
+
+    /// Writes the way to the place at hand, such as `resourceSpans[0].scopeSpans[2].spans[7].name`.
+    fn path(&self) -> String {
+        let mut path = String::new();
+        for frame in &self.open {
+            match frame {
+                Frame::Object { key: Some(place) } => {
+                    if !path.is_empty() {
+                        path.push('.');
+                    }
+                    let key = self.bytes.get(place.clone()).unwrap_or_default();
+                    let shown = key.get(..SHOWN_KEY_MAX).unwrap_or(key);
+                    path.push_str(&String::from_utf8_lossy(shown));
+                }
+                Frame::Array { index: Some(index) } => {
+                    let written = write!(path, "[{index}]");
+                    debug_assert!(written.is_ok(), "a String takes everything");
+                }
+                Frame::Object { key: None } | Frame::Array { index: None } => {}
+            }
+        }
+        path
+    }
+}
+
+impl<'a> RawString<'a> {
+    pub(super) fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Returns the length in the text, which the decoded string does not exceed.
+    pub(super) fn raw_len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Returns the string's UTF-8 if it stands in the text without escapes.
+    pub(super) fn verbatim(&self) -> Option<&'a [u8]> {
+        (!self.has_escape).then_some(self.bytes)
+    }
+
+    /// Returns the string's UTF-8.
+    pub(super) fn decoded(&self) -> Cow<'a, [u8]> {
+        if let Some(verbatim) = self.verbatim() {
+            return Cow::Borrowed(verbatim);
+        }
+        let mut decoded = Vec::with_capacity(self.bytes.len());
+        self.decode_into(&mut decoded);
+        Cow::Owned(decoded)
+    }
+
+    /// Appends the string's UTF-8.
+    pub(super) fn decode_into(&self, out: &mut Vec<u8>) {
+        let mut rest = self.bytes;
+        while let Some(backslash) = memchr(b'\\', rest) {
+            let (plain, escape) = rest.split_at(backslash);
+            out.extend_from_slice(plain);
+            rest = decode_escape(escape, out);
+        }
+        out.extend_from_slice(rest);
+    }
+}
+
+/// Decodes the escape at the start of `text`, which was checked before, and returns what follows it.
+fn decode_escape<'a>(text: &'a [u8], out: &mut Vec<u8>) -> &'a [u8] {
+    let Some((&[_, letter], rest)) = text.split_first_chunk() else {
+        return &[];
+    };
+    match letter {
+        b'b' => out.push(0x08),
+        b'f' => out.push(0x0C),
+        b'n' => out.push(b'\n'),
+        b'r' => out.push(b'\r'),
+        b't' => out.push(b'\t'),
+        b'u' => return decode_utf16(rest, out),
+        quoted => out.push(quoted),
+    }
+    rest
+}
+
+/// Decodes what follows `\u`: four digits, and a second escape where the two are a surrogate pair.
+fn decode_utf16<'a>(text: &'a [u8], out: &mut Vec<u8>) -> &'a [u8] {
+    let Some((first, rest)) = split_unit(text) else {
+        return &[];
+    };
+    let second = rest.strip_prefix(b"\\u").and_then(split_unit);
+    let (decoded, rest) = match (first, second) {
+        (0xD800..=0xDBFF, Some((low @ 0xDC00..=0xDFFF, after))) => {
+            let pair = 0x10000 + ((first - 0xD800) << 10) + (low - 0xDC00);
+            (char::from_u32(pair), after)
+        }
+        _ => (char::from_u32(first), rest),
+    };
+    let decoded = decoded.unwrap_or(char::REPLACEMENT_CHARACTER);
+    out.extend_from_slice(decoded.encode_utf8(&mut [0; 4]).as_bytes());
+    rest
+}
+
+fn split_unit(text: &[u8]) -> Option<(u32, &[u8])> {
+    let (digits, rest) = text.split_first_chunk::<4>()?;
+    let mut unit = 0;
+    for &digit in digits {
+        unit = unit << 4 | char::from(digit).to_digit(16)?;
+    }
+    Some((unit, rest))
+}
+
+/// Returns how many bytes from the start on are neither quote, backslash nor control character.
+pub(super) fn plain_prefix(text: &[u8]) -> usize {
+    let mut len = 0;
+    let mut words = text.chunks_exact(8);
+    for word in words.by_ref() {
+        let Ok(word) = <[u8; 8]>::try_from(word) else {
+            break;
+        };
+        let special = special_bytes(u64::from_le_bytes(word));
+        if special != 0 {
+            return len + special.trailing_zeros() as usize / 8;
+        }
+        len += 8;
+    }
+    let rest = words.remainder();
+    len + rest
+        .iter()
+        .position(|&byte| byte == b'"' || byte == b'\\' || byte < 0x20)
+        .unwrap_or(rest.len())
+}
+
+/// Marks, by its highest bit, at least the first byte of a word that ends a plain stretch.
+///
+/// The classic zero-byte test: subtracting 1 from each byte borrows into the highest bit only of bytes that
+/// were zero; bytes above a true hit may be marked wrongly, those below never.
+fn special_bytes(word: u64) -> u64 {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGHS: u64 = ONES << 7;
+    let quotes = word ^ (ONES * b'"' as u64);
+    let backslashes = word ^ (ONES * b'\\' as u64);
+    let quote_hits = quotes.wrapping_sub(ONES) & !quotes;
+    let backslash_hits = backslashes.wrapping_sub(ONES) & !backslashes;
+    let control_hits = word.wrapping_sub(ONES * 0x20) & !word;
+    (quote_hits | backslash_hits | control_hits) & HIGHS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_the_end_of_plain_text_at_every_place() {
+        for length in 0..40 {
+            for place in 0..length {
+                for special in (0..0x20).chain([b'"', b'\\']) {
+                    let mut text = vec![b'a'; length];
+                    text[place] = special;
+                    assert_eq!(plain_prefix(&text), place, "{special:#x} in {length}");
+                }
+            }
+            for plain in (0x20..=0xFF).filter(|byte| !b"\"\\".contains(byte)) {
+                assert_eq!(plain_prefix(&vec![plain; length]), length, "{plain:#x}");
+            }
+        }
+    }
+
+    #[test]
+    fn decodes_escapes() {
+        let text = r#""a\"\\\/\b\f\n\r\t\u0041\u00e9\u20AC\ud83d\ude00z""#;
+        let mut reader = Text::new(text.as_bytes()).expect("it is UTF-8");
+        let string = reader.string().expect("it is a string").decoded();
+        assert_eq!(
+            std::str::from_utf8(&string).expect("decoding gives UTF-8"),
+            "a\"\\/\u{8}\u{c}\n\r\tAé€😀z"
+        );
+    }
+
+    #[test]
+    fn a_surrogate_without_its_partner_becomes_a_replacement_character() {
+        let decode = |text: &str| {
+            let mut reader = Text::new(text.as_bytes()).expect("it is UTF-8");
+            let string = reader.string().expect("it is a string").decoded();
+            String::from_utf8(string.into_owned()).expect("decoding gives UTF-8")
+        };
+        assert_eq!(decode(r#""cut\ud83d""#), "cut\u{FFFD}");
+        assert_eq!(decode(r#""\ude00x""#), "\u{FFFD}x");
+        assert_eq!(decode(r#""\ud83d\u0041""#), "\u{FFFD}A");
+        assert_eq!(decode(r#""\ud83d\ud83d\ude00""#), "\u{FFFD}😀");
+    }
+
+    #[test]
+    fn errors_know_line_column_and_the_way_there() {
+        let text = "{\n  \"a\": [1, {\"b\": tru}]\n}";
+        let mut reader = Text::new(text.as_bytes()).expect("it is UTF-8");
+        let error = reader.skip_value().expect_err("tru is no value");
+        assert_eq!(error.path(), "a[1].b");
+        assert_eq!((error.line(), error.column()), (Some(2), Some(18)));
+        assert_eq!(error.offset(), 19);
+        assert_eq!(
+            error.to_string(),
+            "invalid JSON: expected a value in a[1].b at line 2, column 18"
+        );
+    }
+
+    #[test]
+    fn skipping_is_bounded_in_depth() {
+        let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
+        let skip = |text: String| {
+            let mut reader = Text::new(text.as_bytes()).expect("it is UTF-8");
+            reader.skip_value().and_then(|()| reader.finish())
+        };
+        assert_eq!(skip(nested(DEPTH_MAX)), Ok(()));
+        let error = skip(nested(DEPTH_MAX + 1)).expect_err("one level too many");
+        assert_eq!(error.kind(), WireErrorKind::Nesting);
+        assert!(skip("[".repeat(1_000_000)).is_err());
+    }
+
+    #[test]
+    fn text_that_is_not_utf8_is_refused_at_its_byte() {
+        let error = Text::new(b"{\"a\":\"\xFF\"}").expect_err("0xFF is never UTF-8");
+        assert_eq!((error.kind(), error.offset()), (WireErrorKind::Utf8, 6));
+    }
+}
