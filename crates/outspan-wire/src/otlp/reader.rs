@@ -30,17 +30,18 @@ pub(crate) struct Fault {
 }
 
 impl Fault {
+    /// Makes a fault at the first byte of `place`; if nothing is left there, at the last byte before it.
     #[cold]
     pub(crate) fn at(kind: WireErrorKind, place: &[u8]) -> Self {
+        let behind = usize::from(place.is_empty());
         Self {
             kind,
-            address: place.as_ptr().addr(),
+            address: place.as_ptr().addr().saturating_sub(behind),
         }
     }
 
     /// Returns how many bytes after the start of `request` the fault is.
     pub(crate) fn offset_in(self, request: &[u8]) -> usize {
-        // A fault comes from a part of the request, at the latest from its empty end.
         self.address
             .saturating_sub(request.as_ptr().addr())
             .min(request.len())
@@ -73,7 +74,8 @@ pub(crate) enum WireType {
 pub(crate) struct Key(NonZeroU32);
 
 impl Key {
-    fn new(value: u64, place: &[u8]) -> Result<Self, Fault> {
+    /// Checks the integer form of a key that was read at `place`.
+    pub(crate) fn new(value: u64, place: &[u8]) -> Result<Self, Fault> {
         let Ok(value) = u32::try_from(value) else {
             return Err(Fault::at(WireErrorKind::FieldNumber, place));
         };
@@ -84,12 +86,6 @@ impl Key {
             Some(key) if value >= 8 => Ok(Self(key)),
             _ => Err(Fault::at(WireErrorKind::FieldNumber, place)),
         }
-    }
-
-    /// Returns number and wire type as one integer, for matching against constants of [`key`].
-    #[inline]
-    pub(crate) fn value(self) -> u32 {
-        self.0.get()
     }
 
     #[inline]

@@ -9,7 +9,11 @@ use Shape::*;
 
 /// Makes a request from decisions.
 pub(crate) fn request_from(decisions: &[u8]) -> Vec<u8> {
-    let mut source = Source { decisions };
+    let mut source = Source {
+        decisions,
+        faults: false,
+    };
+    source.faults = source.byte() >= 160;
     source.message(Request, 0)
 }
 
@@ -108,6 +112,8 @@ fn schema(kind: Kind) -> &'static [(u32, Shape)] {
 
 struct Source<'a> {
     decisions: &'a [u8],
+    /// Whether the request may have faults. One alone spoils it, so most requests are to have none.
+    faults: bool,
 }
 
 impl Source<'_> {
@@ -144,13 +150,16 @@ impl Source<'_> {
         let schema = schema(kind);
         let (number, shape) = schema[usize::from(self.byte()) % schema.len()];
         match self.byte() {
+            247.. if !self.faults => self.known(number, shape, depth, message),
             0..220 => self.known(number, shape, depth, message),
             220..236 => self.unknown(message),
             236..244 => self.group(0, message),
-            244..247 => {
-                let mut empty = Vec::new();
-                self.value(number, 2, &mut empty, message);
-            }
+            244..247 => match shape {
+                Number | Eight | Four => self.known(number, shape, depth, message),
+                Text | Bytes(_) | Message(_) => {
+                    self.value(number, 2, &mut Vec::new(), message);
+                }
+            },
             // Another wire type than the schema says, or than there is.
             247..250 => {
                 let wire_type = self.byte() % 8;
@@ -232,7 +241,8 @@ impl Source<'_> {
                 vec![b'a' + choice % 26; length]
             }
             // Mostly not UTF-8.
-            _ => (0..choice % 4).map(|_| self.byte()).collect(),
+            _ if self.faults => (0..choice % 4).map(|_| self.byte()).collect(),
+            _ => Vec::new(),
         }
     }
 
@@ -300,7 +310,8 @@ impl Source<'_> {
         }
         let extra = usize::from(self.byte() % 10);
         let last = message.len() - 1;
-        if extra == 0 || message.len() - start + extra > 11 {
+        let bytes_max = if self.faults { 11 } else { 10 };
+        if extra == 0 || message.len() - start + extra > bytes_max {
             return;
         }
         message[last] |= 0x80;
