@@ -1,5 +1,3 @@
-//! Trace span formats as pure functions over bytes.
-//!
-//! No I/O, no async, no OpenTelemetry SDK: bytes in, bytes or borrowed views out.
+#![doc = include_str!("../README.md")]
 
 pub mod otlp;
