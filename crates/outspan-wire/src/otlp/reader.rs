@@ -122,15 +122,20 @@ pub(crate) const fn key(number: u32, wire_type: WireType) -> u32 {
 /// Reads a variable-length integer. Longer forms than needed are fine, up to ten bytes and 64 bits.
 #[inline(always)]
 pub(crate) fn read_varint(rest: &mut &[u8]) -> Result<u64, Fault> {
-    if let Some((&byte, after)) = rest.split_first()
-        && byte < 0x80
-    {
-        *rest = after;
-        return Ok(u64::from(byte));
+    match **rest {
+        [byte, ref after @ ..] if byte < 0x80 => {
+            *rest = after;
+            Ok(u64::from(byte))
+        }
+        [low, high, ref after @ ..] if high < 0x80 => {
+            *rest = after;
+            Ok(u64::from(low & 0x7f) | u64::from(high) << 7)
+        }
+        _ => read_long_varint(rest),
     }
-    read_long_varint(rest)
 }
 
+#[cold]
 #[inline(never)]
 fn read_long_varint(rest: &mut &[u8]) -> Result<u64, Fault> {
     let mut value = 0;
@@ -164,18 +169,6 @@ pub(crate) fn read_key(rest: &mut &[u8]) -> Result<Key, Fault> {
 /// Reads a length and as many bytes.
 #[inline(always)]
 pub(crate) fn read_bytes<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], Fault> {
-    if let Some((&length, after)) = rest.split_first()
-        && length < 0x80
-        && let Some((bytes, after)) = after.split_at_checked(usize::from(length))
-    {
-        *rest = after;
-        return Ok(bytes);
-    }
-    read_long_bytes(rest)
-}
-
-#[inline(never)]
-fn read_long_bytes<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], Fault> {
     let place = *rest;
     let length = read_varint(rest)?;
     let split = usize::try_from(length)
@@ -298,7 +291,7 @@ impl<'a> Fields<'a> {
     /// # Errors
     ///
     /// Says what is wrong with the field; reading on gives the same error again.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn read(&mut self) -> Result<Option<Field<'a>>, Fault> {
         let start = self.rest;
         if start.is_empty() {

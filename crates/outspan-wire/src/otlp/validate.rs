@@ -35,6 +35,7 @@ use super::reader::skip_value;
 use super::view::LinkView;
 use super::view::SpanView;
 use text::check_text;
+use text::is_ascii;
 
 /// Checks that bytes are an `ExportTraceServiceRequest`, and counts its spans.
 ///
@@ -510,7 +511,48 @@ fn scope(mut rest: &[u8]) -> Result<(), Fault> {
 }
 
 /// Checks an attribute; `nesting` is how many messages may begin inside it.
-fn key_value(mut rest: &[u8], nesting: u32) -> Result<(), Fault> {
+#[inline]
+fn key_value(message: &[u8], nesting: u32) -> Result<(), Fault> {
+    if nesting > 0 && is_usual_key_value(message) {
+        return Ok(());
+    }
+    any_key_value(message, nesting)
+}
+
+/// Recognises the form that nearly every attribute has: a key and one scalar value, once each and in this order, with
+/// lengths of one byte and ASCII text. Other forms, also valid ones, are left to [`any_key_value`].
+#[inline]
+fn is_usual_key_value(message: &[u8]) -> bool {
+    const KEY: u8 = bytes(fields::key_value::KEY) as u8;
+    const VALUE: u8 = bytes(fields::key_value::VALUE) as u8;
+    const STRING: u8 = bytes(fields::any_value::STRING_VALUE) as u8;
+    const BOOL: u8 = varint(fields::any_value::BOOL_VALUE) as u8;
+    const INT: u8 = varint(fields::any_value::INT_VALUE) as u8;
+    const DOUBLE: u8 = fixed64(fields::any_value::DOUBLE_VALUE) as u8;
+    let [KEY, key_length, ref rest @ ..] = *message else {
+        return false;
+    };
+    let Some((key, rest)) = rest.split_at_checked(usize::from(key_length)) else {
+        return false;
+    };
+    let [VALUE, value_length, ref value @ ..] = *rest else {
+        return false;
+    };
+    let lengths_are_bytes = key_length | value_length < 0x80;
+    if !lengths_are_bytes || usize::from(value_length) != value.len() || !is_ascii(key) {
+        return false;
+    }
+    match *value {
+        // A length below that of the value, which is below 0x80, has one byte itself.
+        [STRING, length, ref text @ ..] => usize::from(length) == text.len() && is_ascii(text),
+        [BOOL | INT, number] => number < 0x80,
+        [INT, low, high] => low >= 0x80 && high < 0x80,
+        [DOUBLE, ref number @ ..] => number.len() == 8,
+        _ => false,
+    }
+}
+
+fn any_key_value(mut rest: &[u8], nesting: u32) -> Result<(), Fault> {
     const KEY: u64 = bytes(fields::key_value::KEY);
     const VALUE: u64 = bytes(fields::key_value::VALUE);
     const KEY_STRINDEX: u64 = varint(fields::key_value::KEY_STRINDEX);

@@ -33,7 +33,7 @@ fn check_any_text(bytes: &[u8]) -> Result<(), Fault> {
 
 /// Tells whether all bytes are ASCII, a word at a time; the last word may overlap the one before.
 #[inline(always)]
-fn is_ascii(bytes: &[u8]) -> bool {
+pub(super) fn is_ascii(bytes: &[u8]) -> bool {
     if let Some(last) = bytes.last_chunk::<8>() {
         let (words, _) = bytes.as_chunks::<8>();
         let bits = words.iter().fold(u64::from_ne_bytes(*last), |bits, word| {
