@@ -1,3 +1,5 @@
+//! Trace span formats as pure functions over bytes.
+//!
 #![doc = include_str!("../README.md")]
 
 pub mod otlp;
