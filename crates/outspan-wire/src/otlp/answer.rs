@@ -14,7 +14,7 @@ use super::reader::FieldValue;
 use super::reader::Fields;
 
 /// The longest wait that an answer can ask for; a longer one is a mistake of the server's.
-const RETRY_DELAY_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+pub(super) const RETRY_DELAY_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Says what a server left out of a request that it accepted.
 ///

@@ -4,11 +4,15 @@
 //! unknown keys are ignored ("JSON Protobuf Encoding" in the OTLP specification). What the reader tolerates
 //! beyond the rules stands at [`read_json`]; the writer keeps to them.
 
+mod answer;
 mod number;
 mod read;
+mod scalar;
 mod text;
 mod write;
 
+pub use self::answer::read_json_response;
+pub use self::answer::read_json_status;
 pub use self::read::JsonSummary;
 pub use self::read::read_json;
 pub use self::write::write_json;

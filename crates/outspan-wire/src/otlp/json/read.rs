@@ -6,8 +6,6 @@ use base64::engine::DecodePaddingMode;
 use base64::engine::GeneralPurpose;
 use base64::engine::GeneralPurposeConfig;
 
-use super::number;
-use super::number::NumberFault;
 use super::text::Kind;
 use super::text::RawString;
 use super::text::Text;
@@ -368,11 +366,11 @@ impl<'a> Reader<'a> {
                     push_uint(self.out, any_value::BOOL_VALUE, u64::from(value));
                 }
                 b"intValue" => {
-                    let value = self.integer()?;
+                    let value = self.text.integer()?;
                     push_int(self.out, any_value::INT_VALUE, value);
                 }
                 b"doubleValue" => {
-                    let value = self.double()?;
+                    let value = self.text.double()?;
                     push_double(self.out, any_value::DOUBLE_VALUE, value);
                 }
                 b"arrayValue" => {
@@ -545,7 +543,7 @@ impl<'a> Reader<'a> {
         if self.text.take_null()? {
             return Ok(());
         }
-        let value: u32 = self.integer()?;
+        let value: u32 = self.text.integer()?;
         if seen.again(field) || value != 0 {
             push_uint(self.out, field, u64::from(value));
         }
@@ -556,7 +554,7 @@ impl<'a> Reader<'a> {
         if self.text.take_null()? {
             return Ok(());
         }
-        let value: u32 = self.integer()?;
+        let value: u32 = self.text.integer()?;
         if seen.again(field) || value != 0 {
             push_fixed32(self.out, field, value);
         }
@@ -567,7 +565,7 @@ impl<'a> Reader<'a> {
         if self.text.take_null()? {
             return Ok(());
         }
-        let value: u64 = self.integer()?;
+        let value: u64 = self.text.integer()?;
         if seen.again(field) || value != 0 {
             push_fixed64(self.out, field, value);
         }
@@ -585,7 +583,7 @@ impl<'a> Reader<'a> {
         }
         let value = match self.text.kind()? {
             Kind::String => self.named(names)?,
-            _ => self.integer()?,
+            _ => self.text.integer()?,
         };
         if seen.again(field) || value != 0 {
             push_int(self.out, field, i64::from(value));
@@ -600,58 +598,7 @@ impl<'a> Reader<'a> {
         if let Some(&(_, number)) = known {
             return Ok(number);
         }
-        self.fit(start, &text)
-    }
-
-    /// Reads an integer that `T` can hold.
-    fn integer<T: TryFrom<i128>>(&mut self) -> Result<T, WireError> {
-        let start = self.text.value_start();
-        if self.text.kind()? == Kind::String {
-            let text = self.text.string()?.decoded();
-            return self.fit(start, &text);
-        }
-        let text = self.text.number()?;
-        self.fit(start, text)
-    }
-
-    fn fit<T: TryFrom<i128>>(&self, start: usize, text: &[u8]) -> Result<T, WireError> {
-        number::integer(text)
-            .and_then(|value| T::try_from(value).map_err(|_| NumberFault::OutOfRange))
-            .map_err(|fault| self.number_fault(start, fault, "a whole number"))
-    }
-
-    fn double(&mut self) -> Result<f64, WireError> {
-        let start = self.text.value_start();
-        if self.text.kind()? == Kind::String {
-            let text = self.text.string()?.decoded();
-            return match &*text {
-                b"NaN" => Ok(f64::NAN),
-                b"Infinity" => Ok(f64::INFINITY),
-                b"-Infinity" => Ok(f64::NEG_INFINITY),
-                text => self.fit_double(start, text),
-            };
-        }
-        let text = self.text.number()?;
-        self.fit_double(start, text)
-    }
-
-    fn fit_double(&self, start: usize, text: &[u8]) -> Result<f64, WireError> {
-        number::double(text).map_err(|fault| self.number_fault(start, fault, "a number"))
-    }
-
-    #[cold]
-    fn number_fault(&self, start: usize, fault: NumberFault, expected: &str) -> WireError {
-        match fault {
-            NumberFault::OutOfRange => self.text.fault(WireErrorKind::Number, start, String::new()),
-            NumberFault::NotDecimal => {
-                let detail = format!("expected {expected} but found other text");
-                self.text.fault(WireErrorKind::JsonType, start, detail)
-            }
-            NumberFault::NotWhole => {
-                let detail = format!("expected {expected} but found a fraction");
-                self.text.fault(WireErrorKind::Number, start, detail)
-            }
-        }
+        self.text.fit(start, &text)
     }
 }
 
