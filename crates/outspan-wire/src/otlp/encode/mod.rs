@@ -196,10 +196,9 @@ impl Encoder {
     pub fn push(&mut self, resource: &EncodedResource, span: &(impl EncodeSpan + ?Sized)) {
         self.scope.encode(|scope| span.encode_scope(scope));
         let number = self.group_of(resource);
-        let Some(group) = self.groups.get_mut(number) else {
-            return;
-        };
 
+        // Invariant: every group number, and every resource number in a group, is an index of its list.
+        let group = &mut self.groups[number];
         group.spans.truncate(group.complete);
         let message = open(&mut group.spans, scope_spans::SPANS, SPAN_LENGTH_WIDTH);
         let mut writer = SpanWriter::new(&mut group.spans, &self.limits);
@@ -260,9 +259,7 @@ impl Encoder {
         self.spans = 0;
         self.len_max = 0;
         for number in self.order.drain(..) {
-            if let Some(slot) = self.resources.get_mut(number) {
-                slot.order.clear();
-            }
+            self.resources[number].order.clear();
         }
         if self.remembers_too_much() {
             *self = Self::new(self.limits);
@@ -301,12 +298,11 @@ impl Encoder {
     /// Finds the group of the scope in the scratch buffer, or adds it.
     #[inline]
     fn group_of(&mut self, resource: &EncodedResource) -> usize {
-        if let Some(number) = self.last_group
-            && let Some(group) = self.groups.get(number)
-            && group.head == self.scope.head()
-            && self.has_resource(group, resource)
-        {
-            return number;
+        if let Some(number) = self.last_group {
+            let group = &self.groups[number];
+            if group.head == self.scope.head() && self.has_resource(group, resource) {
+                return number;
+            }
         }
         let number = self.find_group(resource);
         self.last_group = Some(number);
@@ -315,9 +311,8 @@ impl Encoder {
 
     #[inline]
     fn has_resource(&self, group: &Group, resource: &EncodedResource) -> bool {
-        self.resources
-            .get(group.resource_number)
-            .is_some_and(|slot| slot.resource.is_same_allocation(resource))
+        let slot = &self.resources[group.resource_number];
+        slot.resource.is_same_allocation(resource)
     }
 
     fn find_group(&mut self, resource: &EncodedResource) -> usize {
@@ -355,12 +350,8 @@ impl Encoder {
 
     /// Gives a group that got its first span of this batch its place in the order.
     fn enlist(&mut self, number: usize) {
-        let Some(group) = self.groups.get(number) else {
-            return;
-        };
-        let Some(slot) = self.resources.get_mut(group.resource_number) else {
-            return;
-        };
+        let group = &self.groups[number];
+        let slot = &mut self.resources[group.resource_number];
         if slot.order.is_empty() {
             self.order.push(group.resource_number);
             self.len_max += ENVELOPE_LEN_MAX + slot.resource.head().len();
