@@ -1,0 +1,124 @@
+//! What an export achieved.
+
+use std::sync::Arc;
+
+use crate::Batch;
+use crate::Error;
+
+/// Says what became of a batch: accepted, refused, or left over.
+///
+/// `accepted + refused + the spans of rest` is the number of spans of the batch. A destination that refuses some
+/// spans (OTLP partial success) is a delivery, not an error; a batch of which nothing was delivered is an error.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Delivery {
+    /// Spans that the destination acknowledged.
+    pub accepted: u64,
+    /// Spans that the destination refused for good.
+    pub refused: u64,
+    /// The destination's own words: why it refused, or a warning when it refused nothing.
+    pub message: Option<String>,
+    /// The parts that were not delivered, each with its error. A retry sends only these.
+    pub rest: Vec<Undelivered>,
+    /// How many attempts were made, in all.
+    pub attempts: u32,
+    /// How many bytes of payload went over the wire, after compression, failed attempts included.
+    pub wire_bytes: u64,
+    /// The last status that the destination answered: HTTP's or gRPC's number.
+    pub status: Option<u16>,
+    /// The destination's address (`host:port`), where one is known.
+    pub server: Option<Arc<str>>,
+}
+
+/// A part of a batch that was not delivered, and why.
+#[derive(Clone, Debug)]
+pub struct Undelivered {
+    /// The part.
+    pub batch: Batch,
+    /// Why it was not delivered.
+    pub error: Error,
+}
+
+impl Delivery {
+    /// Makes the delivery of a whole batch, in one attempt.
+    pub fn of(batch: &Batch) -> Self {
+        Self {
+            accepted: batch.spans() as u64,
+            attempts: 1,
+            ..Self::default()
+        }
+    }
+
+    /// Makes the delivery of a batch of which the destination refused `refused` spans for good.
+    ///
+    /// A destination cannot refuse more than it got: larger numbers count as all.
+    pub fn partial(batch: &Batch, refused: u64, message: impl Into<String>) -> Self {
+        let spans = batch.spans() as u64;
+        let refused = refused.min(spans);
+        let message = message.into();
+        Self {
+            accepted: spans - refused,
+            refused,
+            message: Some(message).filter(|message| !message.is_empty()),
+            attempts: 1,
+            ..Self::default()
+        }
+    }
+
+    /// Makes the delivery of nothing: the whole batch is left, with its error.
+    pub fn failed(batch: Batch, error: Error) -> Self {
+        let mut delivery = Self::default();
+        delivery.leave(batch, error);
+        delivery
+    }
+
+    /// Whether every span was accepted.
+    pub fn is_complete(&self) -> bool {
+        self.refused == 0 && self.rest.is_empty()
+    }
+
+    /// How many spans were not delivered and not refused.
+    pub fn undelivered(&self) -> u64 {
+        self.rest.iter().map(|part| part.batch.spans() as u64).sum()
+    }
+
+    /// Adds a part that was not delivered, with what its error knows of attempts and bytes.
+    pub fn leave(&mut self, batch: Batch, error: Error) {
+        self.attempts += error.attempts();
+        self.wire_bytes += error.wire_bytes();
+        self.status = error.status().or(self.status);
+        self.server = error.shared_server().or(self.server.take());
+        self.rest.push(Undelivered { batch, error });
+    }
+
+    /// Adds what another call for another part achieved.
+    pub fn absorb(&mut self, other: Self) {
+        self.accepted += other.accepted;
+        self.refused += other.refused;
+        self.attempts += other.attempts;
+        self.wire_bytes += other.wire_bytes;
+        self.message = other.message.or(self.message.take());
+        self.status = other.status.or(self.status);
+        self.server = other.server.or(self.server.take());
+        self.rest.extend(other.rest);
+    }
+
+    /// Turns the delivery of nothing at all into its error, and leaves every other as it is.
+    ///
+    /// This is how exporters that send a batch in parts end: `Err` always means that the whole batch is still undelivered.
+    ///
+    /// # Errors
+    ///
+    /// The error of the only part, when nothing was accepted and nothing refused. Several parts stay a delivery with a
+    /// rest, because each has an error of its own.
+    pub fn into_result(mut self) -> crate::Result<Self> {
+        if self.rest.len() == 1 && self.accepted == 0 && self.refused == 0 {
+            let part = self.rest.remove(0);
+            return Err(part
+                .error
+                .with_attempts(self.attempts)
+                .with_wire_bytes(self.wire_bytes));
+        }
+        Ok(self)
+    }
+}

@@ -1,0 +1,349 @@
+//! What went wrong, and what to do next.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::DropReason;
+
+/// The result of every fallible call of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Says whose turn it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// Yours: an option, a file or a variable is wrong. Nothing was sent.
+    Config,
+    /// The data: the destination looked at it, or at our credentials, and said no for good.
+    Refused,
+    /// The data: too many bytes for the destination. Splitting helps, down to one span.
+    TooLarge,
+    /// Theirs: the destination cannot be reached or says that it is not able to work just now.
+    Unavailable,
+    /// Theirs: the destination asks us to slow down.
+    Throttled,
+    /// Theirs: no answer in time. The data may have arrived.
+    Timeout,
+    /// The exporter was shut down before or during the call.
+    ShutDown,
+    /// Ours: an invariant did not hold, a panic was caught, or an answer made no sense.
+    Internal,
+}
+
+impl ErrorKind {
+    /// Names the kind in one lower-case word, as metrics and logs show it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Config => "config",
+            Self::Refused => "refused",
+            Self::TooLarge => "too_large",
+            Self::Unavailable => "unavailable",
+            Self::Throttled => "throttled",
+            Self::Timeout => "timeout",
+            Self::ShutDown => "shut_down",
+            Self::Internal => "internal",
+        }
+    }
+}
+
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Tells what failed, with what, and whether trying again can help.
+///
+/// Opaque on purpose: [`kind`](Self::kind) and the predicates are what programs read,
+/// [`Display`](fmt::Display) is what people read. Neither ever holds a secret.
+#[derive(Clone)]
+pub struct Error {
+    inner: Box<Inner>,
+}
+
+#[derive(Clone)]
+struct Inner {
+    kind: ErrorKind,
+    temporary: bool,
+    retries_used_up: bool,
+    message: String,
+    context: Vec<(&'static str, String)>,
+    source: Option<Arc<dyn StdError + Send + Sync>>,
+    retry_after: Option<Duration>,
+    attempts: u32,
+    wire_bytes: u64,
+    status: Option<u16>,
+    server: Option<Arc<str>>,
+}
+
+impl Error {
+    /// Makes an error. Kinds [`Unavailable`](ErrorKind::Unavailable), [`Throttled`](ErrorKind::Throttled) and
+    /// [`Timeout`](ErrorKind::Timeout) start out temporary, the others permanent.
+    ///
+    /// `message` is lower case, without a full stop, and says what failed with what.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        let temporary = matches!(
+            kind,
+            ErrorKind::Unavailable | ErrorKind::Throttled | ErrorKind::Timeout
+        );
+        Self {
+            inner: Box::new(Inner {
+                kind,
+                temporary,
+                retries_used_up: false,
+                message: message.into(),
+                context: Vec::new(),
+                source: None,
+                retry_after: None,
+                attempts: 0,
+                wire_bytes: 0,
+                status: None,
+                server: None,
+            }),
+        }
+    }
+
+    /// Makes a [`Config`](ErrorKind::Config) error.
+    pub fn config(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Config, message)
+    }
+
+    /// Makes a [`Refused`](ErrorKind::Refused) error, which is permanent.
+    pub fn refused(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Refused, message)
+    }
+
+    /// Makes a [`TooLarge`](ErrorKind::TooLarge) error, which is permanent for this batch but not for its parts.
+    pub fn too_large(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::TooLarge, message)
+    }
+
+    /// Makes an [`Unavailable`](ErrorKind::Unavailable) error, which is temporary.
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Unavailable, message)
+    }
+
+    /// Makes a [`Throttled`](ErrorKind::Throttled) error, which is temporary.
+    pub fn throttled(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Throttled, message)
+    }
+
+    /// Makes a [`Timeout`](ErrorKind::Timeout) error, which is temporary, and names the limit that passed.
+    pub fn timeout(message: impl Into<String>, until: crate::Deadline) -> Self {
+        Self::new(
+            ErrorKind::Timeout,
+            format!("{}: {} passed", message.into(), until.limit()),
+        )
+    }
+
+    /// Makes a [`ShutDown`](ErrorKind::ShutDown) error.
+    pub fn shut_down() -> Self {
+        Self::new(ErrorKind::ShutDown, "the exporter is shut down")
+    }
+
+    /// Makes an [`Internal`](ErrorKind::Internal) error, which is permanent.
+    pub fn internal(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Internal, message)
+    }
+
+    /// Adds a name and a value that help to find the place. Never put a secret here.
+    #[must_use]
+    pub fn with_context(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.inner.context.push((name, value.into()));
+        self
+    }
+
+    /// Adds the cause. Its text is part of ours.
+    #[must_use]
+    pub fn with_source(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
+        self.inner.source = Some(Arc::new(source));
+        self
+    }
+
+    /// Sets whether the same call may succeed later.
+    #[must_use]
+    pub fn with_temporary(mut self, temporary: bool) -> Self {
+        self.inner.temporary = temporary;
+        self
+    }
+
+    /// Sets how long the destination asked us to wait.
+    #[must_use]
+    pub fn with_retry_after(mut self, delay: Duration) -> Self {
+        self.inner.retry_after = Some(delay);
+        self
+    }
+
+    /// Marks that a retry has given up, so that no retry outside starts over.
+    #[must_use]
+    pub fn with_retries_used_up(mut self) -> Self {
+        self.inner.retries_used_up = true;
+        self
+    }
+
+    /// Sets how many attempts were made.
+    #[must_use]
+    pub fn with_attempts(mut self, attempts: u32) -> Self {
+        self.inner.attempts = attempts;
+        self
+    }
+
+    /// Sets how many bytes of payload went over the wire.
+    #[must_use]
+    pub fn with_wire_bytes(mut self, bytes: u64) -> Self {
+        self.inner.wire_bytes = bytes;
+        self
+    }
+
+    /// Sets the status that the destination answered: HTTP's or gRPC's number.
+    #[must_use]
+    pub fn with_status(mut self, status: u16) -> Self {
+        self.inner.status = Some(status);
+        self
+    }
+
+    /// Sets the destination's address as people know it (`host:port`).
+    #[must_use]
+    pub fn with_server(mut self, server: Arc<str>) -> Self {
+        self.inner.server = Some(server);
+        self
+    }
+
+    /// Whose turn it is.
+    pub fn kind(&self) -> ErrorKind {
+        self.inner.kind
+    }
+
+    /// Whether the same call may succeed later. Retries act on it, and fallbacks.
+    pub fn is_temporary(&self) -> bool {
+        self.inner.temporary
+    }
+
+    /// Whether a smaller batch may succeed.
+    pub fn is_too_large(&self) -> bool {
+        self.inner.kind == ErrorKind::TooLarge
+    }
+
+    /// Whether a retry has already given up on this error. Read by retries alone.
+    pub fn retries_used_up(&self) -> bool {
+        self.inner.retries_used_up
+    }
+
+    /// How long the destination asked us to wait, if it did.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.inner.retry_after
+    }
+
+    /// How many attempts were made; 0 when nothing was sent.
+    pub fn attempts(&self) -> u32 {
+        self.inner.attempts
+    }
+
+    /// How many bytes of payload went over the wire, failed attempts included.
+    pub fn wire_bytes(&self) -> u64 {
+        self.inner.wire_bytes
+    }
+
+    /// The status that the destination answered: HTTP's or gRPC's number.
+    pub fn status(&self) -> Option<u16> {
+        self.inner.status
+    }
+
+    /// The destination's address (`host:port`), where one is known.
+    pub fn server(&self) -> Option<&str> {
+        self.inner.server.as_deref()
+    }
+
+    pub(crate) fn shared_server(&self) -> Option<Arc<str>> {
+        self.inner.server.clone()
+    }
+
+    /// The message without context and source.
+    pub fn message(&self) -> &str {
+        &self.inner.message
+    }
+
+    /// Why spans that failed with this error count as dropped.
+    pub fn drop_reason(&self) -> DropReason {
+        match self.inner.kind {
+            ErrorKind::TooLarge => DropReason::TooLarge,
+            ErrorKind::ShutDown => DropReason::Shutdown,
+            _ => DropReason::Failed,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.inner.message)?;
+        for (name, value) in &self.inner.context {
+            write!(f, ", {name}: {value}")?;
+        }
+        let mut cause = self.inner.source.as_deref().map(|e| e as &dyn StdError);
+        let mut said = self.inner.message.clone();
+        while let Some(error) = cause {
+            let text = error.to_string();
+            if !said.contains(&text) {
+                write!(f, ": {text}")?;
+                said.push_str(&text);
+            }
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("Error");
+        out.field("kind", &self.inner.kind)
+            .field("temporary", &self.inner.temporary)
+            .field("message", &self.to_string());
+        if let Some(delay) = self.inner.retry_after {
+            out.field("retry_after", &delay);
+        }
+        if let Some(status) = self.inner.status {
+            out.field("status", &status);
+        }
+        out.field("attempts", &self.inner.attempts)
+            .field("retries_used_up", &self.inner.retries_used_up)
+            .finish()
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.inner
+            .source
+            .as_deref()
+            .map(|e| e as &(dyn StdError + 'static))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_decide_what_is_temporary_until_told_otherwise() {
+        assert!(Error::unavailable("x").is_temporary());
+        assert!(Error::throttled("x").is_temporary());
+        assert!(!Error::refused("x").is_temporary());
+        assert!(!Error::too_large("x").is_temporary());
+        assert!(Error::internal("x").with_temporary(true).is_temporary());
+    }
+
+    #[test]
+    fn the_text_holds_message_context_and_causes_once_each() {
+        let cause = std::io::Error::other("connection refused");
+        let error = Error::unavailable("cannot connect")
+            .with_context("endpoint", "http://localhost:4317")
+            .with_source(cause);
+        assert_eq!(
+            error.to_string(),
+            "cannot connect, endpoint: http://localhost:4317: connection refused"
+        );
+    }
+}

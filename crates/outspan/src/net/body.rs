@@ -1,0 +1,110 @@
+//! Request bodies that are not copied, and response bodies that are bounded.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::task::Context;
+use std::task::Poll;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body_util::BodyExt;
+use hyper::body::Frame;
+use hyper::body::Incoming;
+use hyper::body::SizeHint;
+
+use crate::Error;
+use crate::Result;
+
+/// A request body: an optional prefix and the payload, each sent as it is.
+#[derive(Debug, Default)]
+pub(crate) struct Body {
+    prefix: Bytes,
+    payload: Bytes,
+    sent: Sent,
+}
+
+/// Counts the bytes of payload that were handed to connections. Clones count together.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sent(Arc<AtomicU64>);
+
+impl Sent {
+    /// How many bytes there were so far.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Body {
+    pub(crate) fn new(prefix: Bytes, payload: Bytes, sent: Sent) -> Self {
+        Self {
+            prefix,
+            payload,
+            sent,
+        }
+    }
+
+    fn take_payload(&mut self) -> Bytes {
+        let payload = std::mem::take(&mut self.payload);
+        self.sent
+            .0
+            .fetch_add(payload.len() as u64, Ordering::Relaxed);
+        payload
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let next = match self.prefix.is_empty() {
+            false => std::mem::take(&mut self.prefix),
+            true => self.take_payload(),
+        };
+        match next.is_empty() {
+            true => Poll::Ready(None),
+            false => Poll::Ready(Some(Ok(Frame::data(next)))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.prefix.is_empty() && self.payload.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact((self.prefix.len() + self.payload.len()) as u64)
+    }
+}
+
+/// Reads a response body of at most `limit` bytes, and its trailers.
+///
+/// # Errors
+///
+/// A permanent error over the limit, as OTLP demands; a temporary one when the connection breaks.
+pub(crate) async fn read_limited(mut body: Incoming, limit: usize) -> Result<(Vec<u8>, HeaderMap)> {
+    let mut bytes = Vec::new();
+    let mut trailers = HeaderMap::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|e| Error::unavailable("the answer broke off").with_source(e))?;
+        match frame.into_data() {
+            Ok(data) if bytes.len() + data.len() > limit => {
+                return Err(Error::refused(format!(
+                    "the answer is larger than the limit of {limit} bytes"
+                )));
+            }
+            Ok(data) => bytes.extend_from_slice(&data),
+            Err(frame) => {
+                if let Ok(map) = frame.into_trailers() {
+                    trailers = map;
+                }
+            }
+        }
+    }
+    Ok((bytes, trailers))
+}

@@ -1,0 +1,228 @@
+//! The connections of one exporter, opened when needed and shared by its clones.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::future::Future;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use http::Request;
+use http::Response;
+use hyper::body::Incoming;
+use hyper::rt::Executor;
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioTimer;
+
+use super::Body;
+use super::Endpoint;
+use super::Tls;
+use super::connector::Connector;
+use super::connector::Heard;
+use super::connector::Speaks;
+use super::tls::TlsInUse;
+use crate::Error;
+use crate::Result;
+use crate::runtime;
+
+/// Which versions of HTTP an exporter speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Versions {
+    /// HTTP/2 only, without negotiation: gRPC.
+    Two,
+    /// HTTP/1.1, and HTTP/2 where TLS negotiates it.
+    OneOrTwo,
+}
+
+/// How connections are kept.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    pub(crate) connect_timeout: Duration,
+    /// HTTP/2 pings: interval and how long to wait for the answer.
+    pub(crate) keep_alive: Option<(Duration, Duration)>,
+    pub(crate) idle_timeout: Duration,
+    pub(crate) max_idle: usize,
+}
+
+/// The connections to one destination.
+pub(crate) struct Connections {
+    pool: Mutex<Option<Pool>>,
+    heard: Heard,
+    versions: Versions,
+    is_secure: bool,
+}
+
+type Pool = Client<Connector, Body>;
+
+impl Connections {
+    /// Prepares connections; none is opened before the first request.
+    pub(crate) fn new(
+        endpoint: &Endpoint,
+        tls: &Tls,
+        versions: Versions,
+        options: &Options,
+    ) -> Result<Self> {
+        let protocols: &[&[u8]] = match versions {
+            Versions::Two => &[b"h2"],
+            Versions::OneOrTwo => &[b"h2", b"http/1.1"],
+        };
+        let is_secure = endpoint.is_secure();
+        let tls = match is_secure {
+            true => {
+                let host = endpoint.uri.host().unwrap_or_default();
+                Some(TlsInUse::new(tls.clone(), host, protocols)?)
+            }
+            false if !tls.is_default() => {
+                return Err(Error::config(format!(
+                    "TLS options are set but the endpoint is plaintext: use https instead of {endpoint}"
+                )));
+            }
+            false => None,
+        };
+        let connector = Connector::new(tls, options.connect_timeout);
+        let heard = connector.heard().clone();
+        let mut builder = Client::builder(OurRuntime);
+        builder
+            .timer(TokioTimer::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(options.idle_timeout)
+            .pool_max_idle_per_host(options.max_idle)
+            .http2_only(versions == Versions::Two)
+            // A batch is up to some MiB: with the protocol's 64 KiB windows an answer of this size would stall, and
+            // larger frames save work on both sides.
+            .http2_initial_stream_window_size(1 << 20)
+            .http2_initial_connection_window_size(2 << 20)
+            .http2_max_send_buf_size(1 << 20);
+        if let Some((interval, timeout)) = options.keep_alive {
+            builder
+                .http2_keep_alive_interval(interval)
+                .http2_keep_alive_timeout(timeout)
+                .http2_keep_alive_while_idle(true);
+        }
+        Ok(Self {
+            pool: Mutex::new(Some(builder.build(connector))),
+            heard,
+            versions,
+            is_secure,
+        })
+    }
+
+    /// Sends a request and waits for the head of the answer. Runs in the library's runtime.
+    ///
+    /// # Errors
+    ///
+    /// Temporary, with words about what to do, when the server cannot be reached or not be understood.
+    pub(crate) async fn send(&self, request: Request<Body>) -> Result<Response<Incoming>> {
+        let pool = self.lock().clone();
+        let pool = pool.ok_or_else(Error::shut_down)?;
+        pool.request(request).await.map_err(|e| self.explain(&e))
+    }
+
+    /// Closes the connections as soon as they are idle; later requests are refused.
+    pub(crate) fn close(&self) {
+        self.lock().take();
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Pool>> {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn explain(&self, error: &hyper_util::client::legacy::Error) -> Error {
+        let cause = root_cause(error);
+        let what = match error.is_connect() {
+            true => "cannot connect",
+            false => "the connection failed",
+        };
+        let hint = self.hint(&cause);
+        Error::unavailable(format!("{what}: {cause}{hint}"))
+    }
+
+    /// Says what the user may have meant.
+    fn hint(&self, cause: &str) -> &'static str {
+        let hint = match self.is_secure {
+            true => tls_hint(cause),
+            false => self.plaintext_hint(),
+        };
+        if hint.is_empty() {
+            return network_hint(cause);
+        }
+        hint
+    }
+
+    fn plaintext_hint(&self) -> &'static str {
+        match (self.heard.speaks(), self.versions) {
+            (Speaks::Tls, _) => {
+                " (the server expects TLS: use https:// or grpcs:// in the endpoint)"
+            }
+            (Speaks::Http1, Versions::Two) => {
+                " (the server answers HTTP/1, not gRPC: OTLP/gRPC usually listens on port 4317, OTLP/HTTP on 4318)"
+            }
+            (Speaks::Http2, Versions::OneOrTwo) => {
+                " (the server speaks HTTP/2 as gRPC does: OTLP/HTTP usually listens on port 4318, OTLP/gRPC on 4317)"
+            }
+            _ => "",
+        }
+    }
+}
+
+impl fmt::Debug for Connections {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connections")
+            .field("versions", &self.versions)
+            .field("is_secure", &self.is_secure)
+            .finish_non_exhaustive()
+    }
+}
+
+fn tls_hint(cause: &str) -> &'static str {
+    let has = |text: &str| cause.contains(text);
+    if has("InvalidContentType") || has("corrupt message") {
+        " (the server does not speak TLS: use http:// or grpc:// in the endpoint)"
+    } else if has("UnknownIssuer") {
+        " (an unknown authority signed the server's certificate: give its CA certificate)"
+    } else if has("NotValidForName") || has("not valid for name") {
+        " (the certificate is for another name: correct the endpoint, or set the server name)"
+    } else if has("Expired") || has("expired") {
+        " (the server's certificate has expired: it has to be renewed)"
+    } else if has("CertificateRequired") || has("HandshakeFailure") || has("BadCertificate") {
+        " (the server demands a client certificate, or refuses ours)"
+    } else if has("NoApplicationProtocol") {
+        " (the server offers no HTTP/2 here: OTLP/gRPC usually listens on port 4317, OTLP/HTTP on 4318)"
+    } else if has("handshake eof") {
+        " (the server hung up during the TLS handshake: does it expect TLS at this port?)"
+    } else {
+        ""
+    }
+}
+
+fn network_hint(cause: &str) -> &'static str {
+    if cause.contains("refused") {
+        " (is the server running at this address?)"
+    } else if cause.contains("lookup") || cause.contains("not known") {
+        " (check the host name in the endpoint)"
+    } else {
+        ""
+    }
+}
+
+/// The innermost cause, which says what happened; the ones around it say where in the library.
+fn root_cause(error: &(dyn StdError + 'static)) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}
+
+/// Starts the drivers of connections in the library's runtime.
+#[derive(Clone, Copy, Debug)]
+struct OurRuntime;
+
+impl<F> Executor<F> for OurRuntime
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn execute(&self, work: F) {
+        runtime::spawn_detached(work);
+    }
+}
