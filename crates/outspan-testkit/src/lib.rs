@@ -4,12 +4,26 @@
 //!   decoder are other people's (`tonic`, `prost`, `serde`), so it agrees with Outspan only when
 //!   Outspan is right. [`Answer`] scripts how it misbehaves.
 //! - [`Certificates`] makes what TLS tests need.
+//! - [`ScriptedExporter`] is a child for combinators: answers in, calls out, no I/O.
+//! - [`mod@promises`] are what every exporter and combinator keeps, as one test each.
 //!
 //! Nothing here is for production: helpers panic where a test should fail.
 
+mod batches;
 mod certificates;
 mod collector;
+pub mod promises;
+mod scripted;
 
+pub use batches::Released;
+pub use batches::batch_from;
+pub use batches::batch_of;
+pub use batches::batch_with;
+pub use batches::decode;
+pub use batches::request_with;
+pub use batches::soon;
+pub use batches::span_ids;
+pub use batches::watched_batch;
 pub use certificates::Certificates;
 pub use certificates::Identity;
 pub use certificates::IdentityFiles;
@@ -30,3 +44,9 @@ pub use collector::RetryDelay;
 pub use collector::ServerTls;
 pub use collector::SpanId;
 pub use collector::Transport;
+pub use scripted::Act;
+pub use scripted::Asked;
+pub use scripted::Call;
+pub use scripted::DrainAct;
+pub use scripted::Ended;
+pub use scripted::ScriptedExporter;

@@ -24,6 +24,7 @@ use std::time::Duration;
 use tokio::net::TcpSocket;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+use tracing::subscriber::NoSubscriber;
 
 pub use answer::Answer;
 pub use answer::AnswerCode;
@@ -157,6 +158,8 @@ impl CollectorBuilder {
         let thread = std::thread::Builder::new()
             .name(format!("collector-{}", address.port()))
             .spawn(move || {
+                // What the collector's own libraries trace is no business of the test's subscriber.
+                let _quiet = tracing::subscriber::set_default(NoSubscriber::new());
                 let runtime = tokio::runtime::Builder::new_current_thread()
                     .enable_all()
                     .build()
