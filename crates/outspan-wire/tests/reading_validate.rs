@@ -2,6 +2,7 @@
 
 mod common;
 
+use common::nested;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use outspan_wire::otlp::InvalidSpanReason;
 use outspan_wire::otlp::RequestView;
@@ -99,7 +100,7 @@ fn check_summary(
 }
 
 proptest! {
-    #![proptest_config(config(512))]
+    #![proptest_config(config(256))]
 
     #[test]
     fn accepts_arbitrary_requests(request in common::requests()) {
@@ -197,17 +198,6 @@ fn odd_forms_are_both_accepted_and_refused() {
     result.expect("it only counts");
     assert!((500..1_900).contains(&accepted.get()), "{}", accepted.get());
     assert!(with_spans.get() > 300, "{}", with_spans.get());
-}
-
-fn nested(keys: &[u8], inner: &[u8]) -> Vec<u8> {
-    let mut bytes = inner.to_vec();
-    for key in keys.iter().rev() {
-        let mut outer = vec![*key];
-        prost::encoding::encode_varint(bytes.len() as u64, &mut outer);
-        outer.extend(bytes);
-        bytes = outer;
-    }
-    bytes
 }
 
 fn agrees(bytes: &[u8]) -> bool {

@@ -4,6 +4,7 @@ mod common;
 
 use std::fmt::Write;
 
+use common::nested;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use outspan_wire::otlp::RequestView;
 use outspan_wire::otlp::SpanKind;
@@ -15,7 +16,7 @@ use proptest::prelude::*;
 use prost::Message;
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn agree_with_prost_on_arbitrary_requests(request in common::requests()) {
@@ -103,17 +104,6 @@ fn read_everything(bytes: &[u8]) {
 /// A request with one span that has these bytes.
 fn request_with_span(span: &[u8]) -> Vec<u8> {
     nested(&[0x0a, 0x12, 0x12], span)
-}
-
-fn nested(keys: &[u8], inner: &[u8]) -> Vec<u8> {
-    let mut bytes = inner.to_vec();
-    for key in keys.iter().rev() {
-        let mut outer = vec![*key];
-        prost::encoding::encode_varint(bytes.len() as u64, &mut outer);
-        outer.extend(bytes);
-        bytes = outer;
-    }
-    bytes
 }
 
 fn with_span<T>(span: &[u8], check: impl FnOnce(SpanView<'_>) -> T) -> T {

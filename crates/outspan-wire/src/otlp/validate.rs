@@ -11,7 +11,7 @@
 //!
 //! That a span has good identifiers is another question: one bad span does not break the message it came in.
 
-mod locate;
+pub(super) mod locate;
 mod text;
 
 use std::fmt;

@@ -83,7 +83,12 @@ pub struct ValueWriter<'a> {
 
 impl<'a> ValueWriter<'a> {
     #[inline]
-    fn of_pair(out: &'a mut Vec<u8>, tag: u8, key: &'a str, limits: ValueLimits) -> Self {
+    pub(in crate::otlp) fn of_pair(
+        out: &'a mut Vec<u8>,
+        tag: u8,
+        key: &'a str,
+        limits: ValueLimits,
+    ) -> Self {
         Self {
             out,
             tag,

@@ -16,7 +16,7 @@ use super::super::reader::read_key;
 
 /// Turns a fault into an error with offset, field and path.
 #[cold]
-pub(super) fn explain(fault: Fault, request: &[u8]) -> WireError {
+pub(in crate::otlp) fn explain(fault: Fault, request: &[u8]) -> WireError {
     let offset = fault.offset_in(request);
     let mut place = Place {
         request,
