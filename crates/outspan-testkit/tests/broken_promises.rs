@@ -275,6 +275,7 @@ impl Export for Broken {
                 result.map_err(|error| error.with_context("token", "hunter2"))
             }
             Fault::NeedsARuntime => {
+                // Sleeps: not at all, but a timer of tokio's panics where there is no runtime.
                 tokio::time::sleep(std::time::Duration::ZERO).await;
                 self.child.export(batch, until).await
             }

@@ -109,7 +109,9 @@ fn settle_on(mut answer: Answer, request: &CollectedRequest) -> Answer {
                 if largest <= bytes {
                     return Answer::Accept;
                 }
-                let message = format!("message of {largest} bytes, the limit is {bytes}");
+                // The words of grpc-go, which stock Collectors are built on.
+                let message =
+                    format!("grpc: received message larger than max ({largest} vs. {bytes})");
                 return Answer::refuse_with(AnswerCode::TOO_LARGE, message);
             }
             Answer::StallUntil(gate, then) => {
