@@ -1,0 +1,183 @@
+//! Our exporters under the SDK's own processors.
+
+use std::fmt;
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::error::OTelSdkError;
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::trace::SpanData;
+use opentelemetry_sdk::trace::SpanExporter;
+use outspan_wire::otlp::EncodedResource;
+use outspan_wire::otlp::Encoder;
+use outspan_wire::otlp::SpanLimits;
+
+use crate::Batch;
+use crate::Deadline;
+use crate::Delivery;
+use crate::Error;
+use crate::Export;
+use crate::Exporter;
+use crate::Result;
+use crate::runtime;
+
+use super::outcome::delivered;
+use super::outcome::drained;
+use super::span_data::SdkSpan;
+use super::span_data::encode_resource;
+use super::wait::wait;
+
+/// Makes one of our exporters an exporter of the SDK, for programs that keep the SDK's own processors.
+///
+/// The work is done on the library's thread, so it needs no tokio reactor around it: the SDK's batch processor has none.
+/// What the SDK's processors cannot hold is told by an error: spans that were refused or not delivered, with their
+/// number. The SDK drops a batch whose export failed, so a stack for it should have a
+/// [`retry`](Exporter::retry) and a [`timeout`](Exporter::timeout). [`BatchProcessor`](super::BatchProcessor) loses less and costs less.
+///
+/// # Examples
+///
+/// ```
+/// # #[cfg(feature = "grpc")] {
+/// use std::time::Duration;
+///
+/// use opentelemetry_sdk::trace::SdkTracerProvider;
+/// use outspan::{Retry, otlp, sdk::SdkExporter};
+///
+/// # fn main() -> outspan::Result<()> {
+/// let exporter = otlp::grpc("http://localhost:4317")
+///     .build()?
+///     .timeout(Duration::from_secs(10))
+///     .retry(Retry::default().max_elapsed(Duration::from_secs(25)));
+/// let provider = SdkTracerProvider::builder()
+///     .with_batch_exporter(SdkExporter::new(exporter))
+///     .build();
+/// # drop(provider);
+/// # Ok(())
+/// # }
+/// # main().unwrap();
+/// # }
+/// ```
+pub struct SdkExporter {
+    /// One owner, whoever is in the middle of an export: shutting down closes what stands behind it.
+    exporter: Arc<Exporter>,
+    limit: Duration,
+    encoder: Mutex<Encoder>,
+    resource: EncodedResource,
+    is_shut_down: AtomicBool,
+}
+
+impl SdkExporter {
+    /// How long an export may take unless told otherwise: the SDK's `OTEL_BSP_EXPORT_TIMEOUT`, which its batch processor
+    /// on a thread does not apply itself.
+    const LIMIT: Duration = Duration::from_secs(30);
+
+    /// Takes an exporter.
+    pub fn new(exporter: Exporter) -> Self {
+        Self {
+            exporter: Arc::new(exporter),
+            limit: Self::LIMIT,
+            encoder: Mutex::new(Encoder::new(SpanLimits::unlimited())),
+            resource: EncodedResource::default(),
+            is_shut_down: AtomicBool::new(false),
+        }
+    }
+
+    /// Sets how long an export may take, retries included, and a flush. Default: 30 s, the specification's export timeout.
+    #[must_use]
+    pub fn limit(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// Sets limits on what a span may hold. The default is none, because the SDK applies its own.
+    #[must_use]
+    pub fn span_limits(self, limits: SpanLimits) -> Self {
+        Self {
+            encoder: Mutex::new(Encoder::new(limits)),
+            ..self
+        }
+    }
+
+    fn encode(&self, spans: &[SpanData]) -> Option<Batch> {
+        let mut encoder = self.encoder.lock().unwrap_or_else(PoisonError::into_inner);
+        for span in spans {
+            encoder.push(&self.resource, &SdkSpan(span));
+        }
+        let request = encoder.finish()?;
+        Some(Batch::trusted(request.bytes, request.spans))
+    }
+}
+
+impl SpanExporter for SdkExporter {
+    /// # Cancellation
+    ///
+    /// Dropping the future stops the export. The spans may have arrived.
+    async fn export(&self, spans: Vec<SpanData>) -> OTelSdkResult {
+        if self.is_shut_down.load(Ordering::Acquire) {
+            return Err(OTelSdkError::AlreadyShutdown);
+        }
+        let Some(batch) = self.encode(&spans) else {
+            return Ok(());
+        };
+        drop(spans);
+        let until = Deadline::after(self.limit).named("export deadline");
+        let exporter = Arc::clone(&self.exporter);
+        let spans = batch.spans();
+        delivered(spans, export(exporter, batch, until).await, self.limit)
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        if self.is_shut_down.swap(true, Ordering::AcqRel) {
+            return Err(OTelSdkError::AlreadyShutdown);
+        }
+        let until = Deadline::after(timeout).named("shutdown timeout");
+        let exporter = Arc::clone(&self.exporter);
+        let result = wait(until, async move {
+            let shut_down = until.run(exporter.shutdown(until)).await;
+            shut_down.unwrap_or_else(|| Err(Error::timeout("no answer", until)))
+        });
+        drained(result.flatten(), timeout)
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        if self.is_shut_down.load(Ordering::Acquire) {
+            return Err(OTelSdkError::AlreadyShutdown);
+        }
+        let until = Deadline::after(self.limit).named("flush timeout");
+        let exporter = Arc::clone(&self.exporter);
+        let result = wait(until, async move {
+            let flushed = until.run(exporter.flush(until)).await;
+            flushed.unwrap_or_else(|| Err(Error::timeout("no answer", until)))
+        });
+        drained(result.flatten(), self.limit)
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.resource = encode_resource(resource);
+    }
+}
+
+impl Debug for SdkExporter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SdkExporter")
+            .field("exporter", &self.exporter)
+            .field("limit", &self.limit)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Exports on our thread, whatever executor polls this.
+async fn export(exporter: Arc<Exporter>, batch: Batch, until: Deadline) -> Result<Delivery> {
+    let work = async move {
+        let exported = until.run(exporter.export(batch, until)).await;
+        exported.unwrap_or_else(|| Err(Error::timeout("no answer", until)))
+    };
+    let exported = runtime::spawn(work)?.await;
+    exported.unwrap_or_else(|_| Err(Error::internal("the exporter panicked")))
+}

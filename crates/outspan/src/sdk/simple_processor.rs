@@ -1,0 +1,341 @@
+//! Exports each span when it ends.
+
+use std::fmt;
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use opentelemetry::Context;
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::error::OTelSdkError;
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::trace::Span;
+use opentelemetry_sdk::trace::SpanData;
+use opentelemetry_sdk::trace::SpanProcessor;
+use outspan_wire::otlp::EncodedResource;
+use outspan_wire::otlp::Encoder;
+use outspan_wire::otlp::SpanLimits;
+
+use crate::Account;
+use crate::Batch;
+use crate::Deadline;
+use crate::Delivery;
+use crate::Drained;
+use crate::DropReason;
+use crate::Error;
+use crate::Export;
+use crate::Exporter;
+use crate::Result;
+use crate::account::Ledger;
+
+use super::outcome::drained;
+use super::span_data::SdkSpan;
+use super::span_data::encode_resource;
+use super::wait::wait;
+
+/// Exports each span when it ends, one after the other, and makes the thread that ended it wait.
+///
+/// For the console and for finding errors: a program that is to be fast takes a [`BatchProcessor`](super::BatchProcessor). The
+/// export itself runs on the library's thread, so this works in any tokio runtime, also with one worker, and in none.
+/// A span that could not be exported within the [`limit`](Self::limit) is dropped and counted; the first failure in a row
+/// and the recovery are told in the log. Spans that are recorded but not sampled are not exported.
+///
+/// # Examples
+///
+/// ```
+/// use opentelemetry_sdk::trace::SdkTracerProvider;
+/// use outspan::sdk::SimpleProcessor;
+///
+/// # fn provider(exporter: outspan::Exporter) -> SdkTracerProvider {
+/// let processor = SimpleProcessor::new(exporter);
+/// let handle = processor.handle();
+/// let provider = SdkTracerProvider::builder()
+///     .with_span_processor(processor)
+///     .build();
+/// assert!(handle.account().closes());
+/// # provider
+/// # }
+/// ```
+pub struct SimpleProcessor {
+    shared: Arc<Shared>,
+    encoder: Mutex<Encoder>,
+    resource: EncodedResource,
+    limit: Duration,
+}
+
+/// Looks at a [`SimpleProcessor`] from outside.
+#[derive(Clone, Debug)]
+pub struct SimpleHandle {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    exporter: Exporter,
+    /// Exports one at a time (trace/sdk.md, "Simple processor").
+    turn: tokio::sync::Mutex<()>,
+    ledger: Ledger,
+    /// Spans that were lost in a row.
+    lost_in_a_row: AtomicU64,
+    is_shut_down: AtomicBool,
+}
+
+impl SimpleProcessor {
+    /// Takes an exporter.
+    pub fn new(exporter: Exporter) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                exporter,
+                turn: tokio::sync::Mutex::new(()),
+                ledger: Ledger::default(),
+                lost_in_a_row: AtomicU64::new(0),
+                is_shut_down: AtomicBool::new(false),
+            }),
+            encoder: Mutex::new(Encoder::new(SpanLimits::unlimited())),
+            resource: EncodedResource::default(),
+            limit: Duration::from_secs(10),
+        }
+    }
+
+    /// Sets how long a span may take, the wait for others included. Default: 10 s, as an attempt elsewhere.
+    #[must_use]
+    pub fn limit(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// Sets limits on what a span may hold. The default is none, because the SDK applies its own.
+    #[must_use]
+    pub fn span_limits(self, limits: SpanLimits) -> Self {
+        Self {
+            encoder: Mutex::new(Encoder::new(limits)),
+            ..self
+        }
+    }
+
+    /// A handle that stays when the provider has taken the processor.
+    pub fn handle(&self) -> SimpleHandle {
+        SimpleHandle {
+            shared: Arc::clone(&self.shared),
+        }
+    }
+
+    fn encode(&self, span: &SpanData) -> Option<Batch> {
+        let mut encoder = self.encoder.lock().unwrap_or_else(PoisonError::into_inner);
+        encoder.push(&self.resource, &SdkSpan(span));
+        let request = encoder.finish()?;
+        Some(Batch::trusted(request.bytes, request.spans))
+    }
+}
+
+impl SimpleHandle {
+    /// Says where every span is.
+    pub fn account(&self) -> Account {
+        self.shared.ledger.read()
+    }
+
+    /// Flushes the exporter. Blocks this thread; there are no spans that wait.
+    ///
+    /// # Errors
+    ///
+    /// Those of the exporter, [`Timeout`](crate::ErrorKind::Timeout), and [`ShutDown`](crate::ErrorKind::ShutDown) after a shutdown. Spans
+    /// that were lost are no error here but are in the [`Drained`].
+    pub fn flush(&self, timeout: Duration) -> Result<Drained> {
+        if self.shared.is_shut_down.load(Ordering::Acquire) {
+            return Err(Error::shut_down());
+        }
+        let until = Deadline::after(timeout).named("flush timeout");
+        let shared = Arc::clone(&self.shared);
+        wait(until, async move { shared.flush(until).await }).flatten()
+    }
+
+    /// Shuts the exporter down; later spans are dropped and counted. Blocks this thread. A second call does nothing.
+    ///
+    /// # Errors
+    ///
+    /// Those of the exporter, and [`Timeout`](crate::ErrorKind::Timeout). Spans that were lost are no error here but are in the
+    /// [`Drained`].
+    pub fn shutdown(&self, timeout: Duration) -> Result<Drained> {
+        let until = Deadline::after(timeout).named("shutdown timeout");
+        if self.shared.is_shut_down.swap(true, Ordering::AcqRel) {
+            return Ok(Drained::default());
+        }
+        let shared = Arc::clone(&self.shared);
+        wait(until, async move { shared.shutdown(until).await }).flatten()
+    }
+}
+
+impl SpanProcessor for SimpleProcessor {
+    fn on_start(&self, _span: &mut Span, _context: &Context) {}
+
+    fn on_end(&self, span: SpanData) {
+        if !span.span_context.is_sampled() {
+            return;
+        }
+        if self.shared.is_shut_down.load(Ordering::Acquire) {
+            self.shared.ledger.turn_away(DropReason::Shutdown, 1);
+            return;
+        }
+        let Some(batch) = self.encode(&span) else {
+            return;
+        };
+        drop(span);
+        let flight = Flight::begin(&self.shared);
+        let until = Deadline::after(self.limit).named("limit of the simple processor");
+        let waited = wait(until, flight.export(batch, until));
+        if let Err(error) = waited {
+            // The flight ended with the work, and its span is counted; the log is all that is left to do.
+            self.shared.tell_lost(1, &error);
+        }
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        if self.shared.is_shut_down.load(Ordering::Acquire) {
+            return Err(OTelSdkError::AlreadyShutdown);
+        }
+        drained(self.handle().flush(self.limit), self.limit)
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        if self.shared.is_shut_down.load(Ordering::Acquire) {
+            return Err(OTelSdkError::AlreadyShutdown);
+        }
+        drained(self.handle().shutdown(timeout), timeout)
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.resource = encode_resource(resource);
+    }
+}
+
+impl Debug for SimpleProcessor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SimpleProcessor")
+            .field("exporter", &self.shared.exporter)
+            .field("limit", &self.limit)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    /// Waits for spans on their way, then flushes the exporter.
+    async fn flush(&self, until: Deadline) -> Result<Drained> {
+        let before = self.ledger.read();
+        let work = async {
+            drop(self.turn.lock().await);
+            self.exporter.flush(until).await
+        };
+        let inside = until.run(work).await;
+        let inside = inside.unwrap_or_else(|| Err(Error::timeout("no answer", until)))?;
+        Ok(self.since(&before, inside))
+    }
+
+    /// Waits for spans on their way, then shuts the exporter down, in any case.
+    async fn shutdown(&self, until: Deadline) -> Result<Drained> {
+        let before = self.ledger.read();
+        let turn = until.run(self.turn.lock()).await;
+        let inside = until.run(self.exporter.shutdown(until)).await;
+        drop(turn);
+        let inside = inside.unwrap_or_else(|| Err(Error::timeout("no answer", until)))?;
+        Ok(self.since(&before, inside))
+    }
+
+    /// What happened since `before`, and what the exporter says happened inside it.
+    fn since(&self, before: &Account, inside: Drained) -> Drained {
+        let now = self.ledger.read();
+        let mut total = inside;
+        total.delivered += now.delivered - before.delivered;
+        total.refused += now.refused - before.refused;
+        for reason in DropReason::ALL {
+            let dropped = now.dropped.of(reason) - before.dropped.of(reason);
+            total.lost.add(reason, dropped);
+        }
+        total
+    }
+
+    /// Tells the first loss in a row.
+    fn tell_lost(&self, spans: u64, error: &Error) {
+        if self.lost_in_a_row.fetch_add(spans, Ordering::Relaxed) == 0 {
+            tracing::warn!(target: "outspan", "cannot export a span, and drop it: {error}");
+        }
+    }
+
+    /// Tells the end of a row of losses.
+    fn tell_delivered(&self) {
+        let lost = self.lost_in_a_row.swap(0, Ordering::Relaxed);
+        if lost > 0 {
+            tracing::info!(target: "outspan", "spans are exported again; {lost} were lost");
+        }
+    }
+}
+
+/// A span on its way. Ends in the account however the export ends, also when its future is dropped.
+struct Flight {
+    shared: Arc<Shared>,
+    has_landed: bool,
+}
+
+impl Flight {
+    fn begin(shared: &Arc<Shared>) -> Self {
+        shared.ledger.step(|account| {
+            account.received += 1;
+            account.in_flight += 1;
+        });
+        Self {
+            shared: Arc::clone(shared),
+            has_landed: false,
+        }
+    }
+
+    async fn export(mut self, batch: Batch, until: Deadline) {
+        let shared = Arc::clone(&self.shared);
+        let work = async {
+            let _turn = shared.turn.lock().await;
+            shared.exporter.export(batch.clone(), until).await
+        };
+        let exported = until.run(work).await;
+        let exported = exported.unwrap_or_else(|| Err(Error::timeout("no answer", until)));
+        match exported {
+            Ok(delivery) => self.land(&delivery),
+            Err(error) => self.land(&Delivery::failed(batch, error)),
+        }
+    }
+
+    fn land(&mut self, delivery: &Delivery) {
+        self.has_landed = true;
+        let part = delivery.rest.first();
+        self.shared.ledger.step(|account| {
+            account.in_flight -= 1;
+            match part {
+                Some(part) => account.dropped.add(part.error.drop_reason(), 1),
+                None if delivery.refused > 0 => account.refused += 1,
+                None => account.delivered += 1,
+            }
+        });
+        match part {
+            Some(part) => self.shared.tell_lost(1, &part.error),
+            None if delivery.refused > 0 => {
+                let why = delivery.message.as_deref().unwrap_or("no reason given");
+                self.shared.tell_lost(1, &Error::refused(why));
+            }
+            None => self.shared.tell_delivered(),
+        }
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        if self.has_landed {
+            return;
+        }
+        self.shared.ledger.step(|account| {
+            account.in_flight -= 1;
+            account.dropped.add(DropReason::Failed, 1);
+        });
+    }
+}
