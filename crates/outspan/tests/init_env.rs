@@ -1,0 +1,202 @@
+//! Tracing in one call, in programs of their own with an environment of their own.
+//!
+//! Each test starts this binary again, as one of the programs at the end of the file.
+
+// In a test a panic is the report; clippy's own exception covers test functions, not their helpers.
+#![allow(clippy::unwrap_used)]
+
+use std::process::Command;
+use std::process::Output;
+use std::time::Duration;
+
+use opentelemetry::trace::Tracer;
+use outspan_testkit::Collector;
+use outspan_testkit::Transport;
+
+const SOON: Duration = Duration::from_secs(10);
+
+/// Runs a program with no OTEL variables but these.
+fn run(program: &str, variables: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--ignored", "--exact", "--nocapture", program]);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("OTEL_") {
+            command.env_remove(name);
+        }
+    }
+    command.envs(variables.iter().copied());
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    output
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+fn names(collector: &Collector) -> Vec<String> {
+    let spans = collector.spans();
+    let mut names: Vec<_> = spans.iter().map(|span| span.span.name.clone()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn spans_of_tracing_arrive_and_those_of_our_network_code_do_not() {
+    for (transport, protocol) in [
+        (Transport::Grpc, "grpc"),
+        (Transport::Http, "http/protobuf"),
+    ] {
+        let collector = Collector::over(transport).start();
+        let output = run(
+            "program_with_tracing",
+            &[
+                ("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.endpoint()),
+                ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
+                ("OTEL_SERVICE_NAME", "from the environment"),
+                ("OTEL_BSP_SCHEDULE_DELAY", "1"),
+            ],
+        );
+        assert_eq!(names(&collector), ["item", "item", "order"], "{output:?}");
+        let resource = collector.spans().remove(0).resource.unwrap();
+        assert!(format!("{resource:?}").contains("from the environment"));
+        let spans = collector.spans();
+        let order = spans.iter().find(|span| span.span.name == "order").unwrap();
+        let items = spans.iter().filter(|span| span.span.name == "item");
+        for item in items {
+            assert_eq!(item.span.parent_span_id, order.span.span_id);
+        }
+        assert_eq!(collector.complaints(), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn the_provider_becomes_the_global_one() {
+    let collector = Collector::http();
+    let endpoint = collector.endpoint();
+    let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str())];
+    run("program_with_the_global_provider", &variables);
+    assert_eq!(names(&collector), ["work"]);
+
+    let disabled = [variables[0], ("OTEL_SDK_DISABLED", "true")];
+    run("program_with_the_global_provider", &disabled);
+    assert_eq!(collector.span_count(), 1);
+}
+
+#[test]
+fn the_console_shows_spans_to_people() {
+    let output = run(
+        "program_with_the_global_provider",
+        &[("OTEL_TRACES_EXPORTER", "console")],
+    );
+    assert!(stdout(&output).contains("work"), "{output:?}");
+}
+
+#[test]
+fn standard_output_gets_otlp_json_lines() {
+    let output = run(
+        "program_with_the_global_provider",
+        &[("OTEL_TRACES_EXPORTER", "otlp/stdout")],
+    );
+    let text = stdout(&output);
+    let line = text.lines().find(|line| line.starts_with('{')).unwrap();
+    let checked = outspan::Batch::from_json(line.as_bytes()).unwrap();
+    let names: Vec<_> = checked.batch.iter().map(|span| span.name()).collect();
+    assert_eq!(names, ["work"]);
+}
+
+#[test]
+fn mistakes_are_told_where_nothing_is_there_yet_to_log_to() {
+    let output = run(
+        "program_with_the_global_provider",
+        &[
+            ("OTEL_TRACES_EXPORTER", "none"),
+            ("OTEL_BSP_MAX_QUEUE_SIZE", "many"),
+        ],
+    );
+    let said = "outspan: OTEL_BSP_MAX_QUEUE_SIZE=\"many\": expected a whole number of at least 1; it is ignored";
+    assert!(
+        stderr(&output).lines().any(|line| line == said),
+        "{output:?}"
+    );
+}
+
+#[test]
+fn what_was_lost_at_the_end_is_told() {
+    let collector = Collector::http();
+    let endpoint = collector.endpoint();
+    // Nobody listens there any more.
+    drop(collector);
+    let output = run(
+        "program_in_a_hurry",
+        &[("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint)],
+    );
+    let text = stderr(&output);
+    let said = "outspan: not all spans were delivered at the end: delivered 0, lost 1 (1 shutdown)";
+    assert!(text.lines().any(|line| line == said), "{text}");
+}
+
+#[test]
+fn the_exporter_alone_comes_from_the_environment_too() {
+    let collector = Collector::grpc();
+    run(
+        "program_with_the_exporter_alone",
+        &[
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.endpoint()),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "x-tenant=shop"),
+        ],
+    );
+    assert_eq!(collector.span_count(), 4);
+    assert_eq!(collector.requests()[0].header("x-tenant"), Some("shop"));
+}
+
+#[test]
+#[ignore = "a program that other tests run"]
+fn program_with_tracing() {
+    use tracing_subscriber::prelude::*;
+    let guard = outspan::init().unwrap();
+    // No filter: whatever traces itself would be exported.
+    let spans = tracing_opentelemetry::layer().with_tracer(guard.tracer("program"));
+    tracing_subscriber::registry().with(spans).init();
+    let order = tracing::info_span!("order", items = 2);
+    order.in_scope(|| {
+        for number in 0..2 {
+            tracing::info_span!("item", number).in_scope(|| {});
+            // Connecting and sending happen while spans are open, too.
+            guard.flush(SOON).unwrap();
+        }
+    });
+    drop(order);
+    drop(guard);
+}
+
+#[test]
+#[ignore = "a program that other tests run"]
+fn program_with_the_global_provider() {
+    let _guard = outspan::init().unwrap();
+    opentelemetry::global::tracer("program").in_span("work", |_| {});
+}
+
+#[test]
+#[ignore = "a program that other tests run"]
+fn program_in_a_hurry() {
+    let hurry = Duration::from_millis(200);
+    let guard = outspan::builder().drop_timeout(hurry).init().unwrap();
+    guard.tracer("program").in_span("work", |_| {});
+}
+
+#[test]
+#[ignore = "a program that other tests run"]
+fn program_with_the_exporter_alone() {
+    use outspan::Export;
+    let exporter = outspan::env::exporter().unwrap();
+    let batch = outspan_testkit::batch_of(4);
+    let until = outspan::Deadline::after(SOON);
+    let delivery = futures_executor::block_on(exporter.export(batch, until)).unwrap();
+    assert!(delivery.is_complete());
+}
