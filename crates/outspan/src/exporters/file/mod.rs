@@ -1,0 +1,139 @@
+//! Spans in files: writing them, and reading them back.
+//!
+//! Two formats, each as it is or compressed:
+//!
+//! - [`json_lines`]: OTLP JSON, one batch a line: the OpenTelemetry Protocol's file format
+//!   (specification, "OpenTelemetry Protocol File Exporter");
+//! - [`protobuf`]: OTLP protobuf, each batch with its length in front: a fifth of the size, and what the OpenTelemetry
+//!   Collector's `file` exporter writes with `format: proto`.
+//!
+//! [`SpanFile`] reads both, and some more.
+//!
+//! # What a file promises
+//!
+//! An export is done when the operating system has the record: it survives a crash of the program from then on. It
+//! survives a crash of the machine after [`flush`](crate::Export::flush) or [`shutdown`](crate::Export::shutdown), which
+//! wait for the disk (`fdatasync`). Each record is written whole or not at all: when the disk is full in the middle of
+//! one, the file is cut back to where it began, and the error is temporary. With compression, each record is a gzip
+//! member or Zstandard frame of its own, so a crash costs the last one at most; `gzip`, `zstd` and every other tool read
+//! them one after the other.
+//!
+//! A file has one writer: it is locked while it is open, and a second exporter for it is refused. Opening a file that is
+//! there continues it. A record that an earlier crash left unfinished at its end is cut off first (of JSON lines it is
+//! only ended, so that the next line is whole), because nothing behind it could be read; to find it, a compressed file
+//! is read once from front to back.
+//!
+//! New files can be read and written by their owner alone, because spans tell much about users. To share one, create it
+//! with other permissions first. The file must be on a file system; its directory must exist.
+//!
+//! Writing happens on a thread of its own; the caller's deadline holds even when the file system hangs. Exports are
+//! written one after the other.
+//!
+//! # Examples
+//!
+//! ```no_run
+//! use outspan::Compression;
+//! use outspan::Exporter;
+//! use outspan::file;
+//!
+//! let exporter: Exporter = file::json_lines("traces.jsonl.zst")
+//!     .compression(Compression::Zstd)
+//!     .build()?;
+//! # Ok::<(), outspan::Error>(())
+//! ```
+
+mod appender;
+mod config;
+mod encode;
+mod recover;
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use self::appender::Appender;
+use self::encode::Encoder;
+use super::blocking::BlockingExport;
+use super::worker::Stop;
+use crate::Batch;
+use crate::Delivery;
+use crate::Drained;
+use crate::Result;
+
+pub use self::config::Builder;
+pub use crate::span_file::Format;
+pub use crate::span_file::Position;
+pub use crate::span_file::ReadOptions;
+pub use crate::span_file::Record;
+pub use crate::span_file::SpanFile;
+
+/// Writes batches to a file as lines of OTLP JSON. The usual extension is `.jsonl`.
+pub fn json_lines(path: impl Into<PathBuf>) -> Builder {
+    Builder::new(path.into(), Format::Json)
+}
+
+/// Writes batches to a file as OTLP protobuf, each with its length in front: four bytes, big-endian.
+pub fn protobuf(path: impl Into<PathBuf>) -> Builder {
+    Builder::new(path.into(), Format::ProtobufRecords)
+}
+
+/// Writes batches to a file.
+struct FileExport {
+    encoder: Encoder,
+    /// Absent after shutdown.
+    appender: Option<Appender>,
+    with_sync: bool,
+}
+
+impl BlockingExport for FileExport {
+    fn export(&mut self, batch: Batch, stop: &Stop) -> Result<Delivery> {
+        let Some(appender) = &mut self.appender else {
+            return Err(crate::Error::shut_down());
+        };
+        let mut total = Delivery::default();
+        for part in self.encoder.split(&batch) {
+            let written = match stop.is_set() {
+                true => Err(crate::Error::internal(
+                    "nobody waits for this export any more",
+                )),
+                false => self
+                    .encoder
+                    .encode(&part)
+                    .and_then(|record| appender.append(&record)),
+            };
+            match written {
+                Ok(bytes) => {
+                    let mut delivery = Delivery::of(&part);
+                    delivery.wire_bytes = bytes;
+                    total.absorb(delivery);
+                }
+                Err(error) => total.leave(part, error),
+            }
+        }
+        total.into_result()
+    }
+
+    fn flush(&mut self) -> Result<Drained> {
+        if let Some(appender) = &mut self.appender
+            && self.with_sync
+        {
+            appender.sync()?;
+        }
+        Ok(Drained::default())
+    }
+
+    fn shutdown(&mut self) -> Result<Drained> {
+        let synced = self.flush();
+        self.appender = None;
+        synced
+    }
+
+    fn held(&self) -> u64 {
+        0
+    }
+
+    fn wakes_at(&self) -> Option<Instant> {
+        None
+    }
+
+    fn wake(&mut self) {}
+}

@@ -1,0 +1,429 @@
+//! Traces that wait for the rest of their spans.
+
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::collections::HashSet;
+use std::collections::VecDeque;
+use std::time::Duration;
+use std::time::Instant;
+
+use super::node::Node;
+use super::node::SpanId;
+
+pub(super) type TraceId = [u8; 16];
+
+/// How many traces are remembered as shown, for late spans to be called a continuation.
+const SHOWN_MAX: usize = 10_000;
+
+/// How long and how much may wait.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub(super) quiet: Duration,
+    pub(super) patience: Duration,
+    pub(super) traces_max: usize,
+    pub(super) spans_max: usize,
+    pub(super) bytes_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            quiet: Duration::from_secs(1),
+            patience: Duration::from_secs(10),
+            traces_max: 10_000,
+            spans_max: 100_000,
+            bytes_max: 64 * 1024 * 1024,
+        }
+    }
+}
+
+/// The traces that wait.
+#[derive(Debug)]
+pub(super) struct Forest {
+    limits: Limits,
+    traces: HashMap<TraceId, Trace>,
+    /// The traces in the order in which they began to arrive.
+    by_age: BTreeMap<u64, TraceId>,
+    next_age: u64,
+    spans: usize,
+    bytes: usize,
+    wakes_at: Option<Instant>,
+    shown: Shown,
+}
+
+/// The spans of one trace that have come so far.
+#[derive(Debug)]
+pub(super) struct Trace {
+    id: TraceId,
+    age: u64,
+    nodes: Vec<Node>,
+    ids: HashSet<SpanId>,
+    missing: HashSet<SpanId>,
+    has_root: bool,
+    last_arrival: Instant,
+    bytes: usize,
+}
+
+/// Traces to take out of a forest, in the order of their start.
+#[derive(Debug)]
+pub(super) struct Queue(VecDeque<TraceId>);
+
+impl Forest {
+    pub(super) fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            traces: HashMap::new(),
+            by_age: BTreeMap::new(),
+            next_age: 0,
+            spans: 0,
+            bytes: 0,
+            wakes_at: None,
+            shown: Shown::default(),
+        }
+    }
+
+    pub(super) fn spans(&self) -> usize {
+        self.spans
+    }
+
+    pub(super) fn wakes_at(&self) -> Option<Instant> {
+        self.wakes_at
+    }
+
+    /// Adds a span to its trace.
+    pub(super) fn add(&mut self, id: TraceId, node: Node, now: Instant) {
+        let bytes = node.bytes();
+        self.spans += 1;
+        self.bytes += bytes;
+        let age = self.next_age;
+        let trace = self.traces.entry(id).or_insert_with(|| {
+            self.by_age.insert(age, id);
+            self.next_age += 1;
+            Trace::new(id, age, now)
+        });
+        trace.add(node, bytes, now);
+        let tick = self.tick();
+        self.wakes_at.get_or_insert(now + tick);
+    }
+
+    /// Takes the trace that began to arrive first if one more span, of `bytes` and of trace `id`, would break a bound.
+    pub(super) fn oldest_over_bound(&mut self, id: TraceId, bytes: usize) -> Option<Trace> {
+        let is_new = !self.traces.contains_key(&id);
+        let is_over = self.spans + 1 > self.limits.spans_max
+            || self.bytes + bytes > self.limits.bytes_max
+            || is_new && self.traces.len() >= self.limits.traces_max;
+        let (_, oldest) = self.by_age.first_key_value().filter(|_| is_over)?;
+        let oldest = *oldest;
+        self.take(oldest)
+    }
+
+    /// Lists the traces that have waited long enough, and decides when to look again.
+    pub(super) fn due(&mut self, now: Instant) -> Queue {
+        let due = self.traces.values().filter(|trace| {
+            let waited = now.saturating_duration_since(trace.last_arrival);
+            waited >= self.wait_of(trace)
+        });
+        let due = Queue::of(due);
+        self.wakes_at = (!self.traces.is_empty()).then(|| now + self.tick());
+        due
+    }
+
+    /// Lists all traces.
+    pub(super) fn all(&mut self) -> Queue {
+        Queue::of(self.traces.values())
+    }
+
+    fn wait_of(&self, trace: &Trace) -> Duration {
+        match trace.is_complete() || self.was_shown(trace) {
+            true => self.limits.quiet,
+            false => self.limits.patience,
+        }
+    }
+
+    /// How often to look for traces that are due.
+    fn tick(&self) -> Duration {
+        const SHORTEST: Duration = Duration::from_millis(10);
+        const LONGEST: Duration = Duration::from_secs(1);
+
+        let shorter = self.limits.quiet.min(self.limits.patience);
+        (shorter / 2).clamp(SHORTEST, LONGEST)
+    }
+
+    /// Looks for traces that are due no earlier than a moment after `now`.
+    pub(super) fn wait_from(&mut self, now: Instant) {
+        self.wakes_at = Some(now + Duration::from_secs(1));
+    }
+
+    fn take(&mut self, id: TraceId) -> Option<Trace> {
+        let trace = self.traces.remove(&id)?;
+        self.by_age.remove(&trace.age);
+        self.spans -= trace.nodes.len();
+        self.bytes -= trace.bytes;
+        if self.traces.is_empty() {
+            self.wakes_at = None;
+        }
+        Some(trace)
+    }
+
+    /// Puts a trace back that could not be shown.
+    pub(super) fn put_back(&mut self, trace: Trace, now: Instant) {
+        self.spans += trace.nodes.len();
+        self.bytes += trace.bytes;
+        self.by_age.insert(trace.age, trace.id);
+        self.traces.insert(trace.id, trace);
+        self.wait_from(now);
+    }
+
+    /// Forgets what waits.
+    pub(super) fn clear(&mut self) {
+        *self = Self::new(self.limits);
+    }
+
+    /// Whether a part of the trace was shown before.
+    pub(super) fn was_shown(&self, trace: &Trace) -> bool {
+        self.shown.ids.contains(&trace.id)
+    }
+
+    pub(super) fn note_shown(&mut self, trace: &Trace) {
+        self.shown.note(trace.id);
+    }
+}
+
+impl Queue {
+    fn of<'a>(traces: impl Iterator<Item = &'a Trace>) -> Self {
+        let mut found: Vec<_> = traces.map(|trace| (trace.start(), trace.id)).collect();
+        found.sort_unstable();
+        Self(found.into_iter().map(|(_, id)| id).collect())
+    }
+
+    /// Takes the next trace out of the forest.
+    pub(super) fn next(&mut self, forest: &mut Forest) -> Option<Trace> {
+        let id = self.0.pop_front()?;
+        forest.take(id)
+    }
+}
+
+impl Trace {
+    fn new(id: TraceId, age: u64, now: Instant) -> Self {
+        Self {
+            id,
+            age,
+            nodes: Vec::new(),
+            ids: HashSet::new(),
+            missing: HashSet::new(),
+            has_root: false,
+            last_arrival: now,
+            bytes: 0,
+        }
+    }
+
+    fn add(&mut self, node: Node, bytes: usize, now: Instant) {
+        self.ids.insert(node.id);
+        self.missing.remove(&node.id);
+        match node.parent {
+            None => self.has_root = true,
+            Some(parent) if self.ids.contains(&parent) => {}
+            Some(parent) => {
+                self.missing.insert(parent);
+            }
+        }
+        self.nodes.push(node);
+        self.bytes += bytes;
+        self.last_arrival = now;
+    }
+
+    pub(super) fn id(&self) -> TraceId {
+        self.id
+    }
+
+    pub(super) fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    pub(super) fn has_root(&self) -> bool {
+        self.has_root
+    }
+
+    /// How many parents are named and have not come.
+    pub(super) fn missing_parents(&self) -> usize {
+        self.missing.len()
+    }
+
+    fn is_complete(&self) -> bool {
+        self.has_root && self.missing.is_empty()
+    }
+
+    /// The earliest start, in nanoseconds since 1970; 0 if no span says.
+    pub(super) fn start(&self) -> u64 {
+        let starts = self.nodes.iter().map(|node| node.start);
+        starts.filter(|start| *start != 0).min().unwrap_or(0)
+    }
+
+    /// The latest end, in nanoseconds since 1970; 0 if no span says.
+    pub(super) fn end(&self) -> u64 {
+        self.nodes.iter().map(|node| node.end).max().unwrap_or(0)
+    }
+}
+
+/// The traces that were shown last.
+#[derive(Debug, Default)]
+struct Shown {
+    ids: HashSet<TraceId>,
+    order: VecDeque<TraceId>,
+}
+
+impl Shown {
+    fn note(&mut self, id: TraceId) {
+        if !self.ids.insert(id) {
+            return;
+        }
+        self.order.push_back(id);
+        if self.order.len() > SHOWN_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.ids.remove(&oldest);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::node::Status;
+    use super::*;
+
+    fn node(id: u8, parent: Option<u8>) -> Node {
+        Node {
+            id: [id; 8],
+            parent: parent.map(|parent| [parent; 8]),
+            name: "span".into(),
+            service: "shop".into(),
+            start: u64::from(id),
+            end: u64::from(id) + 1,
+            status: None::<Status>,
+            details: Vec::new(),
+        }
+    }
+
+    fn limits() -> Limits {
+        Limits {
+            quiet: Duration::from_secs(1),
+            patience: Duration::from_secs(10),
+            ..Limits::default()
+        }
+    }
+
+    fn due(forest: &mut Forest, now: Instant) -> Vec<TraceId> {
+        let mut due = forest.due(now);
+        let mut ids = Vec::new();
+        while let Some(trace) = due.next(forest) {
+            forest.note_shown(&trace);
+            ids.push(trace.id());
+        }
+        ids
+    }
+
+    const ONE: TraceId = [1; 16];
+    const TWO: TraceId = [2; 16];
+
+    #[test]
+    fn a_whole_trace_is_due_after_a_quiet_moment_in_whatever_order_it_came() {
+        let mut forest = Forest::new(limits());
+        let began = Instant::now();
+        let after = |millis| began + Duration::from_millis(millis);
+        forest.add(ONE, node(3, Some(2)), after(0));
+        forest.add(ONE, node(2, Some(1)), after(100));
+        assert!(
+            due(&mut forest, after(5000)).is_empty(),
+            "the root is missing"
+        );
+        forest.add(ONE, node(1, None), after(5000));
+        assert!(due(&mut forest, after(5999)).is_empty(), "more may come");
+        assert_eq!(due(&mut forest, after(6000)), [ONE]);
+        assert_eq!(forest.spans(), 0);
+        assert_eq!(forest.bytes, 0);
+        assert_eq!(forest.wakes_at(), None);
+    }
+
+    #[test]
+    fn a_trace_without_its_root_is_due_when_patience_ends_and_its_rest_after_a_quiet_moment() {
+        let mut forest = Forest::new(limits());
+        let began = Instant::now();
+        let after = |seconds| began + Duration::from_secs(seconds);
+        forest.add(ONE, node(3, Some(2)), after(0));
+        forest.add(TWO, node(1, Some(1)), after(0));
+        assert!(due(&mut forest, after(9)).is_empty());
+        assert_eq!(due(&mut forest, after(10)), [TWO, ONE]);
+        forest.add(ONE, node(4, Some(3)), after(11));
+        assert_eq!(due(&mut forest, after(12)), [ONE]);
+    }
+
+    #[test]
+    fn it_asks_to_be_woken_while_something_waits() {
+        let mut forest = Forest::new(limits());
+        assert_eq!(forest.wakes_at(), None);
+        let now = Instant::now();
+        forest.add(ONE, node(1, None), now);
+        let wakes_at = forest.wakes_at().unwrap();
+        assert!(wakes_at > now && wakes_at <= now + limits().quiet);
+        forest.due(wakes_at);
+        assert!(forest.wakes_at().unwrap() > wakes_at);
+    }
+
+    #[test]
+    fn over_each_bound_the_oldest_trace_has_to_go() {
+        let small = [
+            Limits {
+                traces_max: 1,
+                ..limits()
+            },
+            Limits {
+                spans_max: 2,
+                ..limits()
+            },
+            Limits {
+                bytes_max: 2 * node(1, None).bytes(),
+                ..limits()
+            },
+        ];
+        for limits in small {
+            let mut forest = Forest::new(limits);
+            let now = Instant::now();
+            let bytes = node(1, None).bytes();
+            assert!(forest.oldest_over_bound(ONE, bytes).is_none());
+            forest.add(ONE, node(1, Some(9)), now);
+            forest.add(ONE, node(2, Some(9)), now);
+            let oldest = forest.oldest_over_bound(TWO, bytes).unwrap();
+            assert_eq!((oldest.id(), oldest.nodes().len()), (ONE, 2));
+            assert!(forest.oldest_over_bound(TWO, bytes).is_none());
+        }
+    }
+
+    #[test]
+    fn a_trace_that_is_put_back_is_as_it_was() {
+        let mut forest = Forest::new(limits());
+        let now = Instant::now();
+        forest.add(ONE, node(1, None), now);
+        forest.add(TWO, node(2, None), now);
+        let (spans, bytes) = (forest.spans(), forest.bytes);
+        let mut all = forest.all();
+        let first = all.next(&mut forest).unwrap();
+        forest.put_back(first, now);
+        assert_eq!((forest.spans(), forest.bytes), (spans, bytes));
+        let mut again = forest.all();
+        assert_eq!(again.next(&mut forest).unwrap().id(), ONE);
+        assert_eq!(again.next(&mut forest).unwrap().id(), TWO);
+        assert!(again.next(&mut forest).is_none());
+    }
+
+    #[test]
+    fn what_is_remembered_of_shown_traces_is_bounded() {
+        let mut shown = Shown::default();
+        for number in 0..2 * SHOWN_MAX as u128 {
+            shown.note(number.to_be_bytes());
+            shown.note(number.to_be_bytes());
+        }
+        assert_eq!(shown.ids.len(), SHOWN_MAX);
+        assert_eq!(shown.order.len(), SHOWN_MAX);
+        assert!(!shown.ids.contains(&0_u128.to_be_bytes()));
+    }
+}

@@ -1,0 +1,266 @@
+//! Traces as trees.
+
+mod draw;
+mod forest;
+mod grow;
+mod node;
+mod width;
+
+use std::io::Write;
+use std::time::Duration;
+use std::time::Instant;
+
+use self::draw::Drawing;
+use self::forest::Forest;
+use self::forest::Limits;
+use self::forest::Trace;
+use self::forest::TraceId;
+use self::node::Node;
+use super::output::Output;
+use crate::Batch;
+use crate::Delivery;
+use crate::Drained;
+use crate::DropReason;
+use crate::Exporter;
+use crate::Result;
+use crate::exporters::blocking;
+use crate::exporters::blocking::BlockingExport;
+use crate::exporters::worker::Stop;
+use crate::exporters::written::delivered_up_to;
+use crate::exporters::written::write_error;
+
+/// Configures an exporter that shows each trace as a tree.
+///
+/// The spans of a trace come one by one and in any order, so the exporter holds them until the tree is whole: a root has
+/// come, every parent that a span names has come, and for a [`quiet`](Self::quiet) moment nothing more did. A trace that
+/// stays without its root (the caller was another program) or a parent is shown when nothing came for the time of
+/// [`patience`](Self::patience), marked `incomplete`, with a line in the place of each missing parent. Spans that come
+/// after their trace was shown are shown as its continuation. [`flush`](crate::Export::flush) and
+/// [`shutdown`](crate::Export::shutdown) show everything.
+///
+/// What waits is bounded in traces, spans and bytes. Over a bound the trace that began to arrive first is shown as it is,
+/// so nothing is dropped. `Delivery` counts a span as accepted when it is held: flush before the program ends. A write
+/// error keeps the spans for the next attempt; from then on exports fail with it until writing works again.
+///
+/// Long texts are cut for display, and levels beyond 24 are drawn at level 24: use another format to see everything.
+#[derive(Debug)]
+pub struct TreesBuilder {
+    output: Output,
+    with_times: bool,
+    with_attributes: bool,
+    colors: Option<bool>,
+    width: usize,
+    limits: Limits,
+}
+
+impl TreesBuilder {
+    pub(super) fn new() -> Self {
+        Self {
+            output: Output::stdout(),
+            with_times: true,
+            with_attributes: false,
+            colors: None,
+            width: 100,
+            limits: Limits::default(),
+        }
+    }
+
+    /// Sets where to write. The default is standard output.
+    #[must_use]
+    pub fn writer(mut self, writer: impl Write + Send + 'static) -> Self {
+        self.output = Output::writer(writer);
+        self
+    }
+
+    /// Leaves out everything that is different at each run: times, durations and bars.
+    #[must_use]
+    pub fn without_timestamps(mut self) -> Self {
+        self.with_times = false;
+        self
+    }
+
+    /// Sets whether to show attributes of spans and events. The default is not to.
+    #[must_use]
+    pub fn attributes(mut self, shown: bool) -> Self {
+        self.with_attributes = shown;
+        self
+    }
+
+    /// Sets whether to colour. The default is to do so on a terminal alone, and only while `NO_COLOR` is not set.
+    #[must_use]
+    pub fn colors(mut self, colors: bool) -> Self {
+        self.colors = Some(colors);
+        self
+    }
+
+    /// Sets how many columns a line should have. The default is 100; below 60 counts as 60.
+    #[must_use]
+    pub fn width(mut self, columns: usize) -> Self {
+        self.width = columns.max(60);
+        self
+    }
+
+    /// Sets how long a whole tree waits for more. The default is 1 s: spans of several services come in batches of
+    /// their own.
+    #[must_use]
+    pub fn quiet(mut self, time: Duration) -> Self {
+        self.limits.quiet = time;
+        self
+    }
+
+    /// Sets how long a tree waits for its root or another missing parent. The default is 10 s, twice the interval at
+    /// which SDKs export.
+    #[must_use]
+    pub fn patience(mut self, time: Duration) -> Self {
+        self.limits.patience = time;
+        self
+    }
+
+    /// Sets how many traces may wait. The default is 10,000.
+    #[must_use]
+    pub fn traces_max(mut self, traces: usize) -> Self {
+        self.limits.traces_max = traces.max(1);
+        self
+    }
+
+    /// Sets how many spans may wait. The default is 100,000.
+    #[must_use]
+    pub fn spans_max(mut self, spans: usize) -> Self {
+        self.limits.spans_max = spans.max(1);
+        self
+    }
+
+    /// Sets how many bytes the waiting spans may take. The default is 64 MiB.
+    #[must_use]
+    pub fn bytes_max(mut self, bytes: usize) -> Self {
+        self.limits.bytes_max = bytes;
+        self
+    }
+
+    /// Makes the exporter.
+    ///
+    /// Its errors are those of [`Builder::build`](super::Builder::build).
+    ///
+    /// # Errors
+    ///
+    /// [`Internal`](crate::ErrorKind::Internal) if its thread cannot start.
+    pub fn build(self) -> Result<Exporter> {
+        let is_terminal = self.output.is_terminal();
+        let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let drawing = Drawing {
+            with_times: self.with_times,
+            with_colors: self.colors.unwrap_or(is_terminal && !no_color),
+            width: self.width,
+        };
+        let label = format!("Stdout(Trees, {:?})", self.output);
+        let trees = Trees {
+            output: self.output,
+            drawing,
+            with_attributes: self.with_attributes,
+            forest: Forest::new(self.limits),
+        };
+        blocking::exporter(label, trees)
+    }
+}
+
+/// Holds traces and shows them.
+#[derive(Debug)]
+struct Trees {
+    output: Output,
+    drawing: Drawing,
+    with_attributes: bool,
+    forest: Forest,
+}
+
+impl Trees {
+    /// Shows the traces that `next` takes out of the forest, one by one. Returns how many spans were shown.
+    fn show(&mut self, mut next: impl FnMut(&mut Forest) -> Option<Trace>) -> Result<u64> {
+        let mut shown = 0;
+        while let Some(trace) = next(&mut self.forest) {
+            let text = self.drawing.draw(&trace, self.forest.was_shown(&trace));
+            let wrote = self.output.write(text.as_bytes());
+            if let Err(e) = wrote.result {
+                self.forest.put_back(trace, Instant::now());
+                return Err(write_error(self.output.name(), e));
+            }
+            shown += trace.nodes().len() as u64;
+            self.forest.note_shown(&trace);
+        }
+        if shown > 0 {
+            self.output
+                .flush()
+                .map_err(|e| write_error(self.output.name(), e))?;
+        }
+        Ok(shown)
+    }
+
+    fn show_due(&mut self, now: Instant) -> Result<u64> {
+        let mut due = self.forest.due(now);
+        self.show(|forest| due.next(forest))
+    }
+
+    fn show_all(&mut self) -> Result<u64> {
+        let mut all = self.forest.all();
+        self.show(|forest| all.next(forest))
+    }
+
+    /// Shows the oldest traces until one more span fits.
+    fn make_room(&mut self, trace_id: TraceId, bytes: usize) -> Result<u64> {
+        self.show(|forest| forest.oldest_over_bound(trace_id, bytes))
+    }
+}
+
+impl BlockingExport for Trees {
+    fn export(&mut self, batch: Batch, _stop: &Stop) -> Result<Delivery> {
+        let now = Instant::now();
+        self.show_due(now)?;
+        for (accepted, span) in batch.iter().enumerate() {
+            let node = Node::read(&span, self.with_attributes);
+            if let Err(error) = self.make_room(span.trace_id(), node.bytes()) {
+                return delivered_up_to(&batch, accepted, error);
+            }
+            self.forest.add(span.trace_id(), node, now);
+        }
+        Ok(Delivery::of(&batch))
+    }
+
+    fn flush(&mut self) -> Result<Drained> {
+        self.show_all().map(delivered)
+    }
+
+    fn shutdown(&mut self) -> Result<Drained> {
+        let before = self.held();
+        match self.show_all() {
+            Ok(spans) => Ok(delivered(spans)),
+            Err(error) if self.held() == 0 => Err(error),
+            Err(_) => {
+                let mut drained = delivered(before - self.held());
+                drained.lost.add(DropReason::Failed, self.held());
+                self.forest.clear();
+                Ok(drained)
+            }
+        }
+    }
+
+    fn held(&self) -> u64 {
+        self.forest.spans() as u64
+    }
+
+    fn wakes_at(&self) -> Option<Instant> {
+        self.forest.wakes_at()
+    }
+
+    fn wake(&mut self) {
+        // An error keeps the spans where they are; the next export or flush meets it and reports it.
+        if self.show_due(Instant::now()).is_err() {
+            self.forest.wait_from(Instant::now());
+        }
+    }
+}
+
+fn delivered(spans: u64) -> Drained {
+    Drained {
+        delivered: spans,
+        ..Drained::default()
+    }
+}

@@ -1,0 +1,45 @@
+//! What exporters that write share: errors in words, and deliveries of a part.
+
+use std::io;
+
+use crate::Batch;
+use crate::Delivery;
+use crate::Error;
+use crate::Result;
+
+/// Puts a failed write into words. `what` names the target, such as `standard output` or a path.
+pub(crate) fn write_error(what: &str, error: io::Error) -> Error {
+    let (advice, is_temporary) = match error.kind() {
+        io::ErrorKind::BrokenPipe => (": whoever read it has gone", false),
+        io::ErrorKind::StorageFull => (": the disk is full, make room", true),
+        io::ErrorKind::QuotaExceeded => (": the disk quota is used up, make room", true),
+        io::ErrorKind::FileTooLarge => (": the file may not grow any more, use another", false),
+        io::ErrorKind::ReadOnlyFilesystem => (": the file system is read-only", false),
+        io::ErrorKind::PermissionDenied => (": permission denied", false),
+        io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported => ("", false),
+        _ => ("", true),
+    };
+    Error::unavailable(format!("cannot write spans to {what}{advice}"))
+        .with_temporary(is_temporary)
+        .with_attempts(1)
+        .with_source(error)
+}
+
+/// Makes the delivery of the first `accepted` spans of `batch`, the others left with their error.
+pub(crate) fn delivered_up_to(batch: &Batch, accepted: usize, error: Error) -> Result<Delivery> {
+    if accepted == 0 {
+        return Err(error);
+    }
+    let parts = batch.split_by_spans(accepted);
+    let rest = parts.get(1..).unwrap_or_default();
+    let mut delivery = Delivery {
+        accepted: accepted as u64,
+        ..Delivery::default()
+    };
+    if rest.is_empty() {
+        delivery.attempts = 1;
+        return Ok(delivery);
+    }
+    delivery.leave(Batch::concatenate(rest), error);
+    Ok(delivery)
+}
