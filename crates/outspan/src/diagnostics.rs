@@ -1,0 +1,470 @@
+//! What a queue says about itself: few log lines, however long and bad the trouble is.
+//!
+//! Each kind of trouble is told at once when it begins, then once an interval with what came since, then once when it
+//! is over. The interval starts at 30 s and doubles up to 5 min while the trouble goes on, so that a destination that is
+//! dead for a minute and comes back costs three lines. Lines are `tracing` events with the target `outspan`. They are
+//! written by the library's own thread only, never by a thread that ends a span: its subscriber may be in the middle of
+//! closing that very span, with locks held.
+
+use std::fmt;
+use std::panic::AssertUnwindSafe;
+use std::panic::catch_unwind;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::DropReason;
+use crate::Error;
+
+/// How long a kind of trouble stays quiet after its first line.
+const INTERVAL: Duration = Duration::from_secs(30);
+
+/// How long the quiet grows while the trouble goes on.
+const INTERVAL_MAX: Duration = Duration::from_secs(300);
+
+/// Says that spans were dropped.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct DropEvent {
+    /// Why.
+    pub reason: DropReason,
+    /// How many.
+    pub spans: u64,
+    /// The destination's error, where there is one.
+    pub error: Option<Error>,
+}
+
+/// What a queue holds while it cannot deliver.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Held {
+    pub(crate) spans: u64,
+    pub(crate) bytes: usize,
+    pub(crate) bytes_max: usize,
+}
+
+type Hook = Arc<dyn Fn(&DropEvent) + Send + Sync>;
+
+/// Writes the log lines of one queue, and calls the user's hook.
+#[derive(Default)]
+pub(crate) struct Diagnostics {
+    on_drop: Option<Hook>,
+    state: Mutex<State>,
+    /// Says that there is something to wait for.
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    outage: Option<Outage>,
+    outages: Topic,
+    dropped: [Dropped; DropReason::ALL.len()],
+    dropped_total: u64,
+    refused: Topic,
+    hook_panicked: bool,
+}
+
+#[derive(Debug)]
+struct Outage {
+    since: Instant,
+    told: bool,
+    error: String,
+    held: Held,
+    dropped_before: u64,
+}
+
+#[derive(Debug, Default)]
+struct Dropped {
+    topic: Topic,
+    error: Option<Error>,
+}
+
+/// One kind of trouble: what came since its last line, and until when it stays quiet.
+#[derive(Debug)]
+struct Topic {
+    pending: u64,
+    since: Option<Instant>,
+    interval: Duration,
+}
+
+/// A line for the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Line {
+    Trouble(String),
+    News(String),
+}
+
+impl Default for Topic {
+    fn default() -> Self {
+        Self {
+            pending: 0,
+            since: None,
+            interval: INTERVAL,
+        }
+    }
+}
+
+impl Topic {
+    /// Until when the topic stays quiet, if it does.
+    fn quiet_until(&self) -> Option<Instant> {
+        self.since.map(|since| since + self.interval)
+    }
+
+    fn is_quiet(&self, now: Instant) -> bool {
+        self.quiet_until().is_some_and(|until| now < until)
+    }
+
+    /// Adds to what came; true when it has to be told at once.
+    fn note(&mut self, count: u64, now: Instant) -> bool {
+        self.pending += count;
+        !self.is_quiet(now)
+    }
+
+    /// Takes what has to be told now.
+    fn tell(&mut self, now: Instant) -> u64 {
+        self.since = Some(now);
+        std::mem::take(&mut self.pending)
+    }
+
+    /// Ends a quiet time: with a summary if anything came, else the topic starts afresh.
+    fn summary(&mut self, now: Instant, goes_on: bool) -> Option<(u64, Duration)> {
+        let since = self.since?;
+        if self.is_quiet(now) {
+            return None;
+        }
+        if self.pending == 0 && !goes_on {
+            *self = Self::default();
+            return None;
+        }
+        self.interval = (self.interval * 2).min(INTERVAL_MAX);
+        Some((self.tell(now), now - since))
+    }
+}
+
+impl Diagnostics {
+    /// Calls `on_drop` for drops, besides the log.
+    pub(crate) fn new(on_drop: Option<Hook>) -> Self {
+        Self {
+            on_drop,
+            ..Self::default()
+        }
+    }
+
+    /// An attempt failed and will be made again.
+    pub(crate) fn failed(&self, error: &Error, held: Held) {
+        let line = self.lock().failed(error, held, Instant::now());
+        self.write(line);
+    }
+
+    /// The destination took or refused something: it can be reached.
+    pub(crate) fn answered(&self) {
+        let mut state = self.lock();
+        if state.outage.is_none() {
+            return;
+        }
+        let line = state.recovered(Instant::now());
+        drop(state);
+        self.write(line);
+    }
+
+    /// Spans were dropped.
+    pub(crate) fn dropped(&self, reason: DropReason, spans: u64, error: Option<&Error>) {
+        if spans == 0 {
+            return;
+        }
+        let line = self.lock().dropped(reason, spans, error, Instant::now());
+        self.write(line);
+        self.call_hook(reason, spans, error);
+    }
+
+    /// The destination refused spans for good.
+    pub(crate) fn refused(&self, spans: u64, why: &str) {
+        let line = self.lock().refused(spans, why, Instant::now());
+        self.write(line);
+    }
+
+    /// Writes the summaries when they are due, for ever.
+    pub(crate) async fn run(&self) {
+        loop {
+            let lines = self.lock().tick(Instant::now());
+            lines.iter().for_each(write);
+            let next = self.lock().next_tick();
+            let wait = async {
+                match next {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = wait => {}
+                () = self.changed.notified() => {}
+            }
+        }
+    }
+
+    /// Writes what has not been told yet, because nothing follows.
+    pub(crate) fn finish(&self) {
+        let lines = self.lock().finish(Instant::now());
+        lines.iter().for_each(write);
+    }
+
+    /// Writes a line, which may begin a quiet time.
+    fn write(&self, line: Option<Line>) {
+        let Some(line) = line else {
+            return;
+        };
+        write(&line);
+        self.changed.notify_one();
+    }
+
+    fn call_hook(&self, reason: DropReason, spans: u64, error: Option<&Error>) {
+        let Some(hook) = &self.on_drop else {
+            return;
+        };
+        let event = DropEvent {
+            reason,
+            spans,
+            error: error.cloned(),
+        };
+        if catch_unwind(AssertUnwindSafe(|| hook(&event))).is_ok() {
+            return;
+        }
+        let is_first = !std::mem::replace(&mut self.lock().hook_panicked, true);
+        if is_first {
+            tracing::error!(target: "outspan", "the hook for dropped spans panicked; spans are still counted");
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Diagnostics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Diagnostics")
+            .field("on_drop", &self.on_drop.is_some())
+            .field("state", &*self.lock())
+            .finish()
+    }
+}
+
+impl State {
+    fn failed(&mut self, error: &Error, held: Held, now: Instant) -> Option<Line> {
+        let text = error.to_string();
+        let dropped_before = self.dropped_total;
+        let outage = self.outage.get_or_insert_with(|| Outage {
+            since: now,
+            told: false,
+            error: String::new(),
+            held,
+            dropped_before,
+        });
+        outage.error = text;
+        outage.held = held;
+        let tell = self.outages.note(1, now) && !outage.told;
+        if !tell {
+            return None;
+        }
+        outage.told = true;
+        self.outages.tell(now);
+        Some(Line::Trouble(format!(
+            "cannot deliver spans: {}; trying again until it works, keeping {held}",
+            outage.error
+        )))
+    }
+
+    fn recovered(&mut self, now: Instant) -> Option<Line> {
+        let outage = self.outage.take()?;
+        if !outage.told {
+            return None;
+        }
+        // The next outage within the quiet time waits for its end: a destination that comes and goes is one trouble.
+        self.outages.tell(now);
+        let seconds = (now - outage.since).as_secs_f64();
+        let lost = match self.dropped_total - outage.dropped_before {
+            0 => "no span was lost".to_owned(),
+            1 => "1 span was lost".to_owned(),
+            lost => format!("{lost} spans were lost"),
+        };
+        Some(Line::News(format!(
+            "the destination takes spans again after {seconds:.1} s; {lost}"
+        )))
+    }
+
+    fn dropped(
+        &mut self,
+        reason: DropReason,
+        spans: u64,
+        error: Option<&Error>,
+        now: Instant,
+    ) -> Option<Line> {
+        self.dropped_total += spans;
+        let dropped = &mut self.dropped[reason.index()];
+        if let Some(error) = error {
+            dropped.error = Some(error.clone());
+        }
+        if !dropped.topic.note(spans, now) {
+            return None;
+        }
+        let spans = dropped.topic.tell(now);
+        let why = why_dropped(reason, dropped.error.as_ref());
+        Some(Line::Trouble(format!("dropped {}: {why}", count(spans))))
+    }
+
+    fn refused(&mut self, spans: u64, why: &str, now: Instant) -> Option<Line> {
+        if !self.refused.note(spans, now) {
+            return None;
+        }
+        let spans = self.refused.tell(now);
+        Some(match spans {
+            0 => Line::News(format!("the destination warns: {why}")),
+            _ => Line::Trouble(format!("the destination refused {}: {why}", count(spans))),
+        })
+    }
+
+    fn next_tick(&self) -> Option<Instant> {
+        let drops = self.dropped.iter().map(|dropped| &dropped.topic);
+        drops
+            .chain([&self.outages, &self.refused])
+            .filter_map(Topic::quiet_until)
+            .min()
+    }
+
+    fn tick(&mut self, now: Instant) -> Vec<Line> {
+        let mut lines = Vec::new();
+        lines.extend(self.outage_summary(now));
+        for (reason, dropped) in DropReason::ALL.into_iter().zip(&mut self.dropped) {
+            if let Some((spans, time)) = dropped.topic.summary(now, false) {
+                lines.push(dropped_summary(reason, dropped, spans, time));
+            }
+        }
+        if let Some((spans, time)) = self.refused.summary(now, false) {
+            lines.push(Line::Trouble(format!(
+                "the destination refused {} in the last {}",
+                count(spans),
+                seconds(time)
+            )));
+        }
+        lines
+    }
+
+    fn outage_summary(&mut self, now: Instant) -> Option<Line> {
+        let (attempts, time) = self.outages.summary(now, self.outage.is_some())?;
+        let Some(outage) = &mut self.outage else {
+            // It came and went during the quiet time.
+            return Some(Line::News(format!(
+                "{attempts} attempts to deliver spans failed in the last {} and were made good",
+                seconds(time)
+            )));
+        };
+        outage.told = true;
+        Some(Line::Trouble(format!(
+            "still cannot deliver spans: {}; attempts that failed in the last {}: {attempts}, keeping {}",
+            outage.error,
+            seconds(time),
+            outage.held
+        )))
+    }
+
+    fn finish(&mut self, now: Instant) -> Vec<Line> {
+        let mut lines = Vec::new();
+        for (reason, dropped) in DropReason::ALL.into_iter().zip(&mut self.dropped) {
+            let since = dropped.topic.since;
+            if dropped.topic.pending > 0
+                && let Some(since) = since
+            {
+                let spans = dropped.topic.tell(now);
+                lines.push(dropped_summary(reason, dropped, spans, now - since));
+            }
+        }
+        lines
+    }
+}
+
+fn dropped_summary(reason: DropReason, dropped: &Dropped, spans: u64, time: Duration) -> Line {
+    Line::Trouble(format!(
+        "dropped {} more in the last {}: {}",
+        count(spans),
+        seconds(time),
+        why_dropped(reason, dropped.error.as_ref())
+    ))
+}
+
+fn why_dropped(reason: DropReason, error: Option<&Error>) -> String {
+    let why = match reason {
+        DropReason::QueueFull => {
+            "the queue is full; raise its bound, or see why the destination takes less than comes"
+        }
+        DropReason::Failed => {
+            "the destination failed and is not tried again; they may have arrived"
+        }
+        DropReason::TooLarge => "each of them alone is more than the destination takes",
+        DropReason::Expired => "they could not be delivered within the export limit",
+        DropReason::Filtered => "a filter removed them",
+        DropReason::Shutdown => {
+            "they were not delivered when the time for shutting down was over, or ended after it"
+        }
+        DropReason::Encode => "they cannot be encoded, because their ids are zero",
+    };
+    match error {
+        Some(error) => format!("{why} ({reason}): {error}"),
+        None => format!("{why} ({reason})"),
+    }
+}
+
+fn count(spans: u64) -> String {
+    match spans {
+        1 => "1 span".to_owned(),
+        _ => format!("{spans} spans"),
+    }
+}
+
+fn seconds(time: Duration) -> String {
+    format!("{:.0} s", time.as_secs_f64())
+}
+
+impl fmt::Display for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            spans,
+            bytes,
+            bytes_max,
+        } = *self;
+        write!(
+            f,
+            "{} ({} of at most {})",
+            count(spans),
+            Size(bytes),
+            Size(bytes_max)
+        )
+    }
+}
+
+/// A number of bytes as people read it.
+struct Size(usize);
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const KIB: f64 = 1024.0;
+        let bytes = self.0 as f64;
+        if bytes < KIB {
+            return write!(f, "{} B", self.0);
+        }
+        if bytes < KIB * KIB {
+            return write!(f, "{:.1} KiB", bytes / KIB);
+        }
+        write!(f, "{:.1} MiB", bytes / KIB / KIB)
+    }
+}
+
+fn write(line: &Line) {
+    match line {
+        Line::Trouble(text) => tracing::warn!(target: "outspan", "{text}"),
+        Line::News(text) => tracing::info!(target: "outspan", "{text}"),
+    }
+}

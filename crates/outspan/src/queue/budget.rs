@@ -1,0 +1,201 @@
+//! The bound that everything in front of one exporter shares.
+
+use std::sync::Condvar;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use std::time::Instant;
+
+/// Counts bytes and spans against their bounds. Nothing is allocated ahead.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    bytes_max: usize,
+    spans_max: Option<usize>,
+    bytes: AtomicUsize,
+    spans: AtomicUsize,
+    waiting: AtomicUsize,
+    gate: Mutex<()>,
+    freed: Condvar,
+}
+
+impl Budget {
+    pub(crate) fn new(bytes_max: usize, spans_max: Option<usize>) -> Self {
+        Self {
+            bytes_max,
+            spans_max,
+            bytes: AtomicUsize::new(0),
+            spans: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
+            gate: Mutex::new(()),
+            freed: Condvar::new(),
+        }
+    }
+
+    /// The bound of bytes.
+    pub(crate) fn bytes_max(&self) -> usize {
+        self.bytes_max
+    }
+
+    /// The bound of spans, if there is one.
+    pub(crate) fn spans_max(&self) -> Option<usize> {
+        self.spans_max
+    }
+
+    /// How many bytes are taken.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Takes bytes and spans, all or nothing.
+    pub(crate) fn try_take(&self, bytes: usize, spans: usize) -> bool {
+        if !self.try_take_spans(spans) {
+            return false;
+        }
+        if take(&self.bytes, bytes, self.bytes_max) {
+            return true;
+        }
+        self.give_back_spans(spans);
+        false
+    }
+
+    fn try_take_spans(&self, spans: usize) -> bool {
+        match self.spans_max {
+            Some(spans_max) => take(&self.spans, spans, spans_max),
+            None => true,
+        }
+    }
+
+    /// Takes bytes and spans, waiting for at most `time` until there is room for them.
+    ///
+    /// Blocks the calling thread.
+    pub(crate) fn take_within(&self, bytes: usize, spans: usize, time: Duration) -> bool {
+        if bytes > self.bytes_max {
+            return false;
+        }
+        let began = Instant::now();
+        let mut gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
+        // Sequentially consistent against the giver: either it sees us waiting, or we see what it gave.
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        let taken = loop {
+            if self.try_take(bytes, spans) {
+                break true;
+            }
+            let Some(left) = time.checked_sub(began.elapsed()) else {
+                break false;
+            };
+            let (next, _) = self
+                .freed
+                .wait_timeout(gate, left)
+                .unwrap_or_else(PoisonError::into_inner);
+            gate = next;
+        };
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+        drop(gate);
+        taken
+    }
+
+    /// Takes bytes for what is here already, bound or not: spans that changed their form.
+    pub(crate) fn add(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes, Ordering::SeqCst);
+    }
+
+    /// Gives bytes and spans back.
+    pub(crate) fn give_back(&self, bytes: usize, spans: usize) {
+        give(&self.bytes, bytes);
+        self.give_back_spans(spans);
+        if self.waiting.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        let gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
+        self.freed.notify_all();
+        drop(gate);
+    }
+
+    fn give_back_spans(&self, spans: usize) {
+        if self.spans_max.is_some() {
+            give(&self.spans, spans);
+        }
+    }
+
+    /// Replaces `before` taken bytes by `after`, bound or not.
+    pub(crate) fn exchange(&self, before: usize, after: usize) {
+        match after.checked_sub(before) {
+            Some(0) => {}
+            Some(more) => self.add(more),
+            None => self.give_back(before - after, 0),
+        }
+    }
+}
+
+fn take(counter: &AtomicUsize, amount: usize, max: usize) -> bool {
+    counter
+        .fetch_update(Ordering::SeqCst, Ordering::Relaxed, |taken| {
+            taken.checked_add(amount).filter(|sum| *sum <= max)
+        })
+        .is_ok()
+}
+
+fn give(counter: &AtomicUsize, amount: usize) {
+    let before = counter.fetch_sub(amount, Ordering::SeqCst);
+    debug_assert!(before >= amount, "gave back {amount} of {before}");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn takes_up_to_its_bounds_and_not_beyond() {
+        let budget = Budget::new(100, Some(3));
+        assert!(budget.try_take(60, 1));
+        assert!(!budget.try_take(41, 1), "too many bytes");
+        assert!(budget.try_take(20, 2), "a failed try took nothing");
+        assert!(!budget.try_take(1, 1), "too many spans");
+        budget.give_back(60, 1);
+        assert!(budget.try_take(80, 1));
+        assert_eq!(budget.bytes(), 100);
+    }
+
+    #[test]
+    fn an_exchange_may_pass_the_bound_but_counts() {
+        let budget = Budget::new(100, None);
+        assert!(budget.try_take(100, 1));
+        budget.exchange(100, 130);
+        assert_eq!(budget.bytes(), 130);
+        assert!(!budget.try_take(0, 1));
+        budget.exchange(130, 20);
+        assert_eq!(budget.bytes(), 20);
+    }
+
+    #[test]
+    fn whoever_waits_goes_on_when_there_is_room() {
+        let budget = Arc::new(Budget::new(100, None));
+        assert!(budget.try_take(100, 1));
+        let waiter = {
+            let budget = Arc::clone(&budget);
+            thread::spawn(move || budget.take_within(50, 1, Duration::from_secs(20)))
+        };
+        while budget.waiting.load(Ordering::SeqCst) == 0 {
+            thread::yield_now();
+        }
+        budget.give_back(50, 1);
+        assert!(waiter.join().expect("the waiter does not panic"));
+        assert_eq!(budget.bytes(), 100);
+    }
+
+    #[test]
+    fn whoever_waits_gives_up_in_time() {
+        let budget = Budget::new(100, None);
+        assert!(budget.try_take(100, 1));
+        assert!(!budget.take_within(1, 1, Duration::from_millis(5)));
+        assert!(
+            !budget.take_within(101, 1, Duration::from_secs(3600)),
+            "can never fit"
+        );
+    }
+}

@@ -1,0 +1,553 @@
+//! The queue in memory in front of one exporter.
+//!
+//! It holds batches until the exporter delivered or refused them for good, or they are lost for a reason that is counted.
+//! Several exports are in flight at once. A batch that failed temporarily stays and is tried again, only what was not
+//! delivered of it, as long as memory and the export limit allow. While the destination is down, one export at a time
+//! probes whether it is back; a batch that has not failed yet goes first, so that one bad batch cannot keep all others from
+//! being tried.
+//!
+//! ```text
+//!   push ──▶ fresh ──┬──▶ in flight ──▶ delivered, refused, dropped
+//!            again ──┘        │
+//!              ▲              │ failed for now
+//!              └──────────────┘
+//! ```
+//!
+//! The [`Budget`] bounds it. Whoever pushes has taken room there first, and has counted the spans as queued in the
+//! [`Ledger`]; the queue gives the room back when a batch comes to its end.
+
+mod budget;
+mod schedule;
+#[cfg(test)]
+mod tests;
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+pub(crate) use self::budget::Budget;
+use self::schedule::Item;
+use self::schedule::Schedule;
+use self::schedule::Step;
+use crate::Batch;
+use crate::Deadline;
+use crate::Delivery;
+use crate::Drained;
+use crate::DropReason;
+use crate::Error;
+use crate::ErrorKind;
+use crate::Export;
+use crate::Exporter;
+use crate::Losses;
+use crate::Result;
+use crate::Retry;
+use crate::account::Ledger;
+use crate::combinators::Backoff;
+use crate::diagnostics::Diagnostics;
+use crate::diagnostics::Held;
+
+/// The longest wait between two attempts, whatever the destination asks for or the user sets.
+const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How a queue exports.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// Exports in flight at once.
+    pub(crate) concurrent_exports: usize,
+    /// The limit of one call of the exporter.
+    pub(crate) attempt_timeout: Option<Duration>,
+    /// The limit of a batch's attempts and waits together.
+    pub(crate) export_limit: Option<Duration>,
+    /// The waits between attempts.
+    pub(crate) retry: Retry,
+}
+
+/// Holds batches in front of one exporter.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    shared: Arc<Shared>,
+    driver: AbortHandle,
+}
+
+#[derive(Debug)]
+struct Shared {
+    exporter: Exporter,
+    settings: Settings,
+    ledger: Arc<Ledger>,
+    budget: Arc<Budget>,
+    diagnostics: Arc<Diagnostics>,
+    schedule: Mutex<Schedule>,
+    /// Wakes the driver: something can be started.
+    wake: Notify,
+    /// Tells those who wait for a flush that a batch came to its end.
+    progress: watch::Sender<()>,
+}
+
+/// What a flush or a shutdown left undone.
+#[derive(Debug, Default)]
+pub(crate) struct Flushed {
+    /// Spans of before the call that are still held.
+    pub(crate) left: u64,
+    /// What combinators and the exporter inside lost of what they had acknowledged.
+    pub(crate) inside: Drained,
+    /// What kept it from being done.
+    pub(crate) error: Option<Error>,
+    /// Whether the time was up.
+    pub(crate) out_of_time: bool,
+}
+
+impl Queue {
+    /// Starts the queue on `runtime`.
+    pub(crate) fn start(
+        exporter: Exporter,
+        settings: Settings,
+        ledger: Arc<Ledger>,
+        budget: Arc<Budget>,
+        diagnostics: Arc<Diagnostics>,
+        runtime: &Handle,
+    ) -> Self {
+        let shared = Arc::new(Shared {
+            exporter,
+            schedule: Mutex::new(Schedule::new(settings.concurrent_exports)),
+            settings,
+            ledger,
+            budget,
+            diagnostics,
+            wake: Notify::new(),
+            progress: watch::Sender::new(()),
+        });
+        let driver = Driver(Arc::clone(&shared));
+        let driver = runtime.spawn(driver.run()).abort_handle();
+        Self { shared, driver }
+    }
+
+    /// Adds a batch whose spans the ledger has as queued, and for which `charged` bytes were taken from the budget.
+    pub(crate) fn push(&self, batch: Batch, charged: usize) {
+        let spans = batch.spans();
+        let is_taken = self.shared.lock().push(batch, charged);
+        if is_taken {
+            self.shared.wake.notify_one();
+            return;
+        }
+        self.shared.lose_queued(DropReason::Shutdown, spans as u64);
+        self.shared.budget.give_back(charged, spans);
+    }
+
+    /// Delivers what is held now, then has the exporter flush.
+    ///
+    /// While it waits, a destination that is down is tried again sooner than usual. Ends early when the destination
+    /// asked for a wait beyond `until`.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping the future ends the hurry; the batches stay.
+    pub(crate) async fn flush(&self, until: Deadline) -> Flushed {
+        let mut flushed = self.settle_all(until).await;
+        let inside = self.shared.exporter.flush(until);
+        flushed.note(run_guarded(until, "flush", inside).await);
+        flushed
+    }
+
+    /// Takes no more batches, delivers what is held, counts what is left then as lost, and shuts the exporter down.
+    pub(crate) async fn shutdown(&self, until: Deadline) -> Flushed {
+        let is_first = self.shared.lock().close(until);
+        if !is_first {
+            return Flushed::default();
+        }
+        let mut flushed = self.settle_all(until).await;
+        self.driver.abort();
+        self.ended().await;
+        flushed.left = 0;
+        let inside = self.shared.exporter.shutdown(until);
+        flushed.note(run_guarded(until, "shutdown", inside).await);
+        flushed
+    }
+
+    async fn settle_all(&self, until: Deadline) -> Flushed {
+        let hurry = Hurry::begin(&self.shared, until);
+        self.shared.wake.notify_one();
+        let in_time = until.run(hurry.settled()).await.is_some();
+        let schedule = self.shared.lock();
+        let left = schedule.held_before(hurry.mark);
+        let error = schedule.last_error().filter(|_| left > 0);
+        Flushed {
+            left,
+            error,
+            out_of_time: !in_time,
+            ..Flushed::default()
+        }
+    }
+
+    async fn ended(&self) {
+        let mut progress = self.shared.progress.subscribe();
+        while !self.shared.lock().has_ended() {
+            if progress.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+impl Drop for Queue {
+    /// Stops at once; what is held counts as lost at shutdown.
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+impl Flushed {
+    fn note(&mut self, inside: Result<Drained>) {
+        match inside {
+            // What was acknowledged to us is counted already; here only what was lost later.
+            Ok(drained) => {
+                self.left += drained.left;
+                self.inside = Drained {
+                    delivered: 0,
+                    ..drained
+                };
+            }
+            Err(error) => {
+                self.out_of_time |= error.kind() == ErrorKind::Timeout;
+                self.error.get_or_insert(error);
+            }
+        }
+    }
+}
+
+/// A flush in progress.
+#[derive(Debug)]
+struct Hurry<'a> {
+    shared: &'a Shared,
+    number: u64,
+    mark: u64,
+    until: Deadline,
+}
+
+impl<'a> Hurry<'a> {
+    fn begin(shared: &'a Shared, until: Deadline) -> Self {
+        let (number, mark) = shared.lock().begin_hurry(until, Instant::now());
+        Self {
+            shared,
+            number,
+            mark,
+            until,
+        }
+    }
+
+    /// Waits until every batch of before has come to its end, or waiting any longer is futile.
+    async fn settled(&self) {
+        let mut progress = self.shared.progress.subscribe();
+        loop {
+            progress.mark_unchanged();
+            let is_done = {
+                let schedule = self.shared.lock();
+                schedule.held_before(self.mark) == 0 || schedule.is_futile(self.until)
+            };
+            if is_done || progress.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+impl Drop for Hurry<'_> {
+    fn drop(&mut self) {
+        self.shared.lock().end_hurry(self.number);
+    }
+}
+
+/// Starts exports and takes their answers. When it ends, for whatever reason, everything it held is counted.
+struct Driver(Arc<Shared>);
+
+impl Driver {
+    async fn run(self) {
+        let shared = &*self.0;
+        let mut backoff = Backoff::new(&shared.settings.retry);
+        let mut attempts = FuturesUnordered::new();
+        loop {
+            let wait_end = loop {
+                let step = shared.lock().next(Instant::now());
+                match step {
+                    Step::Start(item) => {
+                        shared.take_off(&item);
+                        attempts.push(shared.attempt(item));
+                    }
+                    Step::Wait(wait_end) => break wait_end,
+                }
+            };
+            tokio::select! {
+                Some((item, answer)) = attempts.next() => {
+                    shared.settle(item, answer, &mut backoff);
+                    // An exporter that is always ready must not keep the thread from others.
+                    tokio::task::yield_now().await;
+                }
+                () = shared.wake.notified() => {}
+                () = sleep_until(wait_end) => {}
+            }
+        }
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.0.abandon();
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What became of a batch after an attempt.
+#[derive(Debug, Default)]
+struct Verdict {
+    accepted: u64,
+    refused: u64,
+    dropped: Losses,
+    again: Vec<Item>,
+    /// The error that speaks for what is tried again.
+    trouble: Option<Error>,
+}
+
+impl Shared {
+    fn take_off(&self, item: &Item) {
+        let spans = item.batch.spans() as u64;
+        self.ledger.step(|account| {
+            account.queued -= spans;
+            account.in_flight += spans;
+        });
+    }
+
+    /// Hands a batch to the exporter, once.
+    async fn attempt(&self, mut item: Item) -> (Item, Result<Delivery>) {
+        let until = self.attempt_end(&mut item);
+        let export = self.exporter.export(item.batch.clone(), until);
+        let answer = run_guarded(until, "export", export).await;
+        (item, answer)
+    }
+
+    fn attempt_end(&self, item: &mut Item) -> Deadline {
+        let began = *item.began.get_or_insert_with(Instant::now);
+        item.attempts += 1;
+        let mut until = self.lock().closing();
+        if let Some(timeout) = self.settings.attempt_timeout {
+            until = until.min(Deadline::after(timeout).named("attempt timeout"));
+        }
+        if let Some(limit) = self.settings.export_limit {
+            let left = limit.saturating_sub(began.elapsed());
+            until = until.min(Deadline::after(left).named("export limit"));
+        }
+        until
+    }
+
+    /// Books what became of a batch, and plans what is left of it.
+    fn settle<'s>(&'s self, item: Item, answer: Result<Delivery>, backoff: &mut Backoff<'s>) {
+        let flown = item.batch.spans() as u64;
+        let charged = item.charged;
+        let is_probe = item.is_probe;
+        let number = item.number;
+        let verdict = self.judge(item, answer);
+        let again = verdict.again_spans();
+        self.ledger.step(|account| {
+            account.in_flight -= flown;
+            account.delivered += verdict.accepted;
+            account.refused += verdict.refused;
+            account.dropped.merge(&verdict.dropped);
+            account.queued += again;
+        });
+        let kept = verdict.again.iter().map(|item| item.charged).sum();
+        self.budget.exchange(charged, kept);
+        self.budget.give_back(0, (flown - again) as usize);
+
+        let now = Instant::now();
+        let works = verdict.accepted + verdict.refused > 0;
+        let trouble = verdict.trouble;
+        {
+            let mut schedule = self.lock();
+            schedule.landed(number);
+            if works || trouble.is_none() {
+                *backoff = Backoff::new(&self.settings.retry);
+                schedule.works();
+            }
+            if let Some(error) = &trouble {
+                schedule.fails(error, is_probe, backoff, now);
+            }
+            schedule.put_back(verdict.again);
+        }
+        if works {
+            self.diagnostics.answered();
+        }
+        if let Some(error) = &trouble {
+            self.diagnostics.failed(error, self.held());
+        }
+        self.progress.send_replace(());
+    }
+
+    /// Decides about every span of a batch.
+    fn judge(&self, item: Item, answer: Result<Delivery>) -> Verdict {
+        let mut verdict = Verdict::default();
+        let delivery = match answer {
+            Ok(delivery) => delivery,
+            Err(error) => Delivery::failed(item.batch.clone(), error),
+        };
+        // An exporter of the user's may count wrongly. The account closes all the same.
+        let spans = item.batch.spans() as u64;
+        verdict.accepted = delivery.accepted.min(spans);
+        verdict.refused = delivery.refused.min(spans - verdict.accepted);
+        if verdict.refused > 0 || delivery.message.is_some() {
+            let why = delivery.message.as_deref().unwrap_or("it does not say why");
+            self.diagnostics.refused(verdict.refused, why);
+        }
+        let mut open = spans - verdict.accepted - verdict.refused;
+        for part in delivery.rest {
+            let part_spans = part.batch.spans() as u64;
+            if part_spans > open {
+                break;
+            }
+            open -= part_spans;
+            self.judge_part(&item, part.batch, part.error, &mut verdict);
+        }
+        if open > 0 {
+            let error = Error::internal("the exporter does not say what became of some spans");
+            self.drop_spans(DropReason::Failed, open, &error, &mut verdict);
+        }
+        verdict
+    }
+
+    fn judge_part(&self, item: &Item, batch: Batch, error: Error, verdict: &mut Verdict) {
+        let spans = batch.spans() as u64;
+        if error.is_too_large() && spans > 1 {
+            let half = batch.spans().div_ceil(2);
+            let parts = batch.split_by_spans(half);
+            verdict
+                .again
+                .extend(parts.into_iter().map(|part| item.fresh_part(part)));
+            return;
+        }
+        if error.kind() == ErrorKind::Refused && !error.is_temporary() {
+            verdict.refused += spans;
+            self.diagnostics.refused(spans, &error.to_string());
+            return;
+        }
+        if !error.is_temporary() {
+            return self.drop_spans(error.drop_reason(), spans, &error, verdict);
+        }
+        // Told of the outage, also by batches whose time is over.
+        let is_over = self
+            .settings
+            .export_limit
+            .is_some_and(|limit| item.began.is_some_and(|began| began.elapsed() >= limit));
+        let is_last = self
+            .settings
+            .retry
+            .retries_max()
+            .is_some_and(|retries| item.attempts > retries);
+        if is_over || is_last {
+            let reason = match is_over {
+                true => DropReason::Expired,
+                false => DropReason::Failed,
+            };
+            self.drop_spans(reason, spans, &error, verdict);
+        } else {
+            verdict.again.push(item.failed_part(batch));
+        }
+        verdict.trouble = Some(match verdict.trouble.take() {
+            Some(other) if other.retry_after() > error.retry_after() => other,
+            _ => error,
+        });
+    }
+
+    fn drop_spans(&self, reason: DropReason, spans: u64, error: &Error, verdict: &mut Verdict) {
+        verdict.dropped.add(reason, spans);
+        self.diagnostics.dropped(reason, spans, Some(error));
+    }
+
+    fn lose_queued(&self, reason: DropReason, spans: u64) {
+        if spans == 0 {
+            return;
+        }
+        self.ledger.step(|account| {
+            account.queued -= spans;
+            account.dropped.add(reason, spans);
+        });
+        self.diagnostics.dropped(reason, spans, None);
+    }
+
+    /// Counts everything that is held as lost at shutdown, in flight or not.
+    fn abandon(&self) {
+        let remains = self.lock().end();
+        let lost = remains.queued + remains.in_flight;
+        self.ledger.step(|account| {
+            account.queued -= remains.queued;
+            account.in_flight -= remains.in_flight;
+            account.dropped.add(DropReason::Shutdown, lost);
+        });
+        self.budget.give_back(remains.charged, lost as usize);
+        self.diagnostics.dropped(DropReason::Shutdown, lost, None);
+        self.progress.send_replace(());
+    }
+
+    fn held(&self) -> Held {
+        Held {
+            spans: self.ledger.read().open(),
+            bytes: self.budget.bytes(),
+            bytes_max: self.budget.bytes_max(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Schedule> {
+        self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Verdict {
+    fn again_spans(&self) -> u64 {
+        self.again
+            .iter()
+            .map(|item| item.batch.spans() as u64)
+            .sum()
+    }
+}
+
+/// Runs a call of the exporter, which is the user's code: in time, and panics are caught.
+async fn run_guarded<R>(
+    until: Deadline,
+    call: &'static str,
+    work: impl Future<Output = Result<R>>,
+) -> Result<R> {
+    let timed = async {
+        until
+            .run(work)
+            .await
+            .unwrap_or_else(|| Err(Error::timeout("no answer", until).with_attempts(1)))
+    };
+    match AssertUnwindSafe(timed).catch_unwind().await {
+        Ok(answer) => answer,
+        Err(panic) => Err(Error::internal("the exporter panicked")
+            .with_context("call", call)
+            .with_context("panic", panic_text(&*panic))),
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned());
+    text.unwrap_or_else(|| "no message".to_owned())
+}

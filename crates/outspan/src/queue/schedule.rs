@@ -1,0 +1,345 @@
+//! Which batch goes next, and when: the queue's state without any I/O.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::WAIT_MAX;
+use crate::Batch;
+use crate::Deadline;
+use crate::Error;
+use crate::combinators::Backoff;
+
+/// The shortest wait between two attempts while somebody waits for a flush.
+const HURRIED_WAIT_MIN: Duration = Duration::from_millis(100);
+
+/// A flush makes this many attempts at least in the time that is left, as far as attempts are quick.
+const HURRIED_ATTEMPTS: u32 = 4;
+
+/// A batch in the queue.
+#[derive(Clone, Debug)]
+pub(super) struct Item {
+    pub(super) batch: Batch,
+    /// Bytes taken from the budget for it.
+    pub(super) charged: usize,
+    /// Its place in the order of arrival; the parts of a batch share it.
+    arrival: u64,
+    /// Names its flight.
+    pub(super) number: u64,
+    /// When its first attempt began.
+    pub(super) began: Option<Instant>,
+    pub(super) attempts: u32,
+    /// Whether this flight finds out if the destination is back.
+    pub(super) is_probe: bool,
+    has_failed: bool,
+    /// When it may be tried again.
+    due: Option<Instant>,
+}
+
+impl Item {
+    /// A part that was never sent by itself.
+    pub(super) fn fresh_part(&self, batch: Batch) -> Self {
+        Self {
+            charged: batch.memory(),
+            batch,
+            has_failed: false,
+            due: None,
+            ..self.clone()
+        }
+    }
+
+    /// What has to be sent again.
+    pub(super) fn failed_part(&self, batch: Batch) -> Self {
+        Self {
+            charged: batch.memory(),
+            batch,
+            has_failed: true,
+            ..self.clone()
+        }
+    }
+
+    fn spans(&self) -> u64 {
+        self.batch.spans() as u64
+    }
+}
+
+/// What the driver does next.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// Starts an export.
+    Start(Item),
+    /// Waits for an answer, for a batch, or until then.
+    Wait(Option<Instant>),
+}
+
+/// What was held at the end.
+#[derive(Debug, Default)]
+pub(super) struct Remains {
+    pub(super) queued: u64,
+    pub(super) in_flight: u64,
+    pub(super) charged: usize,
+}
+
+#[derive(Debug)]
+struct Flight {
+    number: u64,
+    arrival: u64,
+    spans: u64,
+    charged: usize,
+}
+
+/// The destination's trouble.
+#[derive(Debug)]
+struct Down {
+    error: Error,
+    probe_at: Instant,
+    is_probing: bool,
+    /// Whether the destination asked for the wait.
+    is_asked: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Schedule {
+    concurrent: usize,
+    fresh: VecDeque<Item>,
+    again: VecDeque<Item>,
+    flights: Vec<Flight>,
+    down: Option<Down>,
+    hurries: Vec<(u64, Deadline)>,
+    closing: Option<Deadline>,
+    has_ended: bool,
+    arrivals: u64,
+    numbers: u64,
+}
+
+impl Schedule {
+    pub(super) fn new(concurrent: usize) -> Self {
+        Self {
+            concurrent,
+            fresh: VecDeque::new(),
+            again: VecDeque::new(),
+            flights: Vec::new(),
+            down: None,
+            hurries: Vec::new(),
+            closing: None,
+            has_ended: false,
+            arrivals: 0,
+            numbers: 0,
+        }
+    }
+
+    /// Adds a batch; false when it is too late.
+    pub(super) fn push(&mut self, batch: Batch, charged: usize) -> bool {
+        if self.closing.is_some() || self.has_ended {
+            return false;
+        }
+        self.arrivals += 1;
+        self.fresh.push_back(Item {
+            batch,
+            charged,
+            arrival: self.arrivals,
+            number: 0,
+            began: None,
+            attempts: 0,
+            is_probe: false,
+            has_failed: false,
+            due: None,
+        });
+        true
+    }
+
+    /// Decides what to do now.
+    pub(super) fn next(&mut self, now: Instant) -> Step {
+        if self.flights.len() >= self.concurrent {
+            return Step::Wait(None);
+        }
+        let Some(down) = &mut self.down else {
+            return self.next_while_up(now);
+        };
+        if down.is_probing {
+            return Step::Wait(None);
+        }
+        if now < down.probe_at {
+            return Step::Wait(Some(down.probe_at));
+        }
+        let Some(mut item) = self.fresh.pop_front().or_else(|| self.again.pop_front()) else {
+            return Step::Wait(None);
+        };
+        down.is_probing = true;
+        item.is_probe = true;
+        self.take_off(item)
+    }
+
+    fn next_while_up(&mut self, now: Instant) -> Step {
+        let is_due = |item: &Item| item.due.is_none_or(|due| due <= now);
+        let due = self.again.iter().position(is_due);
+        let item = due
+            .and_then(|place| self.again.remove(place))
+            .or_else(|| self.fresh.pop_front());
+        match item {
+            Some(item) => self.take_off(item),
+            None => Step::Wait(self.again.iter().filter_map(|item| item.due).min()),
+        }
+    }
+
+    fn take_off(&mut self, mut item: Item) -> Step {
+        self.numbers += 1;
+        item.number = self.numbers;
+        self.flights.push(Flight {
+            number: item.number,
+            arrival: item.arrival,
+            spans: item.spans(),
+            charged: item.charged,
+        });
+        Step::Start(item)
+    }
+
+    /// A flight has its answer.
+    pub(super) fn landed(&mut self, number: u64) {
+        self.flights.retain(|flight| flight.number != number);
+    }
+
+    /// The destination answered.
+    pub(super) fn works(&mut self) {
+        self.down = None;
+    }
+
+    /// The destination failed for now.
+    pub(super) fn fails(
+        &mut self,
+        error: &Error,
+        is_probe: bool,
+        backoff: &mut Backoff<'_>,
+        now: Instant,
+    ) {
+        let asked = error.retry_after();
+        let is_news = self.down.is_none() || is_probe;
+        let wait = match is_news {
+            // A server's number is no reason to overflow.
+            true => backoff
+                .next(asked.map(|asked| asked.min(WAIT_MAX)))
+                .min(WAIT_MAX),
+            // One that was under way when the trouble began only adds what the destination asks for.
+            false => asked.unwrap_or_default().min(WAIT_MAX),
+        };
+        let wait = match asked {
+            Some(_) => wait,
+            None => self.hurried(wait),
+        };
+        let mut probe_at = now + wait;
+        if let Some(down) = &self.down
+            && !is_news
+        {
+            probe_at = probe_at.max(down.probe_at);
+        }
+        let was_probing = self.down.as_ref().is_some_and(|down| down.is_probing);
+        self.down = Some(Down {
+            error: error.clone(),
+            probe_at,
+            is_probing: was_probing && !is_probe,
+            is_asked: asked.is_some(),
+        });
+    }
+
+    /// A shorter wait if somebody waits for a flush: several tries in the time that is left.
+    fn hurried(&self, wait: Duration) -> Duration {
+        let left = self
+            .hurries
+            .iter()
+            .filter_map(|(_, until)| until.remaining())
+            .max();
+        match left {
+            Some(left) => wait.min((left / HURRIED_ATTEMPTS).max(HURRIED_WAIT_MIN)),
+            None => wait,
+        }
+    }
+
+    /// Takes back what has to be sent again.
+    pub(super) fn put_back(&mut self, items: Vec<Item>) {
+        let due = self.down.as_ref().map(|down| down.probe_at);
+        for mut item in items.into_iter().rev() {
+            item.is_probe = false;
+            if item.has_failed {
+                item.due = due;
+                self.again.push_back(item);
+            } else {
+                self.fresh.push_front(item);
+            }
+        }
+    }
+
+    /// Begins a flush: says who it is and up to which arrival it goes, and lets waits that nobody asked for end now.
+    pub(super) fn begin_hurry(&mut self, until: Deadline, now: Instant) -> (u64, u64) {
+        self.numbers += 1;
+        self.hurries.push((self.numbers, until));
+        if let Some(down) = &mut self.down
+            && !down.is_asked
+        {
+            down.probe_at = down.probe_at.min(now);
+            self.again.iter_mut().for_each(|item| item.due = None);
+        }
+        if self.down.is_none() {
+            self.again.iter_mut().for_each(|item| item.due = None);
+        }
+        (self.numbers, self.arrivals)
+    }
+
+    pub(super) fn end_hurry(&mut self, number: u64) {
+        self.hurries.retain(|(other, _)| *other != number);
+    }
+
+    /// How many spans that arrived up to `mark` are held.
+    pub(super) fn held_before(&self, mark: u64) -> u64 {
+        let waiting = self.fresh.iter().chain(&self.again);
+        let waiting = waiting.filter(|item| item.arrival <= mark);
+        let flying = self.flights.iter().filter(|flight| flight.arrival <= mark);
+        waiting.map(Item::spans).sum::<u64>() + flying.map(|flight| flight.spans).sum::<u64>()
+    }
+
+    /// Whether nothing can be sent before `until`, because the destination asked for a longer wait.
+    pub(super) fn is_futile(&self, until: Deadline) -> bool {
+        let Some(down) = &self.down else {
+            return false;
+        };
+        let wait = down.probe_at.saturating_duration_since(Instant::now());
+        down.is_asked && self.flights.is_empty() && !until.allows(wait)
+    }
+
+    pub(super) fn last_error(&self) -> Option<Error> {
+        self.down.as_ref().map(|down| down.error.clone())
+    }
+
+    /// Takes no more batches; false when that was so before.
+    pub(super) fn close(&mut self, until: Deadline) -> bool {
+        if self.closing.is_some() || self.has_ended {
+            return false;
+        }
+        self.closing = Some(until);
+        true
+    }
+
+    /// By when everything ends.
+    pub(super) fn closing(&self) -> Deadline {
+        self.closing.unwrap_or_else(Deadline::never)
+    }
+
+    /// Lets go of everything, and says what it was.
+    pub(super) fn end(&mut self) -> Remains {
+        self.has_ended = true;
+        let mut held = Remains::default();
+        for item in self.fresh.drain(..).chain(self.again.drain(..)) {
+            held.queued += item.spans();
+            held.charged += item.charged;
+        }
+        for flight in self.flights.drain(..) {
+            held.in_flight += flight.spans;
+            held.charged += flight.charged;
+        }
+        held
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.has_ended
+    }
+}

@@ -1,0 +1,686 @@
+use std::collections::VecDeque;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+
+use outspan_wire::otlp::EncodeSpan;
+use outspan_wire::otlp::EncodedResource;
+use outspan_wire::otlp::Encoder;
+use outspan_wire::otlp::ScopeWriter;
+use outspan_wire::otlp::SpanWriter;
+use proptest::prelude::*;
+
+use super::*;
+use crate::Account;
+
+/// What a scripted exporter does with one call.
+#[derive(Clone, Debug)]
+enum Answer {
+    Deliver,
+    Refuse,
+    RefuseSome(u64),
+    Fail(Error),
+    /// Delivers the first half and leaves the rest with an error.
+    DeliverHalf(Error),
+    /// Refuses batches of more spans than this for their size.
+    LimitSpans(usize),
+    /// Refuses for now batches of exactly this many spans.
+    FailOfSize(usize),
+    Stall,
+    Panic,
+    Lie,
+    Slow(Duration),
+}
+
+#[derive(Debug)]
+struct Script {
+    answers: Mutex<VecDeque<Answer>>,
+    otherwise: Mutex<Answer>,
+    calls: Mutex<Vec<Call>>,
+    in_flight: AtomicUsize,
+    in_flight_max: AtomicUsize,
+    shut_down: AtomicUsize,
+    flushed: AtomicUsize,
+    accepted: Mutex<u64>,
+}
+
+#[derive(Clone, Debug)]
+struct Call {
+    at: Instant,
+    spans: usize,
+}
+
+#[derive(Debug)]
+struct Scripted(Arc<Script>);
+
+struct InFlight<'a>(&'a AtomicUsize);
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Script {
+    fn new(answers: impl IntoIterator<Item = Answer>, otherwise: Answer) -> Arc<Self> {
+        Arc::new(Self {
+            answers: Mutex::new(answers.into_iter().collect()),
+            otherwise: Mutex::new(otherwise),
+            calls: Mutex::default(),
+            in_flight: AtomicUsize::new(0),
+            in_flight_max: AtomicUsize::new(0),
+            shut_down: AtomicUsize::new(0),
+            flushed: AtomicUsize::new(0),
+            accepted: Mutex::new(0),
+        })
+    }
+
+    fn calls(&self) -> Vec<Call> {
+        self.calls.lock().unwrap().clone()
+    }
+
+    fn sizes(&self) -> Vec<usize> {
+        self.calls().iter().map(|call| call.spans).collect()
+    }
+
+    fn accepted(&self) -> u64 {
+        *self.accepted.lock().unwrap()
+    }
+
+    fn answer(&self) -> Answer {
+        let scripted = self.answers.lock().unwrap().pop_front();
+        scripted.unwrap_or_else(|| self.otherwise.lock().unwrap().clone())
+    }
+}
+
+impl Export for Scripted {
+    async fn export(&self, batch: Batch, _until: Deadline) -> Result<Delivery> {
+        let script = &self.0;
+        let flying = script.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
+        let _landing = InFlight(&script.in_flight);
+        script.in_flight_max.fetch_max(flying, Ordering::SeqCst);
+        let spans = batch.spans();
+        script.calls.lock().unwrap().push(Call {
+            at: Instant::now(),
+            spans,
+        });
+        let accept = |batch: &Batch| {
+            *script.accepted.lock().unwrap() += batch.spans() as u64;
+            Delivery::of(batch)
+        };
+        match script.answer() {
+            Answer::Deliver => Ok(accept(&batch)),
+            Answer::Refuse => Err(Error::refused("bad spans")),
+            Answer::RefuseSome(refused) => {
+                let delivery = Delivery::partial(&batch, refused, "some are bad");
+                *script.accepted.lock().unwrap() += delivery.accepted;
+                Ok(delivery)
+            }
+            Answer::Fail(error) => Err(error),
+            Answer::DeliverHalf(error) => {
+                let parts = batch.split_by_spans(spans.div_ceil(2));
+                let mut delivery = accept(&parts[0]);
+                for part in &parts[1..] {
+                    delivery.leave(part.clone(), error.clone());
+                }
+                Ok(delivery)
+            }
+            Answer::LimitSpans(limit) if spans > limit => Err(Error::too_large("too many bytes")),
+            Answer::LimitSpans(_) => Ok(accept(&batch)),
+            Answer::FailOfSize(size) if spans == size => Err(Error::unavailable("not these")),
+            Answer::FailOfSize(_) => Ok(accept(&batch)),
+            Answer::Stall => std::future::pending().await,
+            Answer::Panic => panic!("scripted panic"),
+            Answer::Lie => {
+                let mut delivery = accept(&batch);
+                delivery.accepted = 1_000_000;
+                delivery.refused = 7;
+                delivery.leave(batch, Error::unavailable("what"));
+                Ok(delivery)
+            }
+            Answer::Slow(time) => {
+                tokio::time::sleep(time).await;
+                Ok(accept(&batch))
+            }
+        }
+    }
+
+    async fn flush(&self, _until: Deadline) -> Result<Drained> {
+        self.0.flushed.fetch_add(1, Ordering::SeqCst);
+        Ok(Drained::default())
+    }
+
+    async fn shutdown(&self, _until: Deadline) -> Result<Drained> {
+        self.0.shut_down.fetch_add(1, Ordering::SeqCst);
+        Ok(Drained::default())
+    }
+}
+
+struct TestSpan(u64);
+
+impl EncodeSpan for TestSpan {
+    fn encode_scope(&self, scope: &mut ScopeWriter<'_>) {
+        scope.name("test");
+    }
+
+    fn encode(&self, span: &mut SpanWriter<'_>) {
+        span.trace_id([1; 16]);
+        span.span_id(self.0.to_be_bytes());
+        span.name("span");
+    }
+}
+
+fn batch_of(spans: usize) -> Batch {
+    let mut encoder = Encoder::default();
+    for number in 1..=spans {
+        encoder.push(&EncodedResource::default(), &TestSpan(number as u64));
+    }
+    match encoder.finish() {
+        Some(request) => Batch::trusted(request.bytes, request.spans),
+        None => Batch::empty(),
+    }
+}
+
+struct Rig {
+    queue: Queue,
+    script: Arc<Script>,
+    ledger: Arc<Ledger>,
+    budget: Arc<Budget>,
+}
+
+fn settings() -> Settings {
+    Settings {
+        concurrent_exports: 4,
+        attempt_timeout: Some(Duration::from_secs(10)),
+        export_limit: None,
+        retry: Retry::default().jitter(0.0),
+    }
+}
+
+impl Rig {
+    fn new(answers: impl IntoIterator<Item = Answer>, otherwise: Answer) -> Self {
+        Self::with(settings(), Script::new(answers, otherwise))
+    }
+
+    fn with(settings: Settings, script: Arc<Script>) -> Self {
+        let ledger = Arc::new(Ledger::default());
+        let budget = Arc::new(Budget::new(1 << 30, Some(1 << 20)));
+        let queue = Queue::start(
+            Exporter::new(Scripted(Arc::clone(&script))),
+            settings,
+            Arc::clone(&ledger),
+            Arc::clone(&budget),
+            Arc::new(Diagnostics::default()),
+            &Handle::current(),
+        );
+        Self {
+            queue,
+            script,
+            ledger,
+            budget,
+        }
+    }
+
+    fn push(&self, spans: usize) {
+        let batch = batch_of(spans);
+        let size = batch.memory();
+        assert!(self.budget.try_take(size, spans));
+        self.ledger.queue(spans as u64);
+        self.queue.push(batch, size);
+    }
+
+    fn account(&self) -> Account {
+        let account = self.ledger.read();
+        assert!(account.closes(), "{account}");
+        account
+    }
+
+    /// Waits in the test's time until nothing is open any more.
+    async fn settled(&self) -> Account {
+        let patience = Deadline::after(Duration::from_secs(100_000));
+        let open = async {
+            while self.account().open() > 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        patience
+            .run(open)
+            .await
+            .expect("everything comes to an end");
+        assert_eq!(self.budget.bytes(), 0, "all room is given back");
+        self.account()
+    }
+}
+
+fn soon() -> Deadline {
+    Deadline::after(Duration::from_secs(5))
+}
+
+#[tokio::test(start_paused = true)]
+async fn delivers_what_is_pushed() {
+    let rig = Rig::new([], Answer::Deliver);
+    for spans in [1, 2, 3] {
+        rig.push(spans);
+    }
+    let account = rig.settled().await;
+    assert_eq!(account.delivered, 6);
+    assert_eq!(rig.script.accepted(), 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn exports_several_at_once_and_no_more_than_set() {
+    let rig = Rig::new([], Answer::Slow(Duration::from_secs(1)));
+    for _ in 0..12 {
+        rig.push(1);
+    }
+    let began = Instant::now();
+    rig.settled().await;
+    assert_eq!(rig.script.in_flight_max.load(Ordering::SeqCst), 4);
+    assert_eq!(began.elapsed().as_secs(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn keeps_what_failed_for_now_and_sends_only_the_rest_again() {
+    let rig = Rig::new(
+        [Answer::DeliverHalf(Error::unavailable("the second half"))],
+        Answer::Deliver,
+    );
+    rig.push(8);
+    let account = rig.settled().await;
+    assert_eq!(account.delivered, 8);
+    assert_eq!(rig.script.sizes(), [8, 4]);
+    let calls = rig.script.calls();
+    assert_eq!((calls[1].at - calls[0].at).as_secs(), 5, "the first wait");
+}
+
+#[tokio::test(start_paused = true)]
+async fn waits_as_long_as_the_destination_asks() {
+    let busy = Error::throttled("slow down").with_retry_after(Duration::from_secs(40));
+    let rig = Rig::new([Answer::Fail(busy)], Answer::Deliver);
+    rig.push(1);
+    rig.settled().await;
+    let calls = rig.script.calls();
+    let waited = (calls[1].at - calls[0].at).as_secs_f64();
+    assert!((40.0..=44.1).contains(&waited), "{waited}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_absurd_wait_does_no_harm() {
+    let busy = Error::throttled("for ever").with_retry_after(Duration::MAX);
+    let rig = Rig::new([], Answer::Fail(busy));
+    rig.push(1);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(rig.account().queued, 1);
+    assert_eq!(rig.script.calls().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn probes_one_at_a_time_while_the_destination_is_down() {
+    let rig = Rig::new([], Answer::Fail(Error::unavailable("down")));
+    for _ in 0..20 {
+        rig.push(1);
+    }
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    // 4 were under way when it went down; then waits of 5, 7.5, 11.25, 16.9, 25.3, 30, 30... s.
+    let calls = rig.script.calls().len();
+    assert!((20..=30).contains(&calls), "{calls}");
+    assert_eq!(rig.account().queued, 20);
+
+    *rig.script.otherwise.lock().unwrap() = Answer::Deliver;
+    let back = Instant::now();
+    let account = rig.settled().await;
+    assert_eq!(account.delivered, 20);
+    assert!(
+        back.elapsed() <= Duration::from_secs(31),
+        "all at the next probe"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_bad_batch_does_not_keep_others_from_their_way() {
+    let rig = Rig::new([], Answer::FailOfSize(7));
+    rig.push(7);
+    for _ in 0..100 {
+        rig.push(1);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let account = rig.account();
+    assert_eq!(account.delivered, 100);
+    assert_eq!(account.queued, 7);
+    let tries = rig.script.sizes().iter().filter(|&&size| size == 7).count();
+    assert!(
+        (5..=40).contains(&tries),
+        "tried again, but with waits: {tries}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn counts_what_is_refused_and_what_fails_for_good() {
+    let rig = Rig::new(
+        [
+            Answer::Refuse,
+            Answer::RefuseSome(2),
+            Answer::Fail(Error::internal("broken")),
+            Answer::Fail(Error::shut_down()),
+        ],
+        Answer::Deliver,
+    );
+    for _ in 0..5 {
+        rig.push(3);
+    }
+    let account = rig.settled().await;
+    assert_eq!(account.refused, 5);
+    assert_eq!(account.delivered, 4);
+    assert_eq!(account.dropped.of(DropReason::Failed), 3);
+    assert_eq!(account.dropped.of(DropReason::Shutdown), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn survives_a_panic_and_counts_its_spans() {
+    let rig = Rig::new([Answer::Panic], Answer::Deliver);
+    rig.push(2);
+    rig.push(3);
+    let account = rig.settled().await;
+    assert_eq!(account.dropped.of(DropReason::Failed), 2);
+    assert_eq!(account.delivered, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_export_that_hangs_is_given_up_and_tried_again() {
+    let rig = Rig::new([Answer::Stall], Answer::Deliver);
+    rig.push(2);
+    let account = rig.settled().await;
+    assert_eq!(account.delivered, 2);
+    let calls = rig.script.calls();
+    assert_eq!(
+        (calls[1].at - calls[0].at).as_secs(),
+        15,
+        "10 s and the wait"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn splits_what_is_too_large_down_to_one_span() {
+    let rig = Rig::new([], Answer::LimitSpans(3));
+    rig.push(10);
+    let account = rig.settled().await;
+    assert_eq!(account.delivered, 10);
+
+    let rig = Rig::new([], Answer::LimitSpans(0));
+    rig.push(5);
+    let account = rig.settled().await;
+    assert_eq!(account.dropped.of(DropReason::TooLarge), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn gives_up_when_the_export_limit_is_over() {
+    let limited = Settings {
+        export_limit: Some(Duration::from_secs(60)),
+        ..settings()
+    };
+    let script = Script::new([], Answer::Fail(Error::unavailable("down")));
+    let rig = Rig::with(limited, script);
+    rig.push(2);
+    let began = Instant::now();
+    let account = rig.settled().await;
+    assert_eq!(account.dropped.of(DropReason::Expired), 2);
+    assert!(began.elapsed() >= Duration::from_secs(60));
+}
+
+#[tokio::test(start_paused = true)]
+async fn gives_up_after_the_last_retry() {
+    let limited = Settings {
+        retry: Retry::default().jitter(0.0).max_retries(2),
+        ..settings()
+    };
+    let script = Script::new([], Answer::Fail(Error::unavailable("down")));
+    let rig = Rig::with(limited, script);
+    rig.push(2);
+    let account = rig.settled().await;
+    assert_eq!(account.dropped.of(DropReason::Failed), 2);
+    assert_eq!(rig.script.calls().len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_exporter_that_counts_wrongly_does_not_open_the_account() {
+    let rig = Rig::new([], Answer::Lie);
+    rig.push(3);
+    let account = rig.settled().await;
+    assert_eq!(account.received, 3);
+    assert_eq!(account.delivered, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flush_waits_for_what_is_held_and_then_flushes_the_exporter() {
+    let rig = Rig::new([], Answer::Slow(Duration::from_secs(1)));
+    for _ in 0..8 {
+        rig.push(1);
+    }
+    let flushed = rig.queue.flush(soon()).await;
+    assert_eq!((flushed.left, flushed.out_of_time), (0, false));
+    assert_eq!(rig.account().delivered, 8);
+    assert_eq!(rig.script.flushed.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flush_does_not_wait_for_what_comes_after_it() {
+    let rig = Rig::new([], Answer::Slow(Duration::from_secs(1)));
+    rig.push(1);
+    let flush = rig.queue.flush(soon());
+    let more = async {
+        for _ in 0..10_000 {
+            rig.push(1);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::select! {
+        flushed = flush => assert_eq!(flushed.left, 0),
+        () = more => panic!("the flush did not end"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flush_out_of_time_says_what_is_left_and_keeps_it() {
+    let rig = Rig::new([], Answer::Fail(Error::unavailable("down")));
+    rig.push(3);
+    let began = Instant::now();
+    let flushed = rig.queue.flush(soon()).await;
+    assert_eq!((flushed.left, flushed.out_of_time), (3, true));
+    assert_eq!(began.elapsed().as_secs(), 5);
+    assert_eq!(rig.account().queued + rig.account().in_flight, 3);
+    let error = flushed.error.expect("it says why").to_string();
+    assert!(error.contains("down"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flush_tries_a_destination_that_was_down_at_once_and_again() {
+    let rig = Rig::new([], Answer::Fail(Error::unavailable("down")));
+    rig.push(3);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(rig.script.calls().len(), 1);
+    let flush = rig.queue.flush(soon());
+    let revive = async {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert!(rig.script.calls().len() >= 2, "tried at once");
+        *rig.script.otherwise.lock().unwrap() = Answer::Deliver;
+    };
+    let (flushed, ()) = tokio::join!(flush, revive);
+    assert_eq!((flushed.left, flushed.out_of_time), (0, false));
+    assert!(rig.script.calls().len() < 20, "without hammering");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flush_ends_early_when_the_destination_asked_for_a_longer_wait() {
+    let busy = Error::throttled("slow down").with_retry_after(Duration::from_secs(100));
+    let rig = Rig::new([], Answer::Fail(busy));
+    rig.push(3);
+    let began = Instant::now();
+    let flushed = rig.queue.flush(soon()).await;
+    assert_eq!((flushed.left, flushed.out_of_time), (3, false));
+    assert!(flushed.error.is_some());
+    assert!(began.elapsed() < Duration::from_secs(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn flushes_may_run_at_once() {
+    let rig = Rig::new([], Answer::Slow(Duration::from_secs(1)));
+    rig.push(1);
+    let (one, other) = tokio::join!(rig.queue.flush(soon()), rig.queue.flush(soon()));
+    assert_eq!((one.left, other.left), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_delivers_what_it_can_and_counts_the_rest() {
+    let rig = Rig::new([Answer::Deliver, Answer::Stall], Answer::Deliver);
+    for spans in [1, 2, 3] {
+        rig.push(spans);
+    }
+    let began = Instant::now();
+    let flushed = rig.queue.shutdown(soon()).await;
+    assert!(flushed.out_of_time);
+    assert_eq!(began.elapsed().as_secs(), 5);
+    let account = rig.account();
+    assert_eq!(account.delivered, 4);
+    assert_eq!(account.dropped.of(DropReason::Shutdown), 2);
+    assert_eq!(account.open(), 0);
+    assert_eq!(rig.script.shut_down.load(Ordering::SeqCst), 1);
+    assert_eq!(rig.budget.bytes(), 0);
+
+    let again = rig.queue.shutdown(soon()).await;
+    assert!(!again.out_of_time);
+    assert_eq!(rig.script.shut_down.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_waits_for_a_destination_that_comes_back_in_time() {
+    let down = || Answer::Fail(Error::unavailable("restarting"));
+    let rig = Rig::new([down(), down(), down()], Answer::Deliver);
+    rig.push(5);
+    let flushed = rig.queue.shutdown(soon()).await;
+    assert!(!flushed.out_of_time);
+    assert_eq!(rig.account().delivered, 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_pushed_after_the_shutdown_is_counted() {
+    let rig = Rig::new([], Answer::Deliver);
+    rig.queue.shutdown(soon()).await;
+    rig.push(4);
+    assert_eq!(rig.account().dropped.of(DropReason::Shutdown), 4);
+    assert_eq!(rig.budget.bytes(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_queue_counts_what_it_held() {
+    let rig = Rig::new([Answer::Stall], Answer::Fail(Error::unavailable("down")));
+    rig.push(2);
+    rig.push(3);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(rig.account().in_flight, 2);
+    let Rig {
+        queue,
+        ledger,
+        budget,
+        ..
+    } = rig;
+    drop(queue);
+    while ledger.read().open() > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(ledger.read().dropped.of(DropReason::Shutdown), 5);
+    assert_eq!(budget.bytes(), 0);
+}
+
+fn arbitrary_answer() -> impl Strategy<Value = Answer> {
+    let unavailable = || Error::unavailable("down");
+    prop_oneof![
+        6 => Just(Answer::Deliver),
+        1 => Just(Answer::Refuse),
+        1 => (0_u64..20).prop_map(Answer::RefuseSome),
+        3 => Just(Answer::Fail(unavailable())),
+        1 => (0_u64..50).prop_map(move |seconds| Answer::Fail(
+            unavailable().with_retry_after(Duration::from_secs(seconds))
+        )),
+        1 => Just(Answer::Fail(Error::internal("broken"))),
+        2 => Just(Answer::DeliverHalf(Error::unavailable("half"))),
+        1 => Just(Answer::DeliverHalf(Error::refused("half"))),
+        1 => (0_usize..20).prop_map(Answer::LimitSpans),
+        1 => Just(Answer::Stall),
+        1 => Just(Answer::Panic),
+        2 => (0_u64..30_000).prop_map(|millis| Answer::Slow(Duration::from_millis(millis))),
+    ]
+}
+
+#[derive(Clone, Debug)]
+enum Act {
+    Push(usize),
+    Wait(u64),
+    Flush(u64),
+    /// Begins a flush and drops it.
+    Abandon(u64),
+}
+
+fn arbitrary_act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        5 => (1_usize..20).prop_map(Act::Push),
+        3 => (0_u64..40_000).prop_map(Act::Wait),
+        1 => (0_u64..20_000).prop_map(Act::Flush),
+        1 => (0_u64..5_000).prop_map(Act::Abandon),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_account_closes_whatever_happens(
+        answers in prop::collection::vec(arbitrary_answer(), 0..40),
+        otherwise in arbitrary_answer(),
+        acts in prop::collection::vec(arbitrary_act(), 1..40),
+        export_limit in prop::option::of(1_u64..100),
+        end in 0_u64..30_000,
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let settings = Settings {
+                export_limit: export_limit.map(Duration::from_secs),
+                ..settings()
+            };
+            let rig = Rig::with(settings, Script::new(answers, otherwise));
+            let mut pushed = 0;
+            for act in acts {
+                match act {
+                    Act::Push(spans) => {
+                        rig.push(spans);
+                        pushed += spans as u64;
+                    }
+                    Act::Wait(millis) => tokio::time::sleep(Duration::from_millis(millis)).await,
+                    Act::Flush(millis) => {
+                        let until = Deadline::after(Duration::from_millis(millis));
+                        let flushed = rig.queue.flush(until).await;
+                        assert_eq!(flushed.left, rig.account().open(), "nothing came meanwhile");
+                    }
+                    Act::Abandon(millis) => {
+                        let flush = rig.queue.flush(Deadline::never());
+                        drop(tokio::time::timeout(Duration::from_millis(millis), flush).await);
+                    }
+                }
+                let account = rig.account();
+                assert_eq!(account.received, pushed);
+                assert!(account.delivered <= rig.script.accepted());
+            }
+            let until = Deadline::after(Duration::from_millis(end));
+            rig.queue.shutdown(until).await;
+            assert!(until.has_passed() || rig.script.in_flight.load(Ordering::SeqCst) == 0);
+            let account = rig.account();
+            assert_eq!(account.open(), 0);
+            assert_eq!(account.received, pushed);
+            assert_eq!(rig.budget.bytes(), 0);
+            assert_eq!(rig.script.in_flight.load(Ordering::SeqCst), 0, "no export is left behind");
+        });
+    }
+}

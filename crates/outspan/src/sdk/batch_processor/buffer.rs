@@ -1,0 +1,403 @@
+//! Ended spans on their way from the program's threads to the worker.
+//!
+//! Each thread adds to a shard, so that threads seldom wait for one another. A shard that has collected a chunk (as
+//! many spans as a batch, as a rule) hands it over to the backlog, where the worker takes it. The worker is woken for a
+//! chunk, not for a span. When spans end faster than the worker encodes, so that raw spans take more than their share of
+//! memory, the thread that completed a chunk encodes it itself: the bytes are a third of the raw spans, and nothing is
+//! lost for want of a faster worker.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use opentelemetry_sdk::trace::SpanData;
+use tokio::sync::watch;
+
+use crate::Account;
+use crate::DropReason;
+use crate::Losses;
+use crate::account::Ledger;
+use crate::queue::Budget;
+
+/// Shards for each processor of the machine: threads that were stopped while they held a lock must not stop others.
+const SHARDS_PER_PROCESSOR: usize = 4;
+const SHARDS_MAX: usize = 64;
+
+/// A chunk needs no more spans than this, however large batches are.
+const CHUNK_SPANS_MAX: usize = 512;
+
+/// The spans of all shards' unfinished chunks together: many shards get smaller chunks.
+const SHARDED_SPANS_MAX: usize = 8192;
+
+/// How many bytes a shard takes from the budget at once. Taking them span by span would have all threads write to
+/// one place.
+const GRANT_MAX: usize = 64 * 1024;
+
+/// The part of the bound that spans may take before they are encoded.
+const RAW_SHARE: usize = 4;
+
+/// Ended spans that belong together because they came after one another.
+#[derive(Debug, Default)]
+pub(super) struct Chunk {
+    pub(super) spans: Vec<SpanData>,
+    /// Bytes taken from the budget for them.
+    pub(super) bytes: usize,
+}
+
+/// What the thread that ended a span has to do next.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// Nothing, as a rule.
+    Nothing,
+    /// Wake the worker.
+    Wake,
+    /// Encode this chunk itself.
+    Help(Help),
+}
+
+/// A chunk that the ending thread encodes.
+#[derive(Debug)]
+pub(super) struct Help {
+    pub(super) chunk: Chunk,
+    number: u64,
+}
+
+/// Room for one span, in the shard of this thread.
+#[derive(Debug)]
+pub(super) struct Room<'a> {
+    buffer: &'a Buffer,
+    shard: MutexGuard<'a, Shard>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+pub(super) struct Buffer {
+    shards: Box<[Padded]>,
+    backlog: Mutex<Backlog>,
+    helped: watch::Sender<()>,
+    ledger: Arc<Ledger>,
+    budget: Arc<Budget>,
+    chunk_spans: usize,
+    chunk_bytes: usize,
+    grant: usize,
+    raw_bytes_max: usize,
+    wait_when_full: Option<Duration>,
+}
+
+/// A shard on cache lines of its own.
+#[repr(align(128))]
+#[derive(Debug, Default)]
+struct Padded(Mutex<Shard>);
+
+#[derive(Debug, Default)]
+struct Shard {
+    chunk: Chunk,
+    /// Bytes taken from the budget and not used yet.
+    grant: usize,
+    /// Spans that were turned away, until the worker takes the count.
+    lost: Losses,
+    is_closed: bool,
+}
+
+#[derive(Debug, Default)]
+struct Backlog {
+    chunks: VecDeque<Chunk>,
+    bytes: usize,
+    /// Empty lists that have grown already.
+    spare: Vec<Vec<SpanData>>,
+    /// Chunks that ending threads encode just now.
+    helps: Vec<u64>,
+    helps_begun: u64,
+}
+
+impl Buffer {
+    pub(super) fn new(
+        ledger: Arc<Ledger>,
+        budget: Arc<Budget>,
+        batch_spans: usize,
+        batch_bytes: usize,
+        wait_when_full: Option<Duration>,
+    ) -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let shards = (processors * SHARDS_PER_PROCESSOR)
+            .next_power_of_two()
+            .min(SHARDS_MAX);
+        let mut chunk_spans = batch_spans
+            .min(CHUNK_SPANS_MAX)
+            .min(SHARDED_SPANS_MAX / shards);
+        if let Some(spans_max) = budget.spans_max() {
+            // The worker must hear of them before the bound is reached.
+            chunk_spans = chunk_spans.min(spans_max / 2 / shards);
+        }
+        let bytes_max = budget.bytes_max();
+        Self {
+            shards: (0..shards).map(|_| Padded::default()).collect(),
+            backlog: Mutex::default(),
+            helped: watch::Sender::new(()),
+            ledger,
+            budget,
+            chunk_spans: chunk_spans.max(1),
+            chunk_bytes: batch_bytes.min(bytes_max / 4 / shards).max(1),
+            grant: GRANT_MAX.min(bytes_max / 32 / shards),
+            raw_bytes_max: bytes_max / RAW_SHARE,
+            wait_when_full,
+        }
+    }
+
+    /// Finds room for a span of so many bytes, which the caller adds; or counts one as lost.
+    ///
+    /// The span itself is not passed, because each pass would copy it.
+    #[inline]
+    pub(super) fn room(&self, bytes: usize) -> Result<Room<'_>, Next> {
+        let mut shard = self.shard();
+        if shard.is_closed {
+            return Err(shard.lose(DropReason::Shutdown));
+        }
+        if !self.has_room(&mut shard, bytes) {
+            drop(shard);
+            shard = self.room_when_full(bytes)?;
+        }
+        Ok(Room {
+            buffer: self,
+            shard,
+            bytes,
+        })
+    }
+
+    #[cold]
+    fn room_when_full(&self, bytes: usize) -> Result<MutexGuard<'_, Shard>, Next> {
+        let is_taken = self
+            .wait_when_full
+            .is_some_and(|time| self.budget.take_within(bytes, 1, time));
+        let mut shard = self.shard();
+        if !is_taken {
+            return Err(shard.lose(DropReason::QueueFull));
+        }
+        if shard.is_closed {
+            self.budget.give_back(bytes, 1);
+            return Err(shard.lose(DropReason::Shutdown));
+        }
+        Ok(shard)
+    }
+
+    /// Counts a span that has no valid ids, with which no destination would take it.
+    #[cold]
+    pub(super) fn turn_away(&self) -> Next {
+        self.shard().lose(DropReason::Encode)
+    }
+
+    #[inline]
+    fn has_room(&self, shard: &mut Shard, bytes: usize) -> bool {
+        if self.budget.spans_max().is_some() {
+            return self.budget.try_take(bytes, 1);
+        }
+        if let Some(left) = shard.grant.checked_sub(bytes) {
+            shard.grant = left;
+            return true;
+        }
+        if self.budget.try_take(self.grant.saturating_add(bytes), 1) {
+            shard.grant += self.grant;
+            return true;
+        }
+        self.budget.try_take(bytes, 1)
+    }
+
+    #[cold]
+    fn hand_over(&self, mut shard: MutexGuard<'_, Shard>) -> Next {
+        let mut backlog = self.backlog();
+        let spare = backlog.spare.pop();
+        let spare = spare.unwrap_or_else(|| Vec::with_capacity(shard.chunk.spans.len()));
+        let chunk = self.take_chunk(&mut shard, spare);
+        if backlog.bytes + chunk.bytes <= self.raw_bytes_max {
+            backlog.push(chunk);
+            return Next::Wake;
+        }
+        backlog.helps_begun += 1;
+        let number = backlog.helps_begun;
+        backlog.helps.push(number);
+        Next::Help(Help { chunk, number })
+    }
+
+    /// Takes the shard's spans; from here on they are in the ledger.
+    fn take_chunk(&self, shard: &mut Shard, spare: Vec<SpanData>) -> Chunk {
+        self.ledger.queue(shard.chunk.spans.len() as u64);
+        let next = Chunk {
+            spans: spare,
+            bytes: 0,
+        };
+        std::mem::replace(&mut shard.chunk, next)
+    }
+
+    /// Ends a help, after its batches are in the queue.
+    pub(super) fn end_help(&self, number: u64, emptied: Vec<SpanData>) {
+        let mut backlog = self.backlog();
+        backlog.helps.retain(|other| *other != number);
+        drop(backlog);
+        self.keep_spare(emptied);
+        self.helped.send_replace(());
+    }
+
+    /// Says which helps have begun until now.
+    pub(super) fn helps_begun(&self) -> u64 {
+        self.backlog().helps_begun
+    }
+
+    /// Waits until the helps up to `mark` have ended.
+    pub(super) async fn helped(&self, mark: u64) {
+        let mut helped = self.helped.subscribe();
+        while self.backlog().helps.iter().any(|number| *number <= mark) {
+            if helped.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Moves all spans to the backlog, complete chunk or not, and returns what shards have taken ahead.
+    pub(super) fn gather(&self) {
+        for shard in &self.shards {
+            let mut shard = shard.lock();
+            let grant = std::mem::take(&mut shard.grant);
+            self.budget.give_back(grant, 0);
+            if shard.chunk.spans.is_empty() {
+                continue;
+            }
+            let mut backlog = self.backlog();
+            let spare = backlog.spare.pop().unwrap_or_default();
+            let chunk = self.take_chunk(&mut shard, spare);
+            backlog.push(chunk);
+        }
+    }
+
+    /// Takes no more spans. What ended before is in the backlog then, or being helped with.
+    pub(super) fn close(&self) {
+        for shard in &self.shards {
+            shard.lock().is_closed = true;
+        }
+        self.gather();
+    }
+
+    /// How many chunks wait for the worker.
+    pub(super) fn chunks(&self) -> usize {
+        self.backlog().chunks.len()
+    }
+
+    pub(super) fn pop(&self) -> Option<Chunk> {
+        let mut backlog = self.backlog();
+        let chunk = backlog.chunks.pop_front()?;
+        backlog.bytes -= chunk.bytes;
+        Some(chunk)
+    }
+
+    /// Keeps an emptied list for the next chunk, as long as there are not too many.
+    pub(super) fn keep_spare(&self, emptied: Vec<SpanData>) {
+        let is_usual = emptied.capacity() <= self.chunk_spans.saturating_mul(2);
+        let mut backlog = self.backlog();
+        if is_usual && backlog.spare.len() < self.shards.len() {
+            backlog.spare.push(emptied);
+        }
+    }
+
+    /// Moves the counts of lost spans into the ledger, and returns them.
+    pub(super) fn take_losses(&self) -> Losses {
+        let mut all = Losses::default();
+        for shard in &self.shards {
+            let mut shard = shard.lock();
+            let lost = std::mem::take(&mut shard.lost);
+            for (reason, spans) in lost.iter() {
+                self.ledger.turn_away(reason, spans);
+            }
+            all.merge(&lost);
+        }
+        all
+    }
+
+    /// Reads the account of spans here and beyond.
+    pub(super) fn account(&self) -> Account {
+        // All locks at once, because spans move from shards to the ledger.
+        let shards: Vec<_> = self.shards.iter().map(Padded::lock).collect();
+        let mut account = self.ledger.read();
+        for shard in &shards {
+            let waiting = shard.chunk.spans.len() as u64;
+            account.received += waiting + shard.lost.total();
+            account.queued += waiting;
+            account.dropped.merge(&shard.lost);
+        }
+        account
+    }
+
+    #[inline]
+    fn shard(&self) -> MutexGuard<'_, Shard> {
+        // There is a power of two of them.
+        let place = thread_number() & (self.shards.len() - 1);
+        self.shards[place].lock()
+    }
+
+    fn backlog(&self) -> MutexGuard<'_, Backlog> {
+        self.backlog.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Room<'_> {
+    /// Adds the span, and hands the shard's chunk over if it is complete.
+    #[inline]
+    pub(super) fn fill(mut self, span: SpanData) -> Next {
+        let chunk = &mut self.shard.chunk;
+        chunk.spans.push(span);
+        chunk.bytes += self.bytes;
+        let is_complete =
+            chunk.spans.len() >= self.buffer.chunk_spans || chunk.bytes >= self.buffer.chunk_bytes;
+        match is_complete {
+            true => self.buffer.hand_over(self.shard),
+            false => Next::Nothing,
+        }
+    }
+}
+
+impl Help {
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+}
+
+impl Padded {
+    #[inline]
+    fn lock(&self) -> MutexGuard<'_, Shard> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shard {
+    /// Counts a span as lost. The worker is woken for the first one; it takes the count.
+    #[cold]
+    fn lose(&mut self, reason: DropReason) -> Next {
+        let is_first = self.lost.total() == 0;
+        self.lost.add(reason, 1);
+        match is_first {
+            true => Next::Wake,
+            false => Next::Nothing,
+        }
+    }
+}
+
+impl Backlog {
+    fn push(&mut self, chunk: Chunk) {
+        self.bytes += chunk.bytes;
+        self.chunks.push_back(chunk);
+    }
+}
+
+/// Numbers threads as they come.
+#[inline]
+fn thread_number() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static NUMBER: usize = NEXT.fetch_add(1, Ordering::Relaxed);
+    }
+    // A thread that is ending may have lost its number already.
+    NUMBER.try_with(|number| *number).unwrap_or(0)
+}

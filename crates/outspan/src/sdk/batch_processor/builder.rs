@@ -1,0 +1,291 @@
+//! The settings of a batch processor.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use outspan_wire::otlp::EncodedResource;
+use outspan_wire::otlp::SpanLimits;
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+
+use super::BatchProcessor;
+use super::buffer::Buffer;
+use super::worker;
+use super::worker::Core;
+use super::worker::Settings;
+use crate::Error;
+use crate::Exporter;
+use crate::Result;
+use crate::Retry;
+use crate::account::Ledger;
+use crate::diagnostics::Diagnostics;
+use crate::diagnostics::DropEvent;
+use crate::queue;
+use crate::queue::Budget;
+use crate::queue::Queue;
+use crate::runtime;
+
+/// A delay of nothing would have the worker run without a pause.
+const DELAY_MIN: Duration = Duration::from_millis(1);
+
+/// Says what happens to a span that ends while the processor holds as much as it may.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WhenFull {
+    /// The span is dropped and counted as `queue_full`. The program never waits.
+    #[default]
+    Drop,
+    /// The thread that ended the span waits for room, for at most this long; then the span is dropped and counted.
+    ///
+    /// For programs that would rather be slow than lose spans. Do not choose it where asynchronous tasks end spans: the
+    /// wait blocks the runtime's thread.
+    Wait(Duration),
+}
+
+/// Builds a [`BatchProcessor`].
+#[must_use]
+pub struct BatchProcessorBuilder {
+    exporter: Exporter,
+    max_batch_spans: usize,
+    max_batch_bytes: usize,
+    delay: Duration,
+    queue_bytes: usize,
+    queue_spans: Option<usize>,
+    concurrent_exports: usize,
+    attempt_timeout: Option<Duration>,
+    export_limit: Option<Duration>,
+    flush_timeout: Duration,
+    when_full: WhenFull,
+    span_limits: SpanLimits,
+    retry: Retry,
+    on_drop: Option<Arc<dyn Fn(&DropEvent) + Send + Sync>>,
+}
+
+impl BatchProcessorBuilder {
+    pub(super) fn new(exporter: Exporter) -> Self {
+        Self {
+            exporter,
+            max_batch_spans: 512,
+            max_batch_bytes: 2 << 20,
+            delay: Duration::from_secs(5),
+            queue_bytes: 64 << 20,
+            queue_spans: None,
+            concurrent_exports: 4,
+            attempt_timeout: Some(Duration::from_secs(10)),
+            export_limit: None,
+            flush_timeout: Duration::from_secs(5),
+            when_full: WhenFull::Drop,
+            span_limits: SpanLimits::unlimited(),
+            retry: Retry::default(),
+            on_drop: None,
+        }
+    }
+
+    /// Sets how many spans a batch has at most. The default is 512, as the specification's
+    /// (`OTEL_BSP_MAX_EXPORT_BATCH_SIZE`).
+    pub fn max_batch_spans(mut self, spans: usize) -> Self {
+        self.max_batch_spans = spans;
+        self
+    }
+
+    /// Sets at how many bytes of OTLP a batch is complete. The default is 2 MiB: below the 4 MiB that a stock Collector
+    /// takes over gRPC. A batch never exceeds it by more than its last span.
+    pub fn max_batch_bytes(mut self, bytes: usize) -> Self {
+        self.max_batch_bytes = bytes;
+        self
+    }
+
+    /// Sets how long a span waits at most for its batch to become complete. The default is 5 s, as the specification's
+    /// (`OTEL_BSP_SCHEDULE_DELAY`). Less than 1 ms counts as 1 ms.
+    pub fn delay(mut self, delay: Duration) -> Self {
+        self.delay = delay.max(DELAY_MIN);
+        self
+    }
+
+    /// Sets how many bytes the processor holds at most: ended spans, batches, compressed forms and what is in flight. The
+    /// default is 64 MiB, some 150,000 spans of usual size. Nothing is allocated ahead.
+    ///
+    /// Spans that are not encoded yet count with the memory they take in the program, which is more than that of their
+    /// batch. They get a quarter of the bound; when spans end faster than the library's thread encodes, the threads that
+    /// end them help.
+    pub fn queue_bytes(mut self, bytes: usize) -> Self {
+        self.queue_bytes = bytes;
+        self
+    }
+
+    /// Sets how many spans the processor holds at most, besides the bound in bytes. The default is `None`, no such bound.
+    /// The specification has 2048 (`OTEL_BSP_MAX_QUEUE_SIZE`), which loses most of a burst, and says little about memory.
+    pub fn queue_spans(mut self, spans: impl Into<Option<usize>>) -> Self {
+        self.queue_spans = spans.into();
+        self
+    }
+
+    /// Sets how many exports may be in flight at once. The default is 4: enough to keep a connection busy while answers
+    /// are under way (40,000 spans/s at a round trip of 50 ms), and little for a destination to take. While the
+    /// destination is down there is one.
+    pub fn concurrent_exports(mut self, exports: usize) -> Self {
+        self.concurrent_exports = exports;
+        self
+    }
+
+    /// Sets how long one call of the exporter may take, after which it counts as failed for now. The default is 10 s,
+    /// so that a destination that hangs does not hold a place for ever; `None` leaves it to the exporter.
+    ///
+    /// This is what `OTEL_BSP_EXPORT_TIMEOUT` sets: the specification has the processor cancel an export after it. The
+    /// batch is not lost by that; how long to go on trying is the [`export_limit`](Self::export_limit).
+    pub fn attempt_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.attempt_timeout = timeout.into();
+        self
+    }
+
+    /// Sets how long a batch may be tried, from its first attempt on, waits included; spans that were not delivered by
+    /// then are dropped as `expired`. The default is `None`: they are kept while memory lasts.
+    pub fn export_limit(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.export_limit = limit.into();
+        self
+    }
+
+    /// Sets how long `force_flush` takes at most, to which the SDK passes no time. The default is 5 s, as in the SDK.
+    pub fn flush_timeout(mut self, timeout: Duration) -> Self {
+        self.flush_timeout = timeout;
+        self
+    }
+
+    /// Sets what happens to a span that ends while the processor holds as much as it may. The default is to drop it.
+    pub fn when_full(mut self, when_full: WhenFull) -> Self {
+        self.when_full = when_full;
+        self
+    }
+
+    /// Sets limits on what a span may hold, applied when it is encoded. The default is none, because the SDK applies
+    /// its own (128 attributes, events, links), which a provider may have raised. The SDK does not limit how long values
+    /// are; [`SpanLimits::attribute_value_length`] does.
+    pub fn span_limits(mut self, limits: SpanLimits) -> Self {
+        self.span_limits = limits;
+        self
+    }
+
+    /// Sets the waits between attempts, and [`max_retries`](Retry::max_retries), after which a batch is dropped as
+    /// `failed`. The default is that of [`Retry`], from 5 s to 30 s, without a limit of attempts.
+    ///
+    /// [`Retry::max_elapsed`] does not apply here: batches are kept while memory lasts, or for the
+    /// [`export_limit`](Self::export_limit).
+    pub fn retry(mut self, retry: Retry) -> Self {
+        self.retry = retry;
+        self
+    }
+
+    /// Calls `hook` whenever spans are dropped, besides counting and logging. Drops that come together are told together.
+    ///
+    /// The hook runs on the library's thread: it must not block, and cannot flush or shut down. A panic in it is caught.
+    pub fn on_drop(mut self, hook: impl Fn(&DropEvent) + Send + Sync + 'static) -> Self {
+        self.on_drop = Some(Arc::new(hook));
+        self
+    }
+
+    /// Makes the processor, and starts the library's thread if this is its first use.
+    ///
+    /// # Errors
+    ///
+    /// [`Config`](crate::ErrorKind::Config) if a bound is 0; [`Internal`](crate::ErrorKind::Internal) if the operating
+    /// system cannot start the thread.
+    pub fn build(self) -> Result<BatchProcessor> {
+        self.check()?;
+        let runtime = runtime::handle()?.clone();
+        Ok(self.build_on(runtime))
+    }
+
+    fn check(&self) -> Result<()> {
+        let numbers = [
+            ("max_batch_spans", self.max_batch_spans),
+            ("max_batch_bytes", self.max_batch_bytes),
+            ("queue_bytes", self.queue_bytes),
+            ("queue_spans", self.queue_spans.unwrap_or(1)),
+            ("concurrent_exports", self.concurrent_exports),
+        ];
+        let zero = numbers.iter().find(|(_, number)| *number == 0);
+        match zero {
+            Some((name, _)) => Err(Error::config(format!(
+                "{name} of the batch processor is 0: no span could ever be exported"
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes the processor, with its work on `runtime`.
+    pub(super) fn build_on(self, runtime: Handle) -> BatchProcessor {
+        let ledger = Arc::new(Ledger::default());
+        let budget = Arc::new(Budget::new(self.queue_bytes, self.queue_spans));
+        let diagnostics = Arc::new(Diagnostics::new(self.on_drop));
+        let queue = Queue::start(
+            self.exporter,
+            queue::Settings {
+                concurrent_exports: self.concurrent_exports,
+                attempt_timeout: self.attempt_timeout,
+                export_limit: self.export_limit,
+                retry: self.retry,
+            },
+            Arc::clone(&ledger),
+            Arc::clone(&budget),
+            Arc::clone(&diagnostics),
+            &runtime,
+        );
+        let wait_when_full = match self.when_full {
+            WhenFull::Drop => None,
+            WhenFull::Wait(time) => Some(time),
+        };
+        let core = Arc::new(Core {
+            buffer: Buffer::new(
+                ledger,
+                Arc::clone(&budget),
+                self.max_batch_spans,
+                self.max_batch_bytes,
+                wait_when_full,
+            ),
+            queue,
+            budget,
+            diagnostics,
+            runtime: runtime.clone(),
+            resource: Mutex::new(EncodedResource::default()),
+            settings: Settings {
+                batch_spans: self.max_batch_spans,
+                batch_bytes: self.max_batch_bytes,
+                delay: self.delay,
+                limits: self.span_limits,
+                flush_timeout: self.flush_timeout,
+            },
+            encoders: Mutex::default(),
+            commands: Mutex::default(),
+            wake: Notify::new(),
+            is_shut_down: AtomicBool::new(false),
+            is_released: AtomicBool::new(false),
+        });
+        // It ends by itself when the processor is gone.
+        drop(runtime.spawn(worker::work(Arc::clone(&core))));
+        BatchProcessor { core }
+    }
+}
+
+impl fmt::Debug for BatchProcessorBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BatchProcessorBuilder")
+            .field("exporter", &self.exporter)
+            .field("max_batch_spans", &self.max_batch_spans)
+            .field("max_batch_bytes", &self.max_batch_bytes)
+            .field("delay", &self.delay)
+            .field("queue_bytes", &self.queue_bytes)
+            .field("queue_spans", &self.queue_spans)
+            .field("concurrent_exports", &self.concurrent_exports)
+            .field("attempt_timeout", &self.attempt_timeout)
+            .field("export_limit", &self.export_limit)
+            .field("flush_timeout", &self.flush_timeout)
+            .field("when_full", &self.when_full)
+            .field("span_limits", &self.span_limits)
+            .field("retry", &self.retry)
+            .field("on_drop", &self.on_drop.is_some())
+            .finish()
+    }
+}

@@ -1,0 +1,308 @@
+//! The processor that turns ended spans into batches.
+
+mod buffer;
+mod builder;
+#[cfg(test)]
+mod tests;
+mod worker;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use opentelemetry::Context;
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::error::OTelSdkError;
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::trace::Span;
+use opentelemetry_sdk::trace::SpanData;
+use opentelemetry_sdk::trace::SpanProcessor;
+use tokio::runtime::Handle;
+
+use self::buffer::Next;
+pub use self::builder::BatchProcessorBuilder;
+pub use self::builder::WhenFull;
+use self::worker::Core;
+use self::worker::Kind;
+use self::worker::Outcome;
+use crate::Account;
+use crate::Deadline;
+use crate::Drained;
+use crate::Error;
+use crate::Exporter;
+use crate::Result;
+use crate::sdk::span_data;
+
+/// How long dropping a processor that was not shut down may take. The SDK gives its processors as long.
+const DROP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How much later than its deadline the worker's answer may come: it is on its way then.
+const ANSWER_GRACE: Duration = Duration::from_millis(200);
+
+/// Exports ended spans in batches, through one of our exporters.
+///
+/// Ending a span moves it into a buffer and returns. Everything else happens on the library's own thread: encoding the
+/// spans as OTLP, once; queueing the batches in memory; exporting several at once; trying again what failed for now.
+/// So it works in any `main`, in any runtime and in none, and makes no spans of its own. Spans that are recorded but
+/// not sampled are not exported.
+///
+/// A batch leaves when it has 512 spans or 2 MiB, and every 5 s whatever there is. (Each thread counts for itself up to
+/// that delay, so that threads do not slow each other down.)
+///
+/// **What cannot be delivered now is kept** while memory lasts, and tried again; the SDK's own processor drops a batch
+/// when its one export fails. The bound is 64 MiB for everything the processor holds, and there is no bound on the number
+/// of spans unless one is set; the SDK's bound of 2048 spans loses most of a burst. When the bound is reached, spans that end
+/// are dropped ([`WhenFull`]). An export counts as hung after 10 s and is then tried again. All of that can be changed
+/// with the [`builder`](Self::builder).
+///
+/// **Every span is accounted for**: [`ProcessorHandle::account`] reads the numbers, log lines tell of trouble (few
+/// of them, however bad it is), and [`on_drop`](BatchProcessorBuilder::on_drop) calls a hook.
+///
+/// `force_flush` and `shutdown` may be called from any thread but the library's own, also from within a runtime; they block
+/// it until they are done or out of time, and tell the truth: an error when any span was lost meanwhile, which says
+/// how many and why. [`OTelSdkError::Timeout`] means that time ran out: after `force_flush` the spans are still held, after
+/// `shutdown` they are lost. A second shutdown answers [`OTelSdkError::AlreadyShutdown`]. A processor that is dropped without
+/// a shutdown shuts down then, within 5 s.
+///
+/// A panic in the exporter is caught, and its spans are counted as `failed` (a program built with `panic = "abort"` ends,
+/// as it asked to).
+///
+/// # Examples
+///
+/// ```
+/// use opentelemetry_sdk::trace::SdkTracerProvider;
+/// use outspan::sdk::BatchProcessor;
+/// # use outspan::{Batch, Deadline, Delivery, Drained, Export, Exporter, Result};
+/// # #[derive(Debug)]
+/// # struct Nowhere;
+/// # impl Export for Nowhere {
+/// #     async fn export(&self, batch: Batch, _: Deadline) -> Result<Delivery> { Ok(Delivery::of(&batch)) }
+/// #     async fn flush(&self, _: Deadline) -> Result<Drained> { Ok(Drained::default()) }
+/// #     async fn shutdown(&self, _: Deadline) -> Result<Drained> { Ok(Drained::default()) }
+/// # }
+/// # let exporter = Exporter::new(Nowhere);
+///
+/// let processor = BatchProcessor::new(exporter);
+/// let handle = processor.handle();
+/// let provider = SdkTracerProvider::builder()
+///     .with_span_processor(processor)
+///     .build();
+///
+/// // The program runs; spans end.
+///
+/// provider.shutdown()?;
+/// assert!(handle.account().closes());
+/// # Ok::<(), opentelemetry_sdk::error::OTelSdkError>(())
+/// ```
+pub struct BatchProcessor {
+    core: Arc<Core>,
+}
+
+/// Reads the account of a [`BatchProcessor`], flushes it and shuts it down, also after a provider has taken it.
+#[derive(Clone)]
+pub struct ProcessorHandle {
+    core: Arc<Core>,
+}
+
+impl BatchProcessor {
+    /// Makes a processor with the defaults, in front of `exporter`.
+    ///
+    /// # Panics
+    ///
+    /// If the operating system cannot start the library's thread. [`BatchProcessorBuilder::build`] returns that as an
+    /// error.
+    pub fn new(exporter: Exporter) -> Self {
+        let processor = Self::builder(exporter).build();
+        processor.expect("the defaults are valid and the operating system starts a thread")
+    }
+
+    /// Makes a processor with other settings than the defaults.
+    pub fn builder(exporter: Exporter) -> BatchProcessorBuilder {
+        BatchProcessorBuilder::new(exporter)
+    }
+
+    /// Makes a handle that outlives moving the processor into a provider.
+    pub fn handle(&self) -> ProcessorHandle {
+        ProcessorHandle {
+            core: Arc::clone(&self.core),
+        }
+    }
+
+    fn shut_down_once(&self, timeout: Duration) -> OTelSdkResult {
+        if self.core.is_shut_down.swap(true, Ordering::AcqRel) {
+            return Err(OTelSdkError::AlreadyShutdown);
+        }
+        let outcome = self.core.ask_and_wait(Kind::Shutdown, timeout);
+        sdk_result("shutdown", outcome, timeout)
+    }
+}
+
+impl SpanProcessor for BatchProcessor {
+    /// Does nothing.
+    fn on_start(&self, _span: &mut Span, _context: &Context) {}
+
+    /// Takes an ended span: one move into a buffer. Drops spans that are recorded but not sampled.
+    #[inline]
+    fn on_end(&self, span: SpanData) {
+        if !span.span_context.is_sampled() {
+            return;
+        }
+        let core = &*self.core;
+        let next = if span.span_context.is_valid() {
+            match core.buffer.room(span_data::memory(&span)) {
+                Ok(room) => room.fill(span),
+                Err(next) => next,
+            }
+        } else {
+            core.buffer.turn_away()
+        };
+        match next {
+            Next::Nothing => {}
+            Next::Wake => core.wake.notify_one(),
+            Next::Help(help) => core.help(help),
+        }
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        if self.core.is_shut_down.load(Ordering::Acquire) {
+            return Err(OTelSdkError::AlreadyShutdown);
+        }
+        let timeout = self.core.settings.flush_timeout;
+        let outcome = self.core.ask_and_wait(Kind::Flush, timeout);
+        sdk_result("flush", outcome, timeout)
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.shut_down_once(timeout)
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        let encoded = span_data::encode_resource(resource);
+        let mut ours = self
+            .core
+            .resource
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *ours = encoded;
+    }
+}
+
+impl Drop for BatchProcessor {
+    /// Shuts down, within 5 s, unless that has happened.
+    fn drop(&mut self) {
+        if let Err(error) = self.shut_down_once(DROP_TIMEOUT)
+            && !matches!(error, OTelSdkError::AlreadyShutdown)
+        {
+            tracing::error!(target: "outspan", "a processor was dropped before it was shut down: {error}");
+        }
+        self.core.is_released.store(true, Ordering::Release);
+        self.core.wake.notify_one();
+    }
+}
+
+impl fmt::Debug for BatchProcessor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BatchProcessor")
+            .field("settings", &self.core.settings)
+            .field("account", &self.core.buffer.account())
+            .finish_non_exhaustive()
+    }
+}
+
+impl ProcessorHandle {
+    /// Says where every span is that ended so far and was sampled.
+    pub fn account(&self) -> Account {
+        self.core.buffer.account()
+    }
+
+    /// Delivers what is held now, within `timeout`, and says what became of it. Blocks the calling thread.
+    ///
+    /// # Errors
+    ///
+    /// [`ShutDown`](crate::ErrorKind::ShutDown) after a shutdown, [`Internal`](crate::ErrorKind::Internal) on the library's
+    /// own thread, which cannot wait for itself. The error of the exporter if it could not flush what it holds itself. Spans
+    /// that were lost, or are still held when the time is up, are no error here but are in the [`Drained`].
+    pub fn flush(&self, timeout: Duration) -> Result<Drained> {
+        if self.core.is_shut_down.load(Ordering::Acquire) {
+            return Err(Error::new(
+                crate::ErrorKind::ShutDown,
+                "the processor is shut down",
+            ));
+        }
+        drained(self.core.ask_and_wait(Kind::Flush, timeout)?)
+    }
+
+    /// Delivers what is held, within `timeout`, shuts the exporter down, and says what became of the spans. Blocks the
+    /// calling thread. The second of two shutdowns has nothing to do.
+    ///
+    /// # Errors
+    ///
+    /// [`Internal`](crate::ErrorKind::Internal) on the library's own thread; the exporter's error if it could not shut
+    /// down. Spans that were lost are no error here but are in the [`Drained`].
+    pub fn shutdown(&self, timeout: Duration) -> Result<Drained> {
+        if self.core.is_shut_down.swap(true, Ordering::AcqRel) {
+            return Ok(Drained::default());
+        }
+        drained(self.core.ask_and_wait(Kind::Shutdown, timeout)?)
+    }
+}
+
+impl fmt::Debug for ProcessorHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProcessorHandle")
+            .field("account", &self.account())
+            .finish()
+    }
+}
+
+impl Core {
+    /// Has the worker do something, and blocks until it is done or out of time.
+    fn ask_and_wait(&self, kind: Kind, timeout: Duration) -> Result<Outcome> {
+        let (sender, receiver) = mpsc::sync_channel(1);
+        let until = Deadline::after(timeout).named("processor timeout");
+        // Nobody listens any more when the caller gave up waiting.
+        let reply = Box::new(move |outcome| drop(sender.send(outcome)));
+        self.ask(kind, until, reply);
+        if Handle::try_current().is_ok_and(|current| current.id() == self.runtime.id()) {
+            return Err(Error::internal(
+                "the library's own thread cannot wait for itself; it goes on in the background",
+            ));
+        }
+        receiver
+            .recv_timeout(timeout.saturating_add(ANSWER_GRACE))
+            .map_err(|_| Error::timeout("the processor did not finish", until))
+    }
+}
+
+/// What the handle's callers get.
+fn drained(outcome: Outcome) -> Result<Drained> {
+    match outcome.error {
+        Some(error) if outcome.drained.is_complete() => Err(error),
+        _ => Ok(outcome.drained),
+    }
+}
+
+/// What the SDK's callers get.
+fn sdk_result(call: &str, outcome: Result<Outcome>, timeout: Duration) -> OTelSdkResult {
+    let outcome = match outcome {
+        Ok(outcome) => outcome,
+        Err(error) if error.kind() == crate::ErrorKind::Timeout => {
+            return Err(OTelSdkError::Timeout(timeout));
+        }
+        Err(error) => return Err(OTelSdkError::InternalFailure(error.to_string())),
+    };
+    if outcome.out_of_time {
+        return Err(OTelSdkError::Timeout(timeout));
+    }
+    let drained = outcome.drained;
+    match outcome.error {
+        None if drained.is_complete() => Ok(()),
+        None => Err(OTelSdkError::InternalFailure(format!("{call}: {drained}"))),
+        Some(error) => Err(OTelSdkError::InternalFailure(format!(
+            "{call}: {drained}: {error}"
+        ))),
+    }
+}

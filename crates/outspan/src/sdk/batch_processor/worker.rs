@@ -1,0 +1,325 @@
+//! What the library's thread does for a processor: encode, hand to the queue, flush and shut down.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use opentelemetry_sdk::trace::SpanData;
+use outspan_wire::otlp::EncodedResource;
+use outspan_wire::otlp::Encoder;
+use outspan_wire::otlp::SpanLimits;
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::buffer::Buffer;
+use super::buffer::Chunk;
+use super::buffer::Help;
+use crate::Account;
+use crate::Batch;
+use crate::Deadline;
+use crate::Drained;
+use crate::DropReason;
+use crate::Error;
+use crate::Losses;
+use crate::diagnostics::Diagnostics;
+use crate::queue::Budget;
+use crate::queue::Flushed;
+use crate::queue::Queue;
+use crate::sdk::span_data::SdkSpan;
+
+/// Encoders for threads that help; more threads than that at once make one of their own.
+const ENCODERS_MAX: usize = 16;
+
+/// What a processor, its worker and its handles share.
+#[derive(Debug)]
+pub(super) struct Core {
+    pub(super) buffer: Buffer,
+    pub(super) queue: Queue,
+    pub(super) budget: Arc<Budget>,
+    pub(super) diagnostics: Arc<Diagnostics>,
+    pub(super) runtime: Handle,
+    pub(super) resource: Mutex<EncodedResource>,
+    pub(super) settings: Settings,
+    pub(super) encoders: Mutex<Vec<Encoder>>,
+    pub(super) commands: Mutex<Vec<Command>>,
+    pub(super) wake: Notify,
+    pub(super) is_shut_down: AtomicBool,
+    pub(super) is_released: AtomicBool,
+}
+
+/// How a processor makes batches.
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    pub(super) batch_spans: usize,
+    pub(super) batch_bytes: usize,
+    pub(super) delay: Duration,
+    pub(super) limits: SpanLimits,
+    pub(super) flush_timeout: Duration,
+}
+
+/// What others ask of the worker.
+pub(super) struct Command {
+    pub(super) kind: Kind,
+    pub(super) until: Deadline,
+    pub(super) reply: Reply,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Flush,
+    Shutdown,
+}
+
+pub(super) type Reply = Box<dyn FnOnce(Outcome) + Send>;
+
+/// What a flush or a shutdown achieved.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    pub(super) drained: Drained,
+    pub(super) error: Option<Error>,
+    pub(super) out_of_time: bool,
+}
+
+impl std::fmt::Debug for Command {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Command")
+            .field("kind", &self.kind)
+            .field("until", &self.until)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Core {
+    /// Asks the worker for something.
+    pub(super) fn ask(&self, kind: Kind, until: Deadline, reply: Reply) {
+        let command = Command { kind, until, reply };
+        lock(&self.commands).push(command);
+        self.wake.notify_one();
+    }
+
+    /// Encodes a chunk on the thread that completed it.
+    #[cold]
+    pub(super) fn help(&self, help: Help) {
+        let number = help.number();
+        let encoder = lock(&self.encoders).pop();
+        let mut packer = Packer {
+            encoder: encoder.unwrap_or_else(|| Encoder::new(self.settings.limits)),
+            charged: 0,
+        };
+        let emptied = packer.pack(help.chunk, self);
+        packer.ship(self);
+        let mut encoders = lock(&self.encoders);
+        if encoders.len() < ENCODERS_MAX {
+            encoders.push(packer.encoder);
+        }
+        drop(encoders);
+        self.buffer.end_help(number, emptied);
+    }
+
+    /// Tells of spans that were turned away since the last time.
+    fn tell_losses(&self) {
+        let lost = self.buffer.take_losses();
+        for (reason, spans) in lost.iter() {
+            self.diagnostics.dropped(reason, spans, None);
+        }
+    }
+
+    async fn finish_flush(&self, begun: Begun, command: Command) {
+        let until = command.until;
+        let helped = until.run(self.buffer.helped(begun.helps)).await;
+        let mut flushed = self.queue.flush(until).await;
+        flushed.out_of_time |= helped.is_none();
+        (command.reply)(self.outcome(&begun, flushed));
+    }
+
+    async fn finish_shutdown(&self, begun: Begun, command: Command) {
+        let until = command.until;
+        let helped = until.run(self.buffer.helped(begun.helps)).await;
+        let mut flushed = self.queue.shutdown(until).await;
+        flushed.out_of_time |= helped.is_none();
+        self.tell_losses();
+        self.diagnostics.finish();
+        (command.reply)(self.outcome(&begun, flushed));
+    }
+
+    fn outcome(&self, begun: &Begun, flushed: Flushed) -> Outcome {
+        let mut drained = difference(&begun.account, &self.buffer.account());
+        drained.left = flushed.left;
+        drained.merge(&flushed.inside);
+        Outcome {
+            drained,
+            error: flushed.error,
+            out_of_time: flushed.out_of_time,
+        }
+    }
+}
+
+/// How things stood when a flush or shutdown began.
+#[derive(Debug)]
+struct Begun {
+    account: Account,
+    helps: u64,
+}
+
+/// Runs until the processor is gone.
+pub(super) async fn work(core: Arc<Core>) {
+    let mut packer = Packer {
+        encoder: Encoder::new(core.settings.limits),
+        charged: 0,
+    };
+    let diagnostics = Arc::clone(&core.diagnostics);
+    let mut summaries = std::pin::pin!(diagnostics.run());
+    let mut tick = core.next_tick();
+    loop {
+        let is_tick = tokio::select! {
+            () = core.wake.notified() => false,
+            () = sleep_until(tick) => true,
+            () = &mut summaries => false,
+        };
+        core.tell_losses();
+        if is_tick {
+            core.buffer.gather();
+            tick = core.next_tick();
+        }
+        pack_waiting(&core, &mut packer).await;
+        if is_tick {
+            packer.ship(&core);
+        }
+        // Read before the commands are taken: the processor's last command comes before its release.
+        let is_released = core.is_released.load(Ordering::Acquire);
+        let commands = std::mem::take(&mut *lock(&core.commands));
+        for command in commands {
+            obey(&core, &mut packer, command).await;
+        }
+        if is_released {
+            core.tell_losses();
+            core.diagnostics.finish();
+            return;
+        }
+    }
+}
+
+async fn obey(core: &Arc<Core>, packer: &mut Packer, command: Command) {
+    let account = core.buffer.account();
+    match command.kind {
+        Kind::Flush => core.buffer.gather(),
+        Kind::Shutdown => core.buffer.close(),
+    }
+    let helps = core.buffer.helps_begun();
+    pack_waiting(core, packer).await;
+    packer.ship(core);
+    let begun = Begun { account, helps };
+    match command.kind {
+        Kind::Flush => {
+            // The worker goes on meanwhile.
+            let core = Arc::clone(core);
+            let runtime = core.runtime.clone();
+            drop(runtime.spawn(async move { core.finish_flush(begun, command).await }));
+        }
+        Kind::Shutdown => core.finish_shutdown(begun, command).await,
+    }
+}
+
+/// Encodes the chunks that wait now. What comes meanwhile has woken the worker again.
+async fn pack_waiting(core: &Core, packer: &mut Packer) {
+    for _ in 0..core.buffer.chunks() {
+        let Some(chunk) = core.buffer.pop() else {
+            return;
+        };
+        let emptied = packer.pack(chunk, core);
+        core.buffer.keep_spare(emptied);
+        // Connections live on this thread as well.
+        tokio::task::yield_now().await;
+    }
+}
+
+impl Core {
+    fn next_tick(&self) -> Option<Instant> {
+        Instant::now().checked_add(self.settings.delay)
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Makes batches of spans.
+#[derive(Debug)]
+struct Packer {
+    encoder: Encoder,
+    /// Bytes taken from the budget for what the encoder holds.
+    charged: usize,
+}
+
+impl Packer {
+    /// Encodes and frees the spans of a chunk, ships each batch that is complete, and returns the emptied list.
+    fn pack(&mut self, chunk: Chunk, core: &Core) -> Vec<SpanData> {
+        let Chunk { mut spans, bytes } = chunk;
+        let resource = lock(&core.resource).clone();
+        self.charged += bytes;
+        for span in spans.drain(..) {
+            self.encoder.push(&resource, &SdkSpan(&span));
+            if self.is_complete(&core.settings) {
+                self.finish_batch(core);
+            }
+        }
+        self.settle_charge(core);
+        spans
+    }
+
+    /// Ships what there is, complete batch or not.
+    fn ship(&mut self, core: &Core) {
+        self.finish_batch(core);
+        self.settle_charge(core);
+    }
+
+    fn is_complete(&self, settings: &Settings) -> bool {
+        self.encoder.spans() >= settings.batch_spans
+            || self.encoder.encoded_len_max() >= settings.batch_bytes
+    }
+
+    fn finish_batch(&mut self, core: &Core) {
+        let Some(request) = self.encoder.finish() else {
+            return;
+        };
+        let batch = Batch::trusted(request.bytes, request.spans);
+        let size = batch.memory();
+        // The room for the batch is that of its spans, which are gone.
+        let from_spans = size.min(self.charged);
+        self.charged -= from_spans;
+        core.budget.add(size - from_spans);
+        core.queue.push(batch, size);
+    }
+
+    /// Gives back the room of spans that are encoded.
+    fn settle_charge(&mut self, core: &Core) {
+        let needed = self.encoder.encoded_len_max().min(self.charged);
+        core.budget.give_back(self.charged - needed, 0);
+        self.charged = needed;
+    }
+}
+
+fn difference(before: &Account, after: &Account) -> Drained {
+    let mut lost = Losses::default();
+    for reason in DropReason::ALL {
+        let spans = after.dropped.of(reason) - before.dropped.of(reason);
+        lost.add(reason, spans);
+    }
+    let mut drained = Drained::default();
+    drained.delivered = after.delivered - before.delivered;
+    drained.refused = after.refused - before.refused;
+    drained.lost = lost;
+    drained
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,20 @@
+//! The OpenTelemetry SDK: processors for finished spans, and exporters of either side as ones of the other.
+
+mod batch_processor;
+mod from_sdk;
+mod outcome;
+mod sdk_exporter;
+mod simple_processor;
+mod span_data;
+mod wait;
+
+pub use batch_processor::BatchProcessor;
+pub use batch_processor::BatchProcessorBuilder;
+pub use batch_processor::ProcessorHandle;
+pub use batch_processor::WhenFull;
+pub use from_sdk::Conversions;
+pub use from_sdk::FromSdk;
+pub use from_sdk::from_sdk;
+pub use sdk_exporter::SdkExporter;
+pub use simple_processor::SimpleHandle;
+pub use simple_processor::SimpleProcessor;
