@@ -1,0 +1,244 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use clap::Parser;
+use clap::Subcommand;
+use clap::ValueEnum;
+use outspan::Compression;
+
+use crate::units;
+
+/// Gets finished OpenTelemetry spans into the backends that keep them.
+#[derive(Debug, Parser)]
+#[command(name = "outspan", version, arg_required_else_help = true)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Names what the program does.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Send(Box<SendArguments>),
+}
+
+const SEND_EXAMPLES: &str = "\
+Examples:
+  outspan send shop.jsonl --to stdout:                      show the traces
+  outspan send shop.jsonl --to grpc://localhost:4317        deliver over OTLP/gRPC
+  outspan send *.pb.zst --to https://otlp.example.com \\
+      --header authorization=env:TOKEN --compression gzip   deliver over OTLP/HTTP
+  outspan send - --to file:spans.pb.gz < spans.jsonl        convert
+
+Destinations:
+  grpc://HOST[:PORT]    OTLP/gRPC, with TLS as grpcs://; port 4317 unless given
+  http://HOST[:PORT]    OTLP/HTTP, with TLS as https://; port 80 or 443 unless given
+                        (OTLP is usually on 4318), path /v1/traces unless given
+  file:PATH             .jsonl or .json: OTLP JSON lines; .pb or .bin: protobuf with
+                        lengths; either with .gz or .zst behind it
+  stdout:               trace trees; also stdout:pretty, stdout:compact, stdout:json,
+                        stdout:otlp
+
+Exit status:
+  0         everything was delivered
+  1         something was not; the summary says what and why
+  2         wrong usage or configuration; nothing was sent
+  130, 143  interrupted (SIGINT, SIGTERM) before everything was read and delivered
+  141       whoever read standard output went away";
+
+/// Sends span files to a destination.
+///
+/// Reads OTLP JSON lines, OTLP JSON and OTLP protobuf (one request, or many with a length before each), plain or
+/// compressed with gzip or zstd; what a file holds is recognised by its content. Small records are merged into batches,
+/// large ones are split. Says at the end what was delivered, refused and failed.
+#[derive(Args, Debug)]
+#[command(after_help = SEND_EXAMPLES)]
+pub(crate) struct SendArguments {
+    /// Files to read, in this order; - reads standard input
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+
+    /// Where the spans go; see below
+    #[arg(long, value_name = "URL")]
+    pub(crate) to: String,
+
+    /// Stop at the first record that cannot be read, instead of counting it and going on
+    #[arg(long)]
+    pub(crate) strict: bool,
+
+    /// Show only what went wrong
+    #[arg(long, short, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+
+    /// Log what happens on the way (twice: in every detail)
+    #[arg(long, short, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+
+    /// Whether to use colours; auto: on a terminal, unless NO_COLOR is set
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    pub(crate) color: When,
+
+    #[command(flatten, next_help_heading = "Delivery")]
+    pub(crate) delivery: DeliveryArguments,
+
+    #[command(flatten, next_help_heading = "OTLP destinations")]
+    pub(crate) otlp: OtlpArguments,
+
+    #[command(flatten, next_help_heading = "Other destinations")]
+    pub(crate) local: LocalArguments,
+}
+
+/// Says when to use colours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum When {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DeliveryArguments {
+    /// Limit of the whole run, such as 30s or 10m; what is not delivered by then has failed
+    #[arg(long, value_name = "DURATION", value_parser = units::duration)]
+    pub(crate) deadline: Option<Duration>,
+
+    /// Spans a second at most; what is sent again after an error does not count
+    #[arg(long, value_name = "SPANS/S", value_parser = units::rate)]
+    pub(crate) rate: Option<f64>,
+
+    /// Spans a batch at most
+    #[arg(long, value_name = "SPANS", default_value_t = 2048, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) batch_spans: u32,
+
+    /// Bytes a batch at most, uncompressed; a larger span goes alone
+    #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = units::bytes)]
+    pub(crate) batch_bytes: usize,
+
+    /// Level of compression: gzip 0 to 9 [default: 6], zstd 1 to 22 [default: 3]
+    #[arg(long, value_name = "LEVEL")]
+    pub(crate) compression_level: Option<u32>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct OtlpArguments {
+    /// Header, such as authorization=TOKEN; @FILE and env:NAME in place of the value read it from there
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) header: Vec<String>,
+
+    /// What HTTP requests hold [default: protobuf]
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) protocol: Option<Protocol>,
+
+    /// Compression of requests: none, gzip or zstd [default: none]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) compression: Option<Compression>,
+
+    /// Limit of each attempt [default: 10s]
+    #[arg(long, value_name = "DURATION", value_parser = units::duration)]
+    pub(crate) timeout: Option<Duration>,
+
+    /// How often a batch is sent again at most after a temporary error; 0: never [default: while time lasts]
+    #[arg(long, value_name = "TIMES")]
+    pub(crate) retries: Option<u32>,
+
+    /// How long a batch is sent again after temporary errors [default: 1m]
+    #[arg(long, value_name = "DURATION", value_parser = units::duration)]
+    pub(crate) max_elapsed: Option<Duration>,
+
+    /// Batches on the way at the same time [default: 4]
+    #[arg(long, value_name = "BATCHES", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) concurrency: Option<u16>,
+
+    /// File of certificate authorities to trust, PEM [default: those of the system]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+
+    /// File of the certificate to show, PEM
+    #[arg(long, value_name = "FILE", requires = "key")]
+    pub(crate) cert: Option<PathBuf>,
+
+    /// File of its private key, PEM
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    pub(crate) key: Option<PathBuf>,
+
+    /// Name to expect in the server's certificate [default: the host of the URL]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) server_name: Option<String>,
+
+    /// Believe any certificate. Whoever is in between can read and change everything
+    #[arg(long)]
+    pub(crate) insecure_skip_verify: bool,
+}
+
+/// Names the encodings of OTLP/HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Protocol {
+    Protobuf,
+    Json,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct LocalArguments {
+    /// Show attributes in the trees of stdout:
+    #[arg(long)]
+    pub(crate) attributes: bool,
+
+    /// Add to the file if it exists
+    #[arg(long, conflicts_with = "overwrite")]
+    pub(crate) append: bool,
+
+    /// Replace the file if it exists
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<SendArguments, clap::Error> {
+        let arguments = Arguments::try_parse_from(line.split_whitespace())?;
+        let Command::Send(send) = arguments.command;
+        Ok(*send)
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_help() {
+        let send = parse("outspan send - a.jsonl --to stdout:").unwrap();
+        assert_eq!(send.files, [PathBuf::from("-"), PathBuf::from("a.jsonl")]);
+        assert_eq!(send.to, "stdout:");
+        assert_eq!(send.delivery.batch_spans, 2048);
+        assert_eq!(send.delivery.batch_bytes, 1 << 20);
+        assert_eq!(send.color, When::Auto);
+        assert_eq!(send.delivery.rate, None);
+    }
+
+    #[test]
+    fn wrong_usage_is_refused() {
+        for line in [
+            "outspan send --to stdout:",
+            "outspan send a.jsonl",
+            "outspan send a --to stdout: --batch-spans 0",
+            "outspan send a --to stdout: --concurrency 0",
+            "outspan send a --to stdout: --rate 0",
+            "outspan send a --to stdout: --timeout 0s",
+            "outspan send a --to stdout: --compression br",
+            "outspan send a --to grpcs://x --cert c.pem",
+            "outspan send a --to file:x.pb --append --overwrite",
+            "outspan send a --to stdout: --quiet --verbose",
+            "outspan receive",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! What people see on standard error: messages, a progress bar, log lines; one writer for all of them.
+
+use std::fmt;
+use std::fmt::Arguments;
+use std::io;
+use std::io::IsTerminal;
+use std::io::Write;
+use std::time::Duration;
+
+use indicatif::ProgressBar;
+use indicatif::ProgressDrawTarget;
+use indicatif::ProgressStyle;
+use tracing::Event;
+use tracing::Subscriber;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::fmt::FmtContext;
+use tracing_subscriber::fmt::FormatEvent;
+use tracing_subscriber::fmt::FormatFields;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::arguments::When;
+
+/// Writes messages to standard error, above the progress bar where there is one.
+#[derive(Clone, Debug)]
+pub(crate) struct Screen {
+    bar: ProgressBar,
+    has_colours: bool,
+    is_quiet: bool,
+}
+
+/// Says what a message is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tone {
+    /// Something failed.
+    Error,
+    /// Something is odd.
+    Warning,
+    /// Something to try.
+    Advice,
+}
+
+impl Screen {
+    /// Makes a screen without a progress bar.
+    pub(crate) fn new(colours: When, is_quiet: bool) -> Self {
+        Self {
+            bar: ProgressBar::hidden(),
+            has_colours: wants_colours(colours, io::stderr().is_terminal()),
+            is_quiet,
+        }
+    }
+
+    /// Writes a message that is shown in any case.
+    pub(crate) fn tell(&self, tone: Tone, text: impl fmt::Display) {
+        let (word, colour) = match tone {
+            Tone::Error => ("error", "\x1b[1;31m"),
+            Tone::Warning => ("warning", "\x1b[1;33m"),
+            Tone::Advice => ("advice", "\x1b[1;36m"),
+        };
+        match self.has_colours {
+            true => self.write(format_args!("{colour}{word}:\x1b[0m {text}\n")),
+            false => self.write(format_args!("{word}: {text}\n")),
+        }
+    }
+
+    /// Writes a line that `--quiet` leaves out.
+    pub(crate) fn say(&self, text: impl fmt::Display) {
+        if !self.is_quiet {
+            self.write(format_args!("{text}\n"));
+        }
+    }
+
+    /// Writes text as it is, shown in any case.
+    pub(crate) fn write(&self, text: Arguments<'_>) {
+        // With standard error gone there is nobody left to tell.
+        drop(Output(&self.bar).write_all(text.to_string().as_bytes()));
+    }
+
+    /// Shows a progress bar from now on, if standard error is a terminal and nobody asked for quiet.
+    ///
+    /// `length` is in bytes of input; without it there is no bar, only the words.
+    pub(crate) fn show_bar(&mut self, length: Option<u64>) -> bool {
+        if self.is_quiet || !io::stderr().is_terminal() {
+            return false;
+        }
+        self.bar = ProgressBar::with_draw_target(length, ProgressDrawTarget::stderr_with_hz(10));
+        self.bar
+            .set_style(bar_style(length.is_some(), self.has_colours));
+        true
+    }
+
+    /// Moves the bar.
+    pub(crate) fn move_bar(&self, position: u64, words: String) {
+        self.bar.set_position(position);
+        self.bar.set_message(words);
+        self.bar.tick();
+    }
+
+    /// Takes the bar away.
+    pub(crate) fn clear_bar(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+fn bar_style(has_length: bool, has_colours: bool) -> ProgressStyle {
+    let template = match (has_length, has_colours) {
+        (true, true) => "{bar:24.cyan/blue} {percent:>3}% {msg}",
+        (true, false) => "{bar:24} {percent:>3}% {msg}",
+        (false, true) => "{spinner:.cyan} {msg}",
+        (false, false) => "{spinner} {msg}",
+    };
+    ProgressStyle::with_template(template)
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .progress_chars("━╸─")
+}
+
+/// Whether to use colours: as asked, else on a terminal unless `NO_COLOR` is set (<https://no-color.org>).
+pub(crate) fn wants_colours(when: When, is_terminal: bool) -> bool {
+    match when {
+        When::Always => true,
+        When::Never => false,
+        When::Auto => {
+            let forbidden = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+            let is_dumb = std::env::var_os("TERM").is_some_and(|value| value == "dumb");
+            is_terminal && !forbidden && !is_dumb
+        }
+    }
+}
+
+/// Starts logging to the screen; `verbose` counts how often it was asked for.
+pub(crate) fn start_log(screen: &Screen, verbose: u8) {
+    let level = match verbose {
+        // What goes wrong with spans is told in words of our own; this is the rest, such as an unreadable certificate.
+        0 => LevelFilter::WARN,
+        1 => LevelFilter::DEBUG,
+        _ => LevelFilter::TRACE,
+    };
+    let log = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_ansi(false)
+        .with_writer(screen.clone());
+    // Nobody else sets one in this program, so this cannot fail.
+    drop(match verbose {
+        0 => log.event_format(Plain).finish().try_init(),
+        _ => log.finish().try_init(),
+    });
+}
+
+/// Shows an event like a message of the program: how bad it is, and the words.
+#[derive(Debug)]
+struct Plain;
+
+impl<S, N> FormatEvent<S, N> for Plain
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let level = event.metadata().level().as_str();
+        let word = if level == "WARN" { "warning" } else { "error" };
+        write!(writer, "{word}: ")?;
+        context
+            .field_format()
+            .format_fields(writer.by_ref(), event)?;
+        writeln!(writer)
+    }
+}
+
+impl<'a> MakeWriter<'a> for Screen {
+    type Writer = Output<'a>;
+
+    fn make_writer(&'a self) -> Output<'a> {
+        Output(&self.bar)
+    }
+}
+
+/// Writes to standard error while the bar steps aside.
+#[derive(Debug)]
+pub(crate) struct Output<'a>(&'a ProgressBar);
+
+impl Write for Output<'_> {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        self.0.suspend(|| io::stderr().lock().write(text))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// How often the bar is redrawn.
+pub(crate) const BAR_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How often a plain line says how far it is.
+pub(crate) const LINE_INTERVAL: Duration = Duration::from_secs(5);

@@ -1,0 +1,143 @@
+//! `outspan send`: reads span files and delivers them.
+
+mod advice;
+mod destination;
+mod exporter;
+mod header;
+mod input;
+mod intake;
+mod notice;
+mod pace;
+mod progress;
+mod session;
+mod tally;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use outspan::Deadline;
+use outspan::Exporter;
+use tokio::sync::watch;
+
+use crate::arguments::SendArguments;
+use crate::screen::Screen;
+use crate::screen::Tone;
+use crate::screen::start_log;
+use crate::signals::Signals;
+use crate::units::show_bytes;
+
+use self::destination::Destination;
+use self::header::Header;
+use self::input::Inputs;
+use self::intake::BatchLimits;
+use self::intake::Intake;
+use self::notice::Notices;
+use self::pace::Pace;
+use self::progress::Progress;
+use self::session::Session;
+
+/// The exit status for wrong usage or configuration.
+const USAGE: u8 = 2;
+
+/// Runs the command.
+pub(crate) fn run(send: SendArguments) -> ExitCode {
+    let screen = Screen::new(send.color, send.quiet);
+    start_log(&screen, send.verbose);
+    let status = Plan::new(&send).and_then(|plan| {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|e| format!("cannot start: {e}"))?;
+        runtime.block_on(plan.carry_out(&send, screen.clone()))
+    });
+    let status = status.unwrap_or_else(|message| {
+        screen.tell(Tone::Error, message);
+        USAGE
+    });
+    ExitCode::from(status)
+}
+
+/// Everything that can be wrong was checked, and nothing was sent.
+struct Plan {
+    destination: Destination,
+    inputs: Inputs,
+    exporter: Exporter,
+    news: watch::Receiver<Option<outspan::Error>>,
+}
+
+impl Plan {
+    fn new(send: &SendArguments) -> Result<Self, String> {
+        let destination = Destination::parse(&send.to).map_err(|e| format!("--to: {e}"))?;
+        exporter::check_options(&destination, send)?;
+        let headers = send.otlp.header.iter().map(|text| text.parse::<Header>());
+        let headers = headers.collect::<Result<Vec<_>, _>>()?;
+        let inputs = Inputs::check(&send.files)?;
+        if let Destination::File(file) = &destination
+            && inputs.contains(&file.path)
+        {
+            return Err(format!(
+                "{destination} is read and written at the same time"
+            ));
+        }
+        let (notices, news) = Notices::new();
+        let exporter = exporter::build(&destination, send, headers, notices)
+            .map_err(|error| error.to_string())?;
+        Ok(Self {
+            destination,
+            inputs,
+            exporter,
+            news,
+        })
+    }
+
+    async fn carry_out(self, send: &SendArguments, screen: Screen) -> Result<u8, String> {
+        let failed = |e: std::io::Error| format!("cannot start: {e}");
+        let mut signals = Signals::listen().map_err(failed)?;
+        let exports = exporter::concurrency(&self.destination, send);
+        let pace = Pace::new(send.delivery.rate);
+        let limits = BatchLimits {
+            spans: pace.batch_spans(send.delivery.batch_spans as usize),
+            bytes: send.delivery.batch_bytes,
+        };
+        let from = self.inputs.shown();
+        let progress = self.progress(screen, &from);
+        let intake = Intake::start(self.inputs.inputs, limits, exports, send.strict);
+        let until = send
+            .delivery
+            .deadline
+            .map_or_else(Deadline::never, |length| {
+                Deadline::after(length).named("--deadline")
+            });
+        let mut session = Session::new(
+            self.destination,
+            self.exporter,
+            self.news,
+            intake.map_err(failed)?,
+            progress,
+            session::Options {
+                exports,
+                until,
+                retries: send.otlp.retries != Some(0),
+            },
+            pace,
+        );
+        session.deliver(&mut signals).await;
+        session.close().await;
+        Ok(session.report(&from))
+    }
+
+    fn progress(&self, screen: Screen, from: &str) -> Progress {
+        let shows_spans_here = match self.destination {
+            Destination::Stdout(_) => std::io::stdout().is_terminal(),
+            _ => false,
+        };
+        let progress = Progress::new(screen, self.inputs.bytes, !shows_spans_here);
+        let size = self
+            .inputs
+            .bytes
+            .map(|bytes| format!(" ({})", show_bytes(bytes)));
+        let size = size.unwrap_or_default();
+        progress.begin(&format!("sending {from}{size} to {}", self.destination));
+        progress
+    }
+}
