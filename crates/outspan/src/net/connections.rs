@@ -128,7 +128,13 @@ impl Connections {
     }
 
     fn explain(&self, error: &hyper_util::client::legacy::Error) -> Error {
-        let cause = root_cause(error);
+        let mut cause = root_cause(error);
+        if !error.is_connect()
+            && let Some(failure) = self.heard.failure()
+            && !cause.contains(&failure)
+        {
+            cause = format!("{cause}: {failure}");
+        }
         let what = match error.is_connect() {
             true => "cannot connect",
             false => "the connection failed",
@@ -176,7 +182,11 @@ impl fmt::Debug for Connections {
 
 fn tls_hint(cause: &str) -> &'static str {
     let has = |text: &str| cause.contains(text);
-    if has("InvalidContentType") || has("corrupt message") {
+    if has("NoApplicationProtocol") {
+        " (the server offers no HTTP/2 here: OTLP/gRPC usually listens on port 4317, OTLP/HTTP on 4318)"
+    } else if has("received fatal alert") && (has("Certificate") || has("UnknownCA")) {
+        " (the server demands a client certificate, or refuses ours)"
+    } else if has("InvalidContentType") || has("corrupt message") {
         " (the server does not speak TLS: use http:// or grpc:// in the endpoint)"
     } else if has("UnknownIssuer") {
         " (an unknown authority signed the server's certificate: give its CA certificate)"
@@ -184,10 +194,6 @@ fn tls_hint(cause: &str) -> &'static str {
         " (the certificate is for another name: correct the endpoint, or set the server name)"
     } else if has("Expired") || has("expired") {
         " (the server's certificate has expired: it has to be renewed)"
-    } else if has("CertificateRequired") || has("HandshakeFailure") || has("BadCertificate") {
-        " (the server demands a client certificate, or refuses ours)"
-    } else if has("NoApplicationProtocol") {
-        " (the server offers no HTTP/2 here: OTLP/gRPC usually listens on port 4317, OTLP/HTTP on 4318)"
     } else if has("handshake eof") {
         " (the server hung up during the TLS handshake: does it expect TLS at this port?)"
     } else {

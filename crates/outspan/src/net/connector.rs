@@ -5,14 +5,17 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU8;
-use std::sync::atomic::Ordering;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
 use std::task::Context;
 use std::task::Poll;
 use std::time::Duration;
 
 use http::Uri;
+use hyper::rt::Read;
 use hyper::rt::ReadBufCursor;
+use hyper::rt::Write;
 use hyper_util::client::legacy::connect::Connected;
 use hyper_util::client::legacy::connect::Connection;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -25,41 +28,68 @@ use tower_service::Service;
 use super::tls::TlsInUse;
 
 /// What the first bytes of a plaintext answer look like.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Speaks {
-    Unknown = 0,
+    #[default]
+    Unknown,
     /// A TLS alert: the server expected TLS.
-    Tls = 1,
+    Tls,
     /// HTTP/1.
-    Http1 = 2,
+    Http1,
     /// HTTP/2 frames.
-    Http2 = 3,
+    Http2,
 }
 
-/// Remembers how the server answered last, to say in words what is wrong when two sides do not understand each other.
+/// Remembers how the server answered last and how the last connection broke, to say in words what is wrong when two
+/// sides do not understand each other: the HTTP library only says that the connection is gone.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Heard(Arc<AtomicU8>);
+pub(crate) struct Heard(Arc<Mutex<Last>>);
+
+#[derive(Debug, Default)]
+struct Last {
+    speaks: Speaks,
+    failure: Option<String>,
+}
 
 impl Heard {
     pub(crate) fn speaks(&self) -> Speaks {
-        match self.0.load(Ordering::Relaxed) {
-            1 => Speaks::Tls,
-            2 => Speaks::Http1,
-            3 => Speaks::Http2,
-            _ => Speaks::Unknown,
-        }
+        self.lock().speaks
+    }
+
+    /// How the last connection broke, unless another has begun since.
+    pub(crate) fn failure(&self) -> Option<String> {
+        self.lock().failure.clone()
+    }
+
+    fn begin(&self) {
+        self.lock().failure = None;
     }
 
     fn listen(&self, first: &[u8]) {
-        let speaks = match first {
+        self.lock().speaks = match first {
             [0x15, 0x03, ..] => Speaks::Tls,
             [b'H', b'T', b'T', b'P', ..] => Speaks::Http1,
             // A SETTINGS frame: three bytes of length, type 4.
             [0x00, _, _, 0x04, ..] => Speaks::Http2,
             _ => Speaks::Unknown,
         };
-        self.0.store(speaks as u8, Ordering::Relaxed);
+    }
+
+    fn note(&self, error: &io::Error) {
+        // A connection that simply ends says nothing.
+        if error.kind() != io::ErrorKind::UnexpectedEof {
+            self.lock().failure = Some(error.to_string());
+        }
+    }
+
+    fn note_if_first(&self, error: &io::Error) {
+        if self.failure().is_none() {
+            self.note(error);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Last> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -119,14 +149,17 @@ impl Service<Uri> for Connector {
                 Ok(Ok(tcp)) => tcp,
                 _ => return Err(too_late("connection", timeout)),
             };
+            heard.begin();
             let Some(tls) = tls else {
-                let heard = Some(heard);
-                return Ok(Stream::Plain { tcp, heard });
+                return Ok(Stream::new(Socket::Plain(tcp), heard));
             };
             let connector = TlsConnector::from(tls.config());
             let handshake = connector.connect(tls.name(), tcp.into_inner());
             match tokio::time::timeout(timeout, handshake).await {
-                Ok(stream) => Ok(Stream::Tls(Box::new(TokioIo::new(stream?)))),
+                Ok(stream) => {
+                    let socket = Socket::Tls(Box::new(TokioIo::new(stream?)));
+                    Ok(Stream::new(socket, heard))
+                }
                 Err(_) => Err(too_late("TLS handshake", timeout)),
             }
         })
@@ -150,21 +183,99 @@ fn too_late(what: &str, timeout: Duration) -> Box<dyn StdError + Send + Sync> {
     io::Error::new(io::ErrorKind::TimedOut, text).into()
 }
 
+/// A connection, and who listens to what comes first and how it breaks.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    socket: Socket,
+    heard: Heard,
+    has_answered: bool,
+    has_failed: bool,
+    patience: u8,
+}
+
 /// A connection, plain or encrypted.
 #[derive(Debug)]
-pub(crate) enum Stream {
-    Plain {
-        tcp: TokioIo<TcpStream>,
-        heard: Option<Heard>,
-    },
+enum Socket {
+    Plain(TokioIo<TcpStream>),
     Tls(Box<TokioIo<TlsStream<TcpStream>>>),
+}
+
+impl Stream {
+    fn new(socket: Socket, heard: Heard) -> Self {
+        Self {
+            socket,
+            heard,
+            has_answered: false,
+            has_failed: false,
+            patience: 4,
+        }
+    }
+
+    /// Reads the first answer into a buffer of ours, looks at it, and hands it on.
+    fn poll_first_read(
+        &mut self,
+        context: &mut Context<'_>,
+        buf: &mut ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let mut first = [0; 16];
+        let room = first.len().min(buf.remaining());
+        let mut own = hyper::rt::ReadBuf::new(first.get_mut(..room).unwrap_or_default());
+        std::task::ready!(self.socket.poll_read(context, own.unfilled()))?;
+        self.has_answered = true;
+        self.heard.listen(own.filled());
+        buf.put_slice(own.filled());
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Stream {
+    /// A server that refuses us says why and hangs up. When that makes a write fail before its words were read, the
+    /// write waits a little for the read to find them.
+    fn hear_out<T>(
+        &mut self,
+        written: Poll<io::Result<T>>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<T>> {
+        let Poll::Ready(Err(error)) = &written else {
+            return written;
+        };
+        self.heard.note_if_first(error);
+        if self.has_failed || self.patience == 0 {
+            return written;
+        }
+        self.patience -= 1;
+        if self.socket.tcp().poll_read_ready(context).is_ready() {
+            context.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+}
+
+impl Socket {
+    fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Plain(tcp) => tcp.inner(),
+            Self::Tls(stream) => stream.inner().get_ref().0,
+        }
+    }
+
+    fn poll_read(
+        &mut self,
+        context: &mut Context<'_>,
+        buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(tcp) => Pin::new(tcp).poll_read(context, buf),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_read(context, buf),
+        }
+    }
 }
 
 impl Connection for Stream {
     fn connected(&self) -> Connected {
-        match self {
-            Self::Plain { tcp, .. } => tcp.connected(),
-            Self::Tls(stream) => {
+        match &self.socket {
+            Socket::Plain(tcp) => tcp.connected(),
+            Socket::Tls(stream) => {
                 let (tcp, session) = stream.inner().get_ref();
                 match session.alpn_protocol() {
                     Some(b"h2") => tcp.connected().negotiated_h2(),
@@ -175,61 +286,59 @@ impl Connection for Stream {
     }
 }
 
-impl hyper::rt::Read for Stream {
+impl Read for Stream {
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
         mut buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_read(context, buf),
-            Self::Plain { tcp, heard: None } => Pin::new(tcp).poll_read(context, buf),
-            Self::Plain { tcp, heard } => {
-                // The first answer is read into a buffer of ours, looked at, and handed on.
-                let mut first = [0; 16];
-                let room = first.len().min(buf.remaining());
-                let mut own = hyper::rt::ReadBuf::new(first.get_mut(..room).unwrap_or_default());
-                std::task::ready!(Pin::new(tcp).poll_read(context, own.unfilled()))?;
-                if let Some(heard) = heard.take() {
-                    heard.listen(own.filled());
-                }
-                buf.put_slice(own.filled());
-                Poll::Ready(Ok(()))
-            }
+        let this = self.get_mut();
+        let read = match &this.socket {
+            Socket::Plain(_) if !this.has_answered => this.poll_first_read(context, &mut buf),
+            _ => this.socket.poll_read(context, buf),
+        };
+        if let Poll::Ready(Err(error)) = &read {
+            this.has_failed = true;
+            this.heard.note(error);
         }
+        read
     }
 }
 
-impl hyper::rt::Write for Stream {
+impl Write for Stream {
     fn poll_write(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain { tcp, .. } => Pin::new(tcp).poll_write(context, buf),
-            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_write(context, buf),
-        }
+        let this = self.get_mut();
+        let written = match &mut this.socket {
+            Socket::Plain(tcp) => Pin::new(tcp).poll_write(context, buf),
+            Socket::Tls(stream) => Pin::new(stream.as_mut()).poll_write(context, buf),
+        };
+        this.hear_out(written, context)
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain { tcp, .. } => Pin::new(tcp).poll_flush(context),
-            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(context),
-        }
+        let this = self.get_mut();
+        let flushed = match &mut this.socket {
+            Socket::Plain(tcp) => Pin::new(tcp).poll_flush(context),
+            Socket::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(context),
+        };
+        this.hear_out(flushed, context)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain { tcp, .. } => Pin::new(tcp).poll_shutdown(context),
-            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(context),
+        match &mut self.get_mut().socket {
+            Socket::Plain(tcp) => Pin::new(tcp).poll_shutdown(context),
+            Socket::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(context),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Plain { tcp, .. } => tcp.is_write_vectored(),
-            Self::Tls(stream) => stream.is_write_vectored(),
+        match &self.socket {
+            Socket::Plain(tcp) => tcp.is_write_vectored(),
+            Socket::Tls(stream) => stream.is_write_vectored(),
         }
     }
 
@@ -238,9 +347,11 @@ impl hyper::rt::Write for Stream {
         context: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain { tcp, .. } => Pin::new(tcp).poll_write_vectored(context, bufs),
-            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(context, bufs),
-        }
+        let this = self.get_mut();
+        let written = match &mut this.socket {
+            Socket::Plain(tcp) => Pin::new(tcp).poll_write_vectored(context, bufs),
+            Socket::Tls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(context, bufs),
+        };
+        this.hear_out(written, context)
     }
 }

@@ -118,9 +118,7 @@ impl Endpoint {
         let query = self.uri.query().map(|q| format!("?{q}"));
         let path_and_query = format!("{slash}{path}{}", query.unwrap_or_default());
         let mut parts = self.uri.into_parts();
-        let parsed = path_and_query
-            .parse()
-            .map_err(|e| invalid_path(path, &e))?;
+        let parsed = path_and_query.parse().map_err(|e| invalid_path(path, &e))?;
         parts.path_and_query = Some(parsed);
         self.uri = Uri::from_parts(parts).map_err(|e| invalid_path(path, &e))?;
         Ok(self)
@@ -170,7 +168,9 @@ fn basic(user_info: &str) -> Secret {
 
 /// The password as written and as meant; a server may repeat either.
 fn password(user_info: &str) -> Vec<Secret> {
-    let password = user_info.split_once(':').map_or("", |(_, password)| password);
+    let password = user_info
+        .split_once(':')
+        .map_or("", |(_, password)| password);
     with_decoded(password)
 }
 
@@ -284,7 +284,9 @@ mod tests {
                 assert!(!error.contains("word") && !error.contains("pa"), "{error}");
             }
         }
-        let error = parse("http://host").with_path("/ x?key=password").unwrap_err();
+        let error = parse("http://host")
+            .with_path("/ x?key=password")
+            .unwrap_err();
         assert!(!error.to_string().contains("password"), "{error}");
     }
 
