@@ -1,7 +1,5 @@
 //! What goes wrong is said in words, counted, and told by the exit status.
 
-use std::net::TcpListener;
-
 use outspan_testkit::Answer;
 use outspan_testkit::AnswerCode;
 use outspan_testkit::Certificates;
@@ -15,13 +13,6 @@ use crate::program;
 
 fn grpc_url(collector: &Collector) -> String {
     collector.endpoint().replace("http", "grpc")
-}
-
-/// A port of this machine where nobody listens, kept for as long as the listener lives.
-fn dead_port() -> (TcpListener, u16) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    (listener, port)
 }
 
 fn some_file(files: &Files) -> String {
@@ -127,9 +118,10 @@ fn spans_without_valid_ids_are_counted_and_the_good_ones_go_on() {
 fn a_dead_endpoint_is_told_with_what_to_do() {
     let files = Files::new();
     let file = some_file(&files);
-    // Nobody accepts there once the listener is gone; nobody else is given the port so soon.
-    let (listener, port) = dead_port();
-    drop(listener);
+    // A collector that is stopped keeps its port and refuses connections.
+    let collector = Collector::http();
+    collector.stop();
+    let port = collector.address().port();
     for url in [
         format!("grpc://127.0.0.1:{port}"),
         format!("http://127.0.0.1:{port}"),
