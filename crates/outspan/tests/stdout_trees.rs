@@ -246,8 +246,8 @@ async fn spans_that_could_not_be_written_are_kept_and_shown_later() {
     let (exporter, page) = exporter(stdout::trees());
     give(&exporter, &plain("shop", &[(1, 1, 0, "first")])).await;
     page.make_room(Some(3));
-    let error = exporter.flush(soon()).await.unwrap_err();
-    assert!(error.to_string().contains("the disk is full"), "{error}");
+    let drained = exporter.flush(soon()).await.unwrap();
+    assert_eq!((drained.delivered, drained.left), (0, 1));
     page.make_room(None);
     let drained = exporter.flush(soon()).await.unwrap();
     assert_eq!(drained.delivered, 1);
@@ -293,4 +293,27 @@ async fn a_shutdown_that_runs_out_of_time_counts_what_it_held() {
     let drained = exporter.shutdown(until).await.unwrap();
     assert_eq!(drained.lost.of(DropReason::Shutdown), 2);
     drop(release);
+}
+
+#[tokio::test]
+async fn exports_fail_while_what_is_due_cannot_be_written() {
+    let (exporter, page) = exporter(stdout::trees().quiet(Duration::ZERO));
+    page.make_room(Some(0));
+    give(&exporter, &plain("shop", &[(1, 1, 0, "first")])).await;
+    let second = batch(&plain("shop", &[(2, 1, 0, "second")]));
+    let error = exporter.export(second.clone(), soon()).await.unwrap_err();
+    assert!(error.is_temporary());
+    assert!(error.to_string().contains("the disk is full"), "{error}");
+    page.make_room(None);
+    exporter.export(second, soon()).await.unwrap();
+    exporter.flush(soon()).await.unwrap();
+    let text = page.text();
+    assert_eq!(
+        (
+            text.matches("first").count(),
+            text.matches("second").count()
+        ),
+        (1, 1),
+        "{text}"
+    );
 }

@@ -18,8 +18,8 @@
 //! member or Zstandard frame of its own, so a crash costs the last one at most; `gzip`, `zstd` and every other tool read
 //! them one after the other.
 //!
-//! A file has one writer: it is locked while it is open, and a second exporter for it is refused. Opening a file that is
-//! there continues it. A record that an earlier crash left unfinished at its end is cut off first (of JSON lines it is
+//! A file has one writer: it is locked while it is open, and a second exporter for it is refused. Shutdown closes it;
+//! dropping the exporter does so a moment later, on the writing thread. Opening a file that is there continues it. A record that an earlier crash left unfinished at its end is cut off first (of JSON lines it is
 //! only ended, so that the next line is whole), because nothing behind it could be read; to find it, a compressed file
 //! is read once from front to back.
 //!

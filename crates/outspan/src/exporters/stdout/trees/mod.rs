@@ -40,7 +40,8 @@ use crate::exporters::written::write_error;
 ///
 /// What waits is bounded in traces, spans and bytes. Over a bound the trace that began to arrive first is shown as it is,
 /// so nothing is dropped. `Delivery` counts a span as accepted when it is held: flush before the program ends. A write
-/// error keeps the spans for the next attempt; from then on exports fail with it until writing works again.
+/// error keeps the spans for the next attempt, and exports fail with it until writing works again. A flush that meets one
+/// counts the spans as `left` if it is temporary, and as `lost` if it is not; a shutdown counts them as `lost`.
 ///
 /// Long texts are cut for display, and levels beyond 24 are drawn at level 24: use another format to see everything.
 #[derive(Debug)]
@@ -225,21 +226,30 @@ impl BlockingExport for Trees {
     }
 
     fn flush(&mut self) -> Result<Drained> {
-        self.show_all().map(delivered)
+        let before = self.held();
+        let Err(error) = self.show_all() else {
+            return Ok(delivered(before));
+        };
+        if before == 0 {
+            return Err(error);
+        }
+        let mut drained = delivered(before - self.held());
+        if error.is_temporary() {
+            drained.left = self.held();
+        } else {
+            drained.lost.add(DropReason::Failed, self.held());
+            self.forest.clear();
+        }
+        Ok(drained)
     }
 
     fn shutdown(&mut self) -> Result<Drained> {
-        let before = self.held();
-        match self.show_all() {
-            Ok(spans) => Ok(delivered(spans)),
-            Err(error) if self.held() == 0 => Err(error),
-            Err(_) => {
-                let mut drained = delivered(before - self.held());
-                drained.lost.add(DropReason::Failed, self.held());
-                self.forest.clear();
-                Ok(drained)
-            }
-        }
+        let mut drained = self.flush()?;
+        // Nobody comes back for them.
+        drained.lost.add(DropReason::Failed, drained.left);
+        drained.left = 0;
+        self.forest.clear();
+        Ok(drained)
     }
 
     fn held(&self) -> u64 {
