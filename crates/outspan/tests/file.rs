@@ -10,11 +10,6 @@ use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
-use golden::assert_golden;
-use golden::batch;
-use golden::everything;
-use golden::plain;
-use golden::soon;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use outspan::Compression;
 use outspan::ErrorKind;
@@ -25,6 +20,12 @@ use outspan::file::Builder;
 use outspan::file::ReadOptions;
 use outspan::file::SpanFile;
 use prost::Message;
+
+use golden::assert_golden;
+use golden::batch;
+use golden::everything;
+use golden::plain;
+use golden::soon;
 
 type Constructor = fn(std::path::PathBuf) -> Builder;
 

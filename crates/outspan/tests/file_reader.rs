@@ -10,8 +10,6 @@ use std::io::Write;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use golden::everything;
-use golden::plain;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use outspan::Compression;
 use outspan::Error;
@@ -22,6 +20,9 @@ use outspan::file::Record;
 use outspan::file::SpanFile;
 use proptest::prelude::*;
 use prost::Message;
+
+use golden::everything;
+use golden::plain;
 
 fn options() -> ReadOptions {
     ReadOptions::default().name("spans.in")

@@ -10,12 +10,6 @@ use std::process::Command;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use golden::Page;
-use golden::assert_golden;
-use golden::batch;
-use golden::everything;
-use golden::plain;
-use golden::soon;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use outspan::Deadline;
 use outspan::ErrorKind;
@@ -24,6 +18,13 @@ use outspan::Exporter;
 use outspan::stdout;
 use outspan::stdout::Builder;
 use serde_json::Value;
+
+use golden::Page;
+use golden::assert_golden;
+use golden::batch;
+use golden::everything;
+use golden::plain;
+use golden::soon;
 
 async fn shown(builder: Builder, request: &ExportTraceServiceRequest) -> String {
     let page = Page::default();

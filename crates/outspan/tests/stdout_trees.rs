@@ -7,18 +7,19 @@ use std::io::Write;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use golden::Page;
-use golden::assert_golden;
-use golden::batch;
-use golden::everything;
-use golden::plain;
-use golden::soon;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use outspan::DropReason;
 use outspan::Export;
 use outspan::Exporter;
 use outspan::stdout;
 use outspan::stdout::TreesBuilder;
+
+use golden::Page;
+use golden::assert_golden;
+use golden::batch;
+use golden::everything;
+use golden::plain;
+use golden::soon;
 
 fn exporter(builder: TreesBuilder) -> (Exporter, Page) {
     let page = Page::default();
