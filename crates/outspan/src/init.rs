@@ -441,10 +441,9 @@ impl Guard {
             return Ok(Drained::default());
         }
         let result = self.all(|destination| destination.shutdown(timeout));
-        // The destinations are done; this ends the tracers, and the processors that the program added.
-        if let Err(error) = self.provider.shutdown_with_timeout(timeout) {
-            tracing::debug!(target: "outspan", "the provider says at its end: {error}");
-        }
+        // Ends the tracers, and the processors that the program added. Ours answer that they are over, so the result
+        // says nothing.
+        drop(self.provider.shutdown_with_timeout(timeout));
         result
     }
 

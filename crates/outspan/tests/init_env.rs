@@ -1,6 +1,6 @@
 //! Tracing in one call, in programs of their own with an environment of their own.
 //!
-//! Each test starts this binary again, as one of the programs at the end of the file.
+//! Each test starts this binary again, with itself as the only test; there it is the program that it names.
 
 // In a test a panic is the report; clippy's own exception covers test functions, not their helpers.
 #![allow(clippy::unwrap_used)]
@@ -15,18 +15,31 @@ use outspan_testkit::Transport;
 
 const SOON: Duration = Duration::from_secs(10);
 
-/// Runs a program with no OTEL variables but these.
-fn run(program: &str, variables: &[(&str, &str)]) -> Output {
+/// Set where a test is to be its program.
+const IS_PROGRAM: &str = "OUTSPAN_TEST_IS_PROGRAM";
+
+/// In the process that a test started, runs its program; false in the test itself.
+fn is_program(program: fn()) -> bool {
+    let is_program = std::env::var_os(IS_PROGRAM).is_some();
+    if is_program {
+        program();
+    }
+    is_program
+}
+
+/// Starts the named test once more, as its program, with no OTEL variables but these.
+fn run(test: &str, variables: &[(&str, &str)]) -> Output {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--ignored", "--exact", "--nocapture", program]);
+    command.args(["--exact", "--nocapture", test]);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("OTEL_") {
             command.env_remove(name);
         }
     }
-    command.envs(variables.iter().copied());
+    command.env(IS_PROGRAM, "1").envs(variables.iter().copied());
     let output = command.output().unwrap();
     assert!(output.status.success(), "{output:?}");
+    assert!(stdout(&output).contains("1 passed"), "{output:?}");
     output
 }
 
@@ -47,13 +60,16 @@ fn names(collector: &Collector) -> Vec<String> {
 
 #[test]
 fn spans_of_tracing_arrive_and_those_of_our_network_code_do_not() {
+    if is_program(program_with_tracing) {
+        return;
+    }
     for (transport, protocol) in [
         (Transport::Grpc, "grpc"),
         (Transport::Http, "http/protobuf"),
     ] {
         let collector = Collector::over(transport).start();
         let output = run(
-            "program_with_tracing",
+            "spans_of_tracing_arrive_and_those_of_our_network_code_do_not",
             &[
                 ("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.endpoint()),
                 ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
@@ -76,21 +92,27 @@ fn spans_of_tracing_arrive_and_those_of_our_network_code_do_not() {
 
 #[test]
 fn the_provider_becomes_the_global_one() {
+    if is_program(program_with_the_global_provider) {
+        return;
+    }
     let collector = Collector::http();
     let endpoint = collector.endpoint();
     let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str())];
-    run("program_with_the_global_provider", &variables);
+    run("the_provider_becomes_the_global_one", &variables);
     assert_eq!(names(&collector), ["work"]);
 
     let disabled = [variables[0], ("OTEL_SDK_DISABLED", "true")];
-    run("program_with_the_global_provider", &disabled);
+    run("the_provider_becomes_the_global_one", &disabled);
     assert_eq!(collector.span_count(), 1);
 }
 
 #[test]
 fn the_console_shows_spans_to_people() {
+    if is_program(program_with_the_global_provider) {
+        return;
+    }
     let output = run(
-        "program_with_the_global_provider",
+        "the_console_shows_spans_to_people",
         &[("OTEL_TRACES_EXPORTER", "console")],
     );
     assert!(stdout(&output).contains("work"), "{output:?}");
@@ -98,8 +120,11 @@ fn the_console_shows_spans_to_people() {
 
 #[test]
 fn standard_output_gets_otlp_json_lines() {
+    if is_program(program_with_the_global_provider) {
+        return;
+    }
     let output = run(
-        "program_with_the_global_provider",
+        "standard_output_gets_otlp_json_lines",
         &[("OTEL_TRACES_EXPORTER", "otlp/stdout")],
     );
     let text = stdout(&output);
@@ -111,8 +136,11 @@ fn standard_output_gets_otlp_json_lines() {
 
 #[test]
 fn mistakes_are_told_where_nothing_is_there_yet_to_log_to() {
+    if is_program(program_with_the_global_provider) {
+        return;
+    }
     let output = run(
-        "program_with_the_global_provider",
+        "mistakes_are_told_where_nothing_is_there_yet_to_log_to",
         &[
             ("OTEL_TRACES_EXPORTER", "none"),
             ("OTEL_BSP_MAX_QUEUE_SIZE", "many"),
@@ -127,12 +155,15 @@ fn mistakes_are_told_where_nothing_is_there_yet_to_log_to() {
 
 #[test]
 fn what_was_lost_at_the_end_is_told() {
+    if is_program(program_in_a_hurry) {
+        return;
+    }
     let collector = Collector::http();
     let endpoint = collector.endpoint();
     // Nobody listens there any more.
     drop(collector);
     let output = run(
-        "program_in_a_hurry",
+        "what_was_lost_at_the_end_is_told",
         &[("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint)],
     );
     let text = stderr(&output);
@@ -142,9 +173,12 @@ fn what_was_lost_at_the_end_is_told() {
 
 #[test]
 fn the_exporter_alone_comes_from_the_environment_too() {
+    if is_program(program_with_the_exporter_alone) {
+        return;
+    }
     let collector = Collector::grpc();
     run(
-        "program_with_the_exporter_alone",
+        "the_exporter_alone_comes_from_the_environment_too",
         &[
             ("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.endpoint()),
             ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
@@ -155,8 +189,6 @@ fn the_exporter_alone_comes_from_the_environment_too() {
     assert_eq!(collector.requests()[0].header("x-tenant"), Some("shop"));
 }
 
-#[test]
-#[ignore = "a program that other tests run"]
 fn program_with_tracing() {
     use tracing_subscriber::prelude::*;
     let guard = outspan::init().unwrap();
@@ -175,23 +207,17 @@ fn program_with_tracing() {
     drop(guard);
 }
 
-#[test]
-#[ignore = "a program that other tests run"]
 fn program_with_the_global_provider() {
     let _guard = outspan::init().unwrap();
     opentelemetry::global::tracer("program").in_span("work", |_| {});
 }
 
-#[test]
-#[ignore = "a program that other tests run"]
 fn program_in_a_hurry() {
     let hurry = Duration::from_millis(200);
     let guard = outspan::builder().drop_timeout(hurry).init().unwrap();
     guard.tracer("program").in_span("work", |_| {});
 }
 
-#[test]
-#[ignore = "a program that other tests run"]
 fn program_with_the_exporter_alone() {
     use outspan::Export;
     let exporter = outspan::env::exporter().unwrap();

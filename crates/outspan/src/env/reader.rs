@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::ffi::OsString;
+#[cfg(feature = "_network")]
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -40,6 +41,7 @@ impl<L: Fn(&str) -> Option<OsString>> Reader<L> {
     }
 
     /// Like [`text`](Self::text), for values that no message may show.
+    #[cfg(feature = "_network")]
     pub(super) fn secret_text<'n>(&self, names: &[&'n str]) -> Option<(&'n str, String)> {
         names.iter().find_map(|name| {
             let Ok(text) = (self.lookup)(name)?.into_string() else {
@@ -99,6 +101,7 @@ impl<L: Fn(&str) -> Option<OsString>> Reader<L> {
     }
 
     /// A path, which need not be UTF-8.
+    #[cfg(feature = "_network")]
     pub(super) fn path(&self, names: &[&'static str]) -> Option<(&'static str, PathBuf)> {
         names.iter().find_map(|name| {
             let raw = (self.lookup)(name)?;

@@ -22,6 +22,7 @@ impl Warning {
     }
 
     /// A warning about a value that must not be shown.
+    #[cfg(feature = "_network")]
     pub(super) fn secret(variable: &str, problem: impl Into<String>) -> Self {
         Self {
             variable: variable.to_owned(),
