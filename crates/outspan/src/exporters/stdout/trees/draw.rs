@@ -80,6 +80,7 @@ impl Drawing {
             end: trace.end(),
             ..Columns::default()
         };
+        let mut longest_status = 0;
         for row in tree.rows() {
             let Some(node) = trace.nodes().get(row.entry) else {
                 continue;
@@ -88,10 +89,17 @@ impl Drawing {
             columns.left = columns.left.max(name);
             columns.service = columns.service.max(width::of(&node.service));
             columns.duration = columns.duration.max(width::of(&duration_of(node)));
+            let status = node
+                .status
+                .as_ref()
+                .map_or(0, |status| GAP.len() + width::of(&status.text));
+            longest_status = longest_status.max(status);
         }
         columns.left = columns.left.min(self.width * 9 / 20);
         columns.service = columns.service.min(SERVICE_COLUMNS_MAX);
-        let taken = columns.left + columns.service + columns.duration + 4 * GAP.len();
+        // A long status goes beyond the line, and not at the cost of every bar.
+        let status = longest_status.min(self.width / 4);
+        let taken = columns.left + columns.service + columns.duration + 4 * GAP.len() + status;
         let left_over = self.width.saturating_sub(taken);
         columns.bar = left_over.clamp(BAR_COLUMNS_MIN, BAR_COLUMNS_MAX);
         columns
