@@ -6,7 +6,6 @@
 mod common;
 
 use bytes::Bytes;
-use common::flat;
 use libfuzzer_sys::fuzz_target;
 use outspan_wire::otlp::AttributeOwner;
 use outspan_wire::otlp::AttributeSlot;
@@ -25,6 +24,8 @@ use outspan_wire::otlp::SpanView;
 use outspan_wire::otlp::admit;
 use outspan_wire::otlp::rewrite;
 use outspan_wire::otlp::validate;
+
+use common::flat;
 
 fuzz_target!(|data: &[u8]| {
     // The first bytes decide what is changed, the others are what is changed.

@@ -8,7 +8,6 @@ mod common;
 use std::num::NonZeroUsize;
 
 use bytes::Bytes;
-use common::flat;
 use libfuzzer_sys::fuzz_target;
 use outspan_wire::otlp::Part;
 use outspan_wire::otlp::Split;
@@ -16,6 +15,8 @@ use outspan_wire::otlp::WireError;
 use outspan_wire::otlp::concatenate;
 use outspan_wire::otlp::join;
 use outspan_wire::otlp::validate;
+
+use common::flat;
 
 fuzz_target!(|data: &[u8]| {
     let Some((&limit, data)) = data.split_first() else {

@@ -3,8 +3,6 @@
 mod common;
 
 use bytes::Bytes;
-use common::flat;
-use common::nested;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::AnyValue;
 use opentelemetry_proto::tonic::common::v1::KeyValue;
@@ -34,6 +32,9 @@ use outspan_wire::otlp::validate;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use prost::Message;
+
+use common::flat;
+use common::nested;
 
 fn config(cases: u32) -> ProptestConfig {
     ProptestConfig {

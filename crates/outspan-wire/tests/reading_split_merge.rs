@@ -6,9 +6,6 @@ use std::collections::HashSet;
 use std::num::NonZeroUsize;
 
 use bytes::Bytes;
-use common::FlatSpan;
-use common::flat;
-use common::nested;
 use outspan_wire::otlp::Part;
 use outspan_wire::otlp::RequestView;
 use outspan_wire::otlp::Split;
@@ -19,6 +16,10 @@ use outspan_wire::otlp::validate;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use prost::Message;
+
+use common::FlatSpan;
+use common::flat;
+use common::nested;
 
 fn config(cases: u32) -> ProptestConfig {
     ProptestConfig {

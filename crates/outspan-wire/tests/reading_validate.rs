@@ -2,7 +2,6 @@
 
 mod common;
 
-use common::nested;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use outspan_wire::otlp::InvalidSpanReason;
 use outspan_wire::otlp::RequestView;
@@ -15,6 +14,8 @@ use proptest::sample::Index;
 use proptest::test_runner::Config;
 use proptest::test_runner::TestRunner;
 use prost::Message;
+
+use common::nested;
 
 fn config(cases: u32) -> ProptestConfig {
     ProptestConfig {

@@ -4,7 +4,6 @@ mod common;
 
 use std::fmt::Write;
 
-use common::nested;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use outspan_wire::otlp::RequestView;
 use outspan_wire::otlp::SpanKind;
@@ -14,6 +13,8 @@ use outspan_wire::otlp::ValueView;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use prost::Message;
+
+use common::nested;
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]

@@ -111,7 +111,7 @@ impl<'a> Split<'a> {
 
     /// Splits by a key made from the trace id, such as the number of a destination, so that a trace stays together.
     ///
-    /// Spans without a valid trace id count as if it were zero. Takes about 32 bytes a span beside the parts.
+    /// Spans without a valid trace id count as if it were zero. Takes about 100 bytes a span beside the parts, while it sorts.
     ///
     /// # Errors
     ///
