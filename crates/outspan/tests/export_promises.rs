@@ -1,0 +1,151 @@
+//! The OTLP exporter, the combinators and stacks of them keep what every exporter promises.
+
+#![cfg(all(feature = "grpc", feature = "http"))]
+// In a test a panic is the report; clippy's own exception covers test functions, not their helpers.
+#![allow(clippy::unwrap_used)]
+
+use std::time::Duration;
+
+use outspan::Compression;
+use outspan::Exporter;
+use outspan::Retry;
+use outspan::otlp;
+use outspan::otlp::OutgoingRequest;
+use outspan::otlp::Tls;
+use outspan_testkit::Certificates;
+use outspan_testkit::Collector;
+use outspan_testkit::ServerTls;
+use outspan_testkit::Transport;
+use outspan_testkit::promises::CollectorRig;
+use outspan_testkit::promises::ScriptedRig;
+
+mod otlp_over_grpc {
+    use super::*;
+
+    outspan_testkit::promises!(
+        CollectorRig::new(Collector::grpc(), |collector: &Collector| {
+            with_secrets(otlp::grpc(with_password(collector)))
+        })
+        .secret("hunter2")
+    );
+}
+
+mod otlp_over_http {
+    use super::*;
+
+    outspan_testkit::promises!(
+        CollectorRig::new(Collector::http(), |collector: &Collector| {
+            with_secrets(otlp::http(with_password(collector)))
+        })
+        .secret("hunter2")
+    );
+}
+
+mod otlp_json_over_http {
+    use super::*;
+
+    outspan_testkit::promises!(
+        CollectorRig::new(Collector::http(), |collector: &Collector| {
+            let builder = otlp::http(with_password(collector));
+            with_secrets(builder.protocol(otlp::Protocol::HttpJson))
+        })
+        .secret("hunter2")
+    );
+}
+
+mod otlp_over_grpc_with_tls_and_zstd {
+    use super::*;
+
+    outspan_testkit::promises!(
+        secure(Transport::Grpc, |collector| otlp::grpc(with_password(
+            collector
+        )))
+        .secret("hunter2")
+    );
+}
+
+mod otlp_over_http_with_tls_and_zstd {
+    use super::*;
+
+    outspan_testkit::promises!(
+        secure(Transport::Http, |collector| otlp::http(with_password(
+            collector
+        )))
+        .secret("hunter2")
+    );
+}
+
+mod timeout {
+    use super::*;
+
+    outspan_testkit::promises!(
+        ScriptedRig::new(|child| child.timeout(Duration::from_secs(60))),
+        exempt: {
+            debug_shows_no_secret: "a timeout is given no secret",
+        }
+    );
+}
+
+mod retry {
+    use super::*;
+
+    outspan_testkit::promises!(
+        ScriptedRig::new(|child| child.retry(quick())),
+        exempt: {
+            debug_shows_no_secret: "a retry is given no secret",
+        }
+    );
+}
+
+mod a_stack {
+    use super::*;
+
+    outspan_testkit::promises!(
+        CollectorRig::new(Collector::grpc(), |collector: &Collector| {
+            with_secrets(otlp::grpc(with_password(collector)))
+                .timeout(Duration::from_secs(10))
+                .retry(quick())
+                .export_deadline(Duration::from_secs(60))
+        })
+        .secret("hunter2")
+    );
+}
+
+fn quick() -> Retry {
+    Retry::default().initial_interval(Duration::from_millis(10))
+}
+
+fn with_password(collector: &Collector) -> String {
+    collector
+        .endpoint()
+        .replace("://", "://user:password-hunter2@")
+}
+
+fn with_secrets(builder: otlp::Builder) -> Exporter {
+    builder
+        .header("x-key", "key-hunter2")
+        .header_provider(|_| async { Ok(vec![("x-token".to_owned(), "token-hunter2".into())]) })
+        .interceptor(|request: &mut OutgoingRequest<'_>| {
+            request.set_header("x-signature", "signature-hunter2")
+        })
+        .build()
+        .unwrap()
+}
+
+fn secure(
+    transport: Transport,
+    builder: impl Fn(&Collector) -> otlp::Builder + Send + Sync,
+) -> CollectorRig<impl Fn(&Collector) -> Exporter + Send + Sync> {
+    let certificates = Certificates::new();
+    let tls = ServerTls::new(certificates.server()).demand_client(certificates.authority());
+    let client = certificates.client("promises");
+    let authority = certificates.authority();
+    let collector = Collector::over(transport).tls(tls).start();
+    CollectorRig::new(collector, move |collector: &Collector| {
+        let tls = Tls::new()
+            .ca_pem(&authority)
+            .identity_pem(&client.certificate, &client.key);
+        let builder = builder(collector).tls(tls).compression(Compression::Zstd);
+        with_secrets(builder)
+    })
+}
