@@ -18,3 +18,5 @@ pub use from_sdk::from_sdk;
 pub use sdk_exporter::SdkExporter;
 pub use simple_processor::SimpleHandle;
 pub use simple_processor::SimpleProcessor;
+pub use span_data::SdkSpan;
+pub use span_data::encode_resource;

@@ -31,9 +31,32 @@ const HAS_IS_REMOTE: u32 = 0x100;
 /// Bit 9 of the flags: the parent, or the linked span, is in another process.
 const IS_REMOTE: u32 = 0x200;
 
-/// Names the fields of a span of the SDK.
+/// Names the fields of a span of the SDK to an [`Encoder`](outspan_wire::otlp::Encoder).
+///
+/// `BatchProcessor` encodes with it; so can a processor of one's own.
+///
+/// # Examples
+///
+/// ```
+/// use opentelemetry_sdk::Resource;
+/// use opentelemetry_sdk::trace::SpanData;
+/// use outspan::sdk::SdkSpan;
+/// use outspan::sdk::encode_resource;
+/// use outspan::wire::otlp::EncodedRequest;
+/// use outspan::wire::otlp::Encoder;
+///
+/// fn encode(spans: &[SpanData], resource: &Resource) -> Option<EncodedRequest> {
+///     let resource = encode_resource(resource);
+///     let mut encoder = Encoder::default();
+///     for span in spans {
+///         encoder.push(&resource, &SdkSpan(span));
+///     }
+///     encoder.finish()
+/// }
+/// # assert!(encode(&[], &Resource::builder_empty().build()).is_none());
+/// ```
 #[derive(Debug)]
-pub(crate) struct SdkSpan<'a>(pub(crate) &'a SpanData);
+pub struct SdkSpan<'a>(pub &'a SpanData);
 
 impl EncodeSpan for SdkSpan<'_> {
     fn encode_scope(&self, scope: &mut ScopeWriter<'_>) {
@@ -172,8 +195,8 @@ fn encode_array(array: &Array, writer: ValueWriter<'_>) -> Written {
     }
 }
 
-/// Encodes a resource, once for all batches.
-pub(crate) fn encode_resource(resource: &Resource) -> EncodedResource {
+/// Encodes a resource of the SDK, once for all batches.
+pub fn encode_resource(resource: &Resource) -> EncodedResource {
     EncodedResource::new(|writer| {
         for (key, value) in resource {
             writer.attribute(key.as_str(), SdkValue(value));

@@ -49,8 +49,8 @@ const ANSWER_GRACE: Duration = Duration::from_millis(200);
 /// So it works in any `main`, in any runtime and in none, and makes no spans of its own. Spans that are recorded but
 /// not sampled are not exported.
 ///
-/// A batch leaves when it has 512 spans or 2 MiB, and every 5 s whatever there is. (Each thread counts for itself up to
-/// that delay, so that threads do not slow each other down.)
+/// A batch leaves when it has 512 spans or 2 MiB, and every 5 s whatever there is. (Threads count for themselves up to
+/// 64 spans each, so that they do not slow each other down.)
 ///
 /// **What cannot be delivered now is kept** while memory lasts, and tried again; the SDK's own processor drops a batch
 /// when its one export fails. The bound is 64 MiB for everything the processor holds, and there is no bound on the number
@@ -151,13 +151,9 @@ impl SpanProcessor for BatchProcessor {
             return;
         }
         let core = &*self.core;
-        let next = if span.span_context.is_valid() {
-            match core.buffer.room(span_data::memory(&span)) {
-                Ok(room) => room.fill(span),
-                Err(next) => next,
-            }
-        } else {
-            core.buffer.turn_away()
+        let next = match span.span_context.is_valid() {
+            true => core.buffer.add(span),
+            false => core.buffer.turn_away(),
         };
         match next {
             Next::Nothing => {}
@@ -216,6 +212,12 @@ impl ProcessorHandle {
     /// Says where every span is that ended so far and was sampled.
     pub fn account(&self) -> Account {
         self.core.buffer.account()
+    }
+
+    /// Says how many bytes are held now, waiting or on their way, of the at most
+    /// [`queue_bytes`](BatchProcessorBuilder::queue_bytes).
+    pub fn held_bytes(&self) -> usize {
+        self.core.budget.bytes()
     }
 
     /// Delivers what is held now, within `timeout`, and says what became of it. Blocks the calling thread.
