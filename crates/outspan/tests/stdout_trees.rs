@@ -301,6 +301,7 @@ async fn exports_fail_while_what_is_due_cannot_be_written() {
     let (exporter, page) = exporter(stdout::trees().quiet(Duration::ZERO));
     page.make_room(Some(0));
     give(&exporter, &plain("shop", &[(1, 1, 0, "first")])).await;
+    assert_eq!(exporter.flush(soon()).await.unwrap().left, 1);
     let second = batch(&plain("shop", &[(2, 1, 0, "second")]));
     let error = exporter.export(second.clone(), soon()).await.unwrap_err();
     assert!(error.is_temporary());
@@ -317,4 +318,68 @@ async fn exports_fail_while_what_is_due_cannot_be_written() {
         (1, 1),
         "{text}"
     );
+}
+
+#[tokio::test]
+async fn a_flush_says_that_the_reader_has_gone_and_the_shutdown_counts_what_is_lost() {
+    let (reader, writer) = io::pipe().unwrap();
+    drop(reader);
+    let exporter = stdout::trees().writer(writer).build().unwrap();
+    give(&exporter, &plain("shop", &[(1, 1, 0, "a"), (1, 2, 1, "b")])).await;
+    let error = exporter.flush(soon()).await.unwrap_err();
+    assert!(
+        error.to_string().contains("whoever read it has gone"),
+        "{error}"
+    );
+    let drained = exporter.shutdown(soon()).await.unwrap();
+    assert_eq!(drained.lost.of(DropReason::Failed), 2);
+}
+
+/// A writer that never has the right to.
+struct Forbidden;
+
+impl Write for Forbidden {
+    fn write(&mut self, _bytes: &[u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::PermissionDenied.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_flush_counts_what_can_never_be_written_as_lost() {
+    let exporter = stdout::trees().writer(Forbidden).build().unwrap();
+    give(&exporter, &plain("shop", &[(1, 1, 0, "a"), (1, 2, 1, "b")])).await;
+    let drained = exporter.flush(soon()).await.unwrap();
+    assert_eq!((drained.lost.of(DropReason::Failed), drained.left), (2, 0));
+    assert_eq!(exporter.shutdown(soon()).await.unwrap().lost.total(), 0);
+}
+
+/// A writer that panics once.
+struct Panics(bool, Page);
+
+impl Write for Panics {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if !std::mem::replace(&mut self.0, true) {
+            panic!("on purpose");
+        }
+        self.1.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_writer_that_panics_costs_no_span() {
+    let page = Page::default();
+    let writer = Panics(false, page.clone());
+    let exporter = stdout::trees().writer(writer).build().unwrap();
+    give(&exporter, &plain("shop", &[(1, 1, 0, "survivor")])).await;
+    exporter.flush(soon()).await.unwrap_err();
+    assert_eq!(exporter.flush(soon()).await.unwrap().delivered, 1);
+    assert!(page.text().contains("survivor"));
 }

@@ -64,10 +64,6 @@ pub(super) struct Trace {
     bytes: usize,
 }
 
-/// Traces to take out of a forest, in the order of their start.
-#[derive(Debug)]
-pub(super) struct Queue(VecDeque<TraceId>);
-
 impl Forest {
     pub(super) fn new(limits: Limits) -> Self {
         Self {
@@ -106,35 +102,38 @@ impl Forest {
         self.wakes_at.get_or_insert(now + tick);
     }
 
-    /// Takes the trace that began to arrive first if one more span, of `bytes` and of trace `id`, would break a bound.
-    pub(super) fn oldest_over_bound(&mut self, id: TraceId, bytes: usize) -> Option<Trace> {
+    /// Names the trace that began to arrive first if one more span, of `bytes` and of trace `id`, would break a bound.
+    pub(super) fn oldest_over_bound(&self, id: TraceId, bytes: usize) -> Option<TraceId> {
         let is_new = !self.traces.contains_key(&id);
         let is_over = self.spans + 1 > self.limits.spans_max
             || self.bytes + bytes > self.limits.bytes_max
             || is_new && self.traces.len() >= self.limits.traces_max;
         let (_, oldest) = self.by_age.first_key_value().filter(|_| is_over)?;
-        let oldest = *oldest;
-        self.take(oldest)
+        Some(*oldest)
     }
 
-    /// Lists the traces that have waited long enough, and decides when to look again.
-    pub(super) fn due(&mut self, now: Instant) -> Queue {
+    /// Lists the traces that have waited long enough, in the order of their start, and decides when to look again.
+    pub(super) fn due(&mut self, now: Instant) -> VecDeque<TraceId> {
         let due = self.traces.values().filter(|trace| {
             let waited = now.saturating_duration_since(trace.last_arrival);
             waited >= self.wait_of(trace)
         });
-        let due = Queue::of(due);
+        let due = in_order_of_start(due);
         self.wakes_at = (!self.traces.is_empty()).then(|| now + self.tick());
         due
     }
 
-    /// Lists all traces.
-    pub(super) fn all(&mut self) -> Queue {
-        Queue::of(self.traces.values())
+    /// Lists all traces, in the order of their start.
+    pub(super) fn all(&self) -> VecDeque<TraceId> {
+        in_order_of_start(self.traces.values())
+    }
+
+    pub(super) fn trace(&self, id: TraceId) -> Option<&Trace> {
+        self.traces.get(&id)
     }
 
     fn wait_of(&self, trace: &Trace) -> Duration {
-        match trace.is_complete() || self.was_shown(trace) {
+        match trace.is_complete() || self.was_shown(trace.id) {
             true => self.limits.quiet,
             false => self.limits.patience,
         }
@@ -149,58 +148,35 @@ impl Forest {
         (shorter / 2).clamp(SHORTEST, LONGEST)
     }
 
-    /// Looks for traces that are due no earlier than a moment after `now`.
-    pub(super) fn wait_from(&mut self, now: Instant) {
-        self.wakes_at = Some(now + Duration::from_secs(1));
-    }
-
-    fn take(&mut self, id: TraceId) -> Option<Trace> {
-        let trace = self.traces.remove(&id)?;
-        self.by_age.remove(&trace.age);
-        self.spans -= trace.nodes.len();
-        self.bytes -= trace.bytes;
-        if self.traces.is_empty() {
-            self.wakes_at = None;
-        }
-        Some(trace)
-    }
-
-    /// Puts a trace back that could not be shown.
-    pub(super) fn put_back(&mut self, trace: Trace, now: Instant) {
-        self.spans += trace.nodes.len();
-        self.bytes += trace.bytes;
-        self.by_age.insert(trace.age, trace.id);
-        self.traces.insert(trace.id, trace);
-        self.wait_from(now);
-    }
-
     /// Forgets what waits.
     pub(super) fn clear(&mut self) {
         *self = Self::new(self.limits);
     }
 
     /// Whether a part of the trace was shown before.
-    pub(super) fn was_shown(&self, trace: &Trace) -> bool {
-        self.shown.ids.contains(&trace.id)
+    pub(super) fn was_shown(&self, id: TraceId) -> bool {
+        self.shown.ids.contains(&id)
     }
 
-    pub(super) fn note_shown(&mut self, trace: &Trace) {
-        self.shown.note(trace.id);
+    /// Lets go of a trace that was shown, and remembers that it was.
+    pub(super) fn note_shown(&mut self, id: TraceId) {
+        let Some(trace) = self.traces.remove(&id) else {
+            return;
+        };
+        self.by_age.remove(&trace.age);
+        self.spans -= trace.nodes.len();
+        self.bytes -= trace.bytes;
+        if self.traces.is_empty() {
+            self.wakes_at = None;
+        }
+        self.shown.note(id);
     }
 }
 
-impl Queue {
-    fn of<'a>(traces: impl Iterator<Item = &'a Trace>) -> Self {
-        let mut found: Vec<_> = traces.map(|trace| (trace.start(), trace.id)).collect();
-        found.sort_unstable();
-        Self(found.into_iter().map(|(_, id)| id).collect())
-    }
-
-    /// Takes the next trace out of the forest.
-    pub(super) fn next(&mut self, forest: &mut Forest) -> Option<Trace> {
-        let id = self.0.pop_front()?;
-        forest.take(id)
-    }
+fn in_order_of_start<'a>(traces: impl Iterator<Item = &'a Trace>) -> VecDeque<TraceId> {
+    let mut found: Vec<_> = traces.map(|trace| (trace.start(), trace.id)).collect();
+    found.sort_unstable();
+    found.into_iter().map(|(_, id)| id).collect()
 }
 
 impl Trace {
@@ -312,14 +288,12 @@ mod tests {
         }
     }
 
-    fn due(forest: &mut Forest, now: Instant) -> Vec<TraceId> {
-        let mut due = forest.due(now);
-        let mut ids = Vec::new();
-        while let Some(trace) = due.next(forest) {
-            forest.note_shown(&trace);
-            ids.push(trace.id());
+    fn due(forest: &mut Forest, now: Instant) -> VecDeque<TraceId> {
+        let due = forest.due(now);
+        for id in &due {
+            forest.note_shown(*id);
         }
-        ids
+        due
     }
 
     const ONE: TraceId = [1; 16];
@@ -389,30 +363,25 @@ mod tests {
             let mut forest = Forest::new(limits);
             let now = Instant::now();
             let bytes = node(1, None).bytes();
-            assert!(forest.oldest_over_bound(ONE, bytes).is_none());
+            assert_eq!(forest.oldest_over_bound(ONE, bytes), None);
             forest.add(ONE, node(1, Some(9)), now);
             forest.add(ONE, node(2, Some(9)), now);
-            let oldest = forest.oldest_over_bound(TWO, bytes).unwrap();
-            assert_eq!((oldest.id(), oldest.nodes().len()), (ONE, 2));
-            assert!(forest.oldest_over_bound(TWO, bytes).is_none());
+            assert_eq!(forest.oldest_over_bound(TWO, bytes), Some(ONE));
+            assert_eq!(forest.trace(ONE).unwrap().nodes().len(), 2);
+            forest.note_shown(ONE);
+            assert_eq!(forest.oldest_over_bound(TWO, bytes), None);
+            assert_eq!((forest.spans(), forest.bytes), (0, 0));
         }
     }
 
     #[test]
-    fn a_trace_that_is_put_back_is_as_it_was() {
+    fn all_traces_come_in_the_order_of_their_start() {
         let mut forest = Forest::new(limits());
         let now = Instant::now();
-        forest.add(ONE, node(1, None), now);
-        forest.add(TWO, node(2, None), now);
-        let (spans, bytes) = (forest.spans(), forest.bytes);
-        let mut all = forest.all();
-        let first = all.next(&mut forest).unwrap();
-        forest.put_back(first, now);
-        assert_eq!((forest.spans(), forest.bytes), (spans, bytes));
-        let mut again = forest.all();
-        assert_eq!(again.next(&mut forest).unwrap().id(), ONE);
-        assert_eq!(again.next(&mut forest).unwrap().id(), TWO);
-        assert!(again.next(&mut forest).is_none());
+        forest.add(TWO, node(9, None), now);
+        forest.add(ONE, node(7, Some(8)), now);
+        forest.add(TWO, node(6, Some(9)), now);
+        assert_eq!(forest.all(), [TWO, ONE]);
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod grow;
 mod node;
 mod width;
 
+use std::io;
 use std::io::Write;
 use std::time::Duration;
 use std::time::Instant;
@@ -13,7 +14,6 @@ use std::time::Instant;
 use self::draw::Drawing;
 use self::forest::Forest;
 use self::forest::Limits;
-use self::forest::Trace;
 use self::forest::TraceId;
 use self::node::Node;
 use super::output::Output;
@@ -21,6 +21,7 @@ use crate::Batch;
 use crate::Delivery;
 use crate::Drained;
 use crate::DropReason;
+use crate::Error;
 use crate::Exporter;
 use crate::Result;
 use crate::exporters::blocking;
@@ -41,7 +42,8 @@ use crate::exporters::written::write_error;
 /// What waits is bounded in traces, spans and bytes. Over a bound the trace that began to arrive first is shown as it is,
 /// so nothing is dropped. `Delivery` counts a span as accepted when it is held: flush before the program ends. A write
 /// error keeps the spans for the next attempt, and exports fail with it until writing works again. A flush that meets one
-/// counts the spans as `left` if it is temporary, and as `lost` if it is not; a shutdown counts them as `lost`.
+/// counts the spans as `left` if it is temporary, and as `lost` if it is not; where whoever read a pipe has gone, the flush
+/// fails with that. A shutdown counts what it cannot write as `lost`.
 ///
 /// Long texts are cut for display, and levels beyond 24 are drawn at level 24: use another format to see everything.
 #[derive(Debug)]
@@ -159,6 +161,7 @@ impl TreesBuilder {
             drawing,
             with_attributes: self.with_attributes,
             forest: Forest::new(self.limits),
+            is_in_trouble: false,
         };
         blocking::exporter(label, trees)
     }
@@ -171,42 +174,42 @@ struct Trees {
     drawing: Drawing,
     with_attributes: bool,
     forest: Forest,
+    /// Whether the last attempt to show something failed.
+    is_in_trouble: bool,
 }
 
 impl Trees {
-    /// Shows the traces that `next` takes out of the forest, one by one. Returns how many spans were shown.
-    fn show(&mut self, mut next: impl FnMut(&mut Forest) -> Option<Trace>) -> Result<u64> {
-        let mut shown = 0;
-        while let Some(trace) = next(&mut self.forest) {
-            let text = self.drawing.draw(&trace, self.forest.was_shown(&trace));
+    /// Shows the traces that `next` names, one by one, and lets go of each once it is shown.
+    fn show(&mut self, mut next: impl FnMut(&Forest) -> Option<TraceId>) -> Result<()> {
+        self.is_in_trouble = true;
+        while let Some(id) = next(&self.forest) {
+            let Some(trace) = self.forest.trace(id) else {
+                continue;
+            };
+            let text = self.drawing.draw(trace, self.forest.was_shown(id));
             let wrote = self.output.write(text.as_bytes());
-            if let Err(e) = wrote.result {
-                self.forest.put_back(trace, Instant::now());
+            // Flushed one by one, because what a buffer still has has not been shown.
+            if let Err(e) = wrote.result.and_then(|()| self.output.flush()) {
                 return Err(write_error(self.output.name(), e));
             }
-            shown += trace.nodes().len() as u64;
-            self.forest.note_shown(&trace);
+            self.forest.note_shown(id);
         }
-        if shown > 0 {
-            self.output
-                .flush()
-                .map_err(|e| write_error(self.output.name(), e))?;
-        }
-        Ok(shown)
+        self.is_in_trouble = false;
+        Ok(())
     }
 
-    fn show_due(&mut self, now: Instant) -> Result<u64> {
+    fn show_due(&mut self, now: Instant) -> Result<()> {
         let mut due = self.forest.due(now);
-        self.show(|forest| due.next(forest))
+        self.show(|_| due.pop_front())
     }
 
-    fn show_all(&mut self) -> Result<u64> {
+    fn show_all(&mut self) -> Result<()> {
         let mut all = self.forest.all();
-        self.show(|forest| all.next(forest))
+        self.show(|_| all.pop_front())
     }
 
     /// Shows the oldest traces until one more span fits.
-    fn make_room(&mut self, trace_id: TraceId, bytes: usize) -> Result<u64> {
+    fn make_room(&mut self, trace_id: TraceId, bytes: usize) -> Result<()> {
         self.show(|forest| forest.oldest_over_bound(trace_id, bytes))
     }
 }
@@ -214,10 +217,17 @@ impl Trees {
 impl BlockingExport for Trees {
     fn export(&mut self, batch: Batch, _stop: &Stop) -> Result<Delivery> {
         let now = Instant::now();
-        self.show_due(now)?;
+        if self.is_in_trouble || self.wakes_at().is_some_and(|at| at <= now) {
+            self.show_due(now)?;
+        }
         for (accepted, span) in batch.iter().enumerate() {
             let node = Node::read(&span, self.with_attributes);
-            if let Err(error) = self.make_room(span.trace_id(), node.bytes()) {
+            if self
+                .forest
+                .oldest_over_bound(span.trace_id(), node.bytes())
+                .is_some()
+                && let Err(error) = self.make_room(span.trace_id(), node.bytes())
+            {
                 return delivered_up_to(&batch, accepted, error);
             }
             self.forest.add(span.trace_id(), node, now);
@@ -230,7 +240,8 @@ impl BlockingExport for Trees {
         let Err(error) = self.show_all() else {
             return Ok(delivered(before));
         };
-        if before == 0 {
+        // Where the reader has gone there is nothing to try any more.
+        if is_reader_gone(&error) {
             return Err(error);
         }
         let mut drained = delivered(before - self.held());
@@ -244,10 +255,15 @@ impl BlockingExport for Trees {
     }
 
     fn shutdown(&mut self) -> Result<Drained> {
-        let mut drained = self.flush()?;
-        // Nobody comes back for them.
-        drained.lost.add(DropReason::Failed, drained.left);
-        drained.left = 0;
+        let before = self.held();
+        let flushed = self.flush();
+        let held = self.held();
+        if before == 0 || held == 0 {
+            return flushed;
+        }
+        // Nobody comes back for what is left.
+        let mut drained = delivered(before - held);
+        drained.lost.add(DropReason::Failed, held);
         self.forest.clear();
         Ok(drained)
     }
@@ -262,10 +278,14 @@ impl BlockingExport for Trees {
 
     fn wake(&mut self) {
         // An error keeps the spans where they are; the next export or flush meets it and reports it.
-        if self.show_due(Instant::now()).is_err() {
-            self.forest.wait_from(Instant::now());
-        }
+        drop(self.show_due(Instant::now()));
     }
+}
+
+fn is_reader_gone(error: &Error) -> bool {
+    let cause = std::error::Error::source(error);
+    let cause = cause.and_then(|cause| cause.downcast_ref::<io::Error>());
+    cause.is_some_and(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
 }
 
 fn delivered(spans: u64) -> Drained {
