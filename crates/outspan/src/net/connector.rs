@@ -25,6 +25,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tower_service::Service;
 
+use super::resolver::Resolver;
 use super::tls::TlsInUse;
 
 /// What the first bytes of a plaintext answer look like.
@@ -96,7 +97,7 @@ impl Heard {
 /// Opens connections to one destination.
 #[derive(Clone, Debug)]
 pub(crate) struct Connector {
-    tcp: HttpConnector,
+    tcp: HttpConnector<Resolver>,
     tls: Option<Arc<TlsInUse>>,
     heard: Heard,
     timeout: Duration,
@@ -104,7 +105,7 @@ pub(crate) struct Connector {
 
 impl Connector {
     pub(crate) fn new(tls: Option<TlsInUse>, timeout: Duration) -> Self {
-        let mut tcp = HttpConnector::new();
+        let mut tcp = HttpConnector::new_with_resolver(Resolver::new());
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(timeout));

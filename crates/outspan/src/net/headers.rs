@@ -30,7 +30,7 @@ const RESERVED: [&str; 8] = [
 ///
 /// It is asked at each attempt with `refresh` false; when the destination answers 401 or `UNAUTHENTICATED`, it is asked
 /// once more with `refresh` true, and the attempt is repeated with the new headers. Closures that return a future
-/// implement it. It runs within the attempt's deadline.
+/// implement it. It runs within the attempt's deadline, on the library's thread: it must not block.
 ///
 /// # Examples
 ///

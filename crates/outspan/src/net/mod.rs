@@ -5,6 +5,7 @@ mod connections;
 mod connector;
 mod endpoint;
 mod headers;
+mod resolver;
 mod tls;
 
 pub(crate) use body::Body;

@@ -191,7 +191,7 @@ impl Builder {
         self
     }
 
-    /// Sets how long connecting may take, TCP and TLS each. Default: 10 s.
+    /// Sets how long connecting may take: finding and reaching the address, and as long again for TLS. Default: 10 s.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
