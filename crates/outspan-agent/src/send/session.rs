@@ -315,9 +315,18 @@ impl Session {
         self.tally.fail(unsent, self.why_unsent());
         self.tally.fail(self.in_flight, self.why_cut_off());
         // Flushed first, because a flush that fails says why.
-        if let Some(Err(error)) = until.run(self.exporter.flush(until)).await {
-            self.tally.not_closed(&error.to_string());
-            self.ending.get_or_insert(Ending::Error(error));
+        match until.run(self.exporter.flush(until)).await {
+            Some(Ok(mut drained)) => {
+                // What is left then is lost by the shutdown, which counts it.
+                drained.left = 0;
+                self.tally.drained(&drained);
+            }
+            Some(Err(error)) => {
+                self.tally.not_closed(&error.to_string());
+                self.ending.get_or_insert(Ending::Error(error));
+            }
+            // The shutdown counts what is held then.
+            None => {}
         }
         match until.run(self.exporter.shutdown(until)).await {
             Some(Ok(drained)) => self.tally.drained(&drained),
