@@ -34,7 +34,7 @@ pub(super) fn read_success(headers: &HeaderMap, body: &[u8]) -> Result<PartialSu
     };
     match media_type(headers).as_str() {
         "application/x-protobuf" => Ok(otlp::read_response(body).unwrap_or_else(|_| unreadable())),
-        "application/json" => Ok(read_json_success(body).unwrap_or_else(unreadable)),
+        "application/json" => Ok(otlp::read_json_response(body).unwrap_or_else(|_| unreadable())),
         "text/html" => Err(Error::refused(
             "the server answered with a web page, not with OTLP: check host, port and path of the endpoint",
         )),
@@ -120,38 +120,19 @@ fn media_type(headers: &HeaderMap) -> String {
     essence.trim().to_ascii_lowercase()
 }
 
-fn read_json_success(body: &[u8]) -> Option<PartialSuccess> {
-    let value: serde_json::Value = serde_json::from_slice(body).ok()?;
-    let partial = value.as_object()?.get("partialSuccess");
-    let Some(partial) = partial.filter(|partial| !partial.is_null()) else {
-        return Some(PartialSuccess::default());
-    };
-    let rejected = match partial.get("rejectedSpans") {
-        Some(serde_json::Value::String(digits)) => digits.parse().ok()?,
-        Some(serde_json::Value::Number(number)) => number.as_i64()?,
-        _ => 0,
-    };
-    let message = partial.get("errorMessage").and_then(|m| m.as_str());
-    Some(PartialSuccess {
-        rejected_spans: u64::try_from(rejected).unwrap_or(0),
-        error_message: message.unwrap_or_default().to_owned(),
-    })
-}
-
 /// The server's own words: the message of a `google.rpc.Status`, or the beginning of a text.
 fn words_of(headers: &HeaderMap, body: &[u8]) -> String {
     let message = match media_type(headers).as_str() {
         "application/x-protobuf" => otlp::read_status(body).ok().map(|status| status.message),
-        "application/json" => json_message(body),
+        // JSON of another shape is shown as it is.
+        "application/json" => otlp::read_json_status(body)
+            .ok()
+            .map(|status| status.message)
+            .filter(|message| !message.is_empty()),
         "text/html" => Some(String::new()),
         _ => None,
     };
     message.unwrap_or_else(|| String::from_utf8_lossy(body).into_owned())
-}
-
-fn json_message(body: &[u8]) -> Option<String> {
-    let value: serde_json::Value = serde_json::from_slice(body).ok()?;
-    Some(value.get("message")?.as_str()?.to_owned())
 }
 
 /// Makes foreign text fit for a log line: without secrets, one line, bounded, without control characters.
