@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::thread;
+use std::thread::ScopedJoinHandle;
 use std::time::Duration;
 
 use opentelemetry::KeyValue;
@@ -454,15 +455,18 @@ impl Guard {
         }
         let results: Vec<_> = thread::scope(|scope| {
             let ask = &ask;
-            let asked: Vec<_> = self
-                .destinations
-                .iter()
-                .map(|destination| scope.spawn(move || ask(destination)))
-                .collect();
+            let start = |destination| {
+                let ask_it = move || ask(destination);
+                let thread = thread::Builder::new().spawn_scoped(scope, ask_it);
+                // Without threads they are asked one after the other, which may take longer.
+                thread.map_err(|_| ask(destination))
+            };
+            let asked: Vec<_> = self.destinations.iter().map(start).collect();
             let panicked = |_| Err(Error::internal("a processor panicked"));
+            let wait = |thread: ScopedJoinHandle<'_, _>| thread.join().unwrap_or_else(panicked);
             asked
                 .into_iter()
-                .map(|thread| thread.join().unwrap_or_else(panicked))
+                .map(|one| one.map_or_else(|now| now, wait))
                 .collect()
         });
         let mut total = Drained::default();

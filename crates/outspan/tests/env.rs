@@ -312,6 +312,18 @@ fn values_that_make_no_sense_are_told_and_change_nothing() {
 }
 
 #[test]
+fn a_configuration_file_is_told_to_be_passed_over() {
+    let settings = told(
+        &[
+            ("OTEL_CONFIG_FILE", "/etc/otel.yaml"),
+            ("OTEL_SERVICE_NAME", "shop"),
+        ],
+        "OTEL_CONFIG_FILE=\"/etc/otel.yaml\": configuration files are not supported; the other variables hold",
+    );
+    assert_eq!(settings.service_name.as_deref(), Some("shop"));
+}
+
+#[test]
 fn truth_values_are_true_only_for_true() {
     for (value, is_true) in [
         ("true", true),

@@ -17,6 +17,7 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::Sampler;
 use outspan::DropReason;
 use outspan::ErrorKind;
+use outspan::Export;
 use outspan::Guard;
 use outspan::InitBuilder;
 use outspan::env::Settings;
@@ -361,6 +362,25 @@ fn a_timeout_of_the_environment_limits_the_whole_export() {
         guard.account()
     );
     assert!(collector.requests().len() > 1, "it was tried again");
+}
+
+#[test]
+fn the_exporter_alone_ends_at_the_timeout_of_the_environment() {
+    let collector = Collector::http();
+    collector.always(Answer::Stall);
+    let endpoint = collector.endpoint();
+    let settings = Settings::from_lookup(|name| match name {
+        "OTEL_EXPORTER_OTLP_ENDPOINT" => Some(endpoint.clone().into()),
+        "OTEL_EXPORTER_OTLP_TIMEOUT" => Some("150".into()),
+        _ => None,
+    });
+    let exporter = settings.unwrap().otlp.exporter().unwrap();
+    let batch = outspan_testkit::batch_of(1);
+    let until = outspan::Deadline::after(SOON);
+    let error = futures_executor::block_on(exporter.export(batch, until)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+    let said = "export deadline of 150ms passed";
+    assert!(error.to_string().contains(said), "{error}");
 }
 
 #[test]

@@ -3,6 +3,10 @@
 // In a test a panic is the report; clippy's own exception covers test functions, not their helpers.
 #![allow(clippy::unwrap_used)]
 
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 use std::time::Instant;
@@ -16,8 +20,15 @@ use opentelemetry_sdk::trace::SamplingDecision;
 use opentelemetry_sdk::trace::SamplingResult;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use opentelemetry_sdk::trace::ShouldSample;
+use outspan::Batch;
+use outspan::Deadline;
+use outspan::Delivery;
+use outspan::Drained;
 use outspan::DropReason;
 use outspan::ErrorKind;
+use outspan::Export;
+use outspan::Exporter;
+use outspan::Result;
 use outspan::otlp;
 use outspan::sdk::SimpleHandle;
 use outspan::sdk::SimpleProcessor;
@@ -92,6 +103,37 @@ async fn it_works_in_a_runtime_with_one_worker() {
 }
 
 #[test]
+fn an_exporter_that_makes_spans_does_not_feed_itself() {
+    #[derive(Debug, Default)]
+    struct Traced {
+        provider: Arc<OnceLock<SdkTracerProvider>>,
+        exports: Arc<AtomicUsize>,
+    }
+    impl Export for Traced {
+        async fn export(&self, batch: Batch, _until: Deadline) -> Result<Delivery> {
+            self.exports.fetch_add(1, Ordering::SeqCst);
+            make_spans(self.provider.get().unwrap(), 3);
+            Ok(Delivery::of(&batch))
+        }
+
+        async fn flush(&self, _until: Deadline) -> Result<Drained> {
+            Ok(Drained::default())
+        }
+
+        async fn shutdown(&self, _until: Deadline) -> Result<Drained> {
+            Ok(Drained::default())
+        }
+    }
+    let traced = Traced::default();
+    let (known, exports) = (traced.provider.clone(), traced.exports.clone());
+    let (provider, handle) = provide(SimpleProcessor::new(Exporter::new(traced)));
+    known.set(provider.clone()).unwrap();
+    make_spans(&provider, 2);
+    assert_eq!(exports.load(Ordering::SeqCst), 2);
+    assert_eq!(handle.account().delivered, 2);
+}
+
+#[test]
 fn exports_never_overlap() {
     let child = ScriptedExporter::new();
     child.always(Act::after(Duration::from_millis(2), Act::Deliver));
@@ -107,9 +149,10 @@ fn exports_never_overlap() {
 
 #[test]
 fn a_span_that_hangs_costs_its_limit_and_is_counted() {
+    let limit = Duration::from_secs(2);
     let child = ScriptedExporter::new();
     child.script([Act::Hang]);
-    let (provider, handle) = provide(SimpleProcessor::new(child.exporter()).limit(SHORT));
+    let (provider, handle) = provide(SimpleProcessor::new(child.exporter()).limit(limit));
     let began = Instant::now();
     make_spans(&provider, 2);
     assert!(began.elapsed() < SOON);

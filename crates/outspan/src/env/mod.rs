@@ -28,6 +28,9 @@
 //!
 //! Each `OTEL_EXPORTER_OTLP_…` also has a form for traces, `OTEL_EXPORTER_OTLP_TRACES_…`, which wins.
 //!
+//! Not read: `OTEL_CONFIG_FILE` (told if it is set), `OTEL_LOG_LEVEL` (what we log goes through `tracing`, whose subscriber
+//! decides), `OTEL_PROPAGATORS`, and the obsolete `OTEL_EXPORTER_OTLP_SPAN_INSECURE`.
+//!
 //! # Time limits
 //!
 //! Unless a variable sets a limit, each attempt has 10 s, and a processor keeps what temporarily failed for as long as
@@ -238,6 +241,10 @@ impl Settings {
     }
 
     fn read<L: Fn(&str) -> Option<OsString>>(&mut self, reader: &Reader<L>) -> Result<()> {
+        if let Some((name, file)) = reader.text(&["OTEL_CONFIG_FILE"]) {
+            let problem = "configuration files are not supported; the other variables hold";
+            reader.warn(Warning::new(name, &file, problem));
+        }
         if let Some((_, list)) = reader.text(&[EXPORTER]) {
             self.exporters = exporter_names(&list)?;
         }
