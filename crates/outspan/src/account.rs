@@ -1,9 +1,12 @@
 //! The account of spans that closes at all times.
 
 use std::fmt;
+#[cfg(feature = "sdk")]
 use std::sync::Mutex;
+#[cfg(feature = "sdk")]
 use std::sync::PoisonError;
 
+#[cfg(feature = "sdk")]
 use crate::DropReason;
 use crate::Losses;
 
@@ -56,11 +59,13 @@ impl fmt::Display for Account {
 }
 
 /// An account that several threads change, one whole step at a time, so that every reading closes.
+#[cfg(feature = "sdk")]
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     account: Mutex<Account>,
 }
 
+#[cfg(feature = "sdk")]
 impl Ledger {
     /// Reads the account.
     pub(crate) fn read(&self) -> Account {

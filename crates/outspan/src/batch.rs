@@ -3,8 +3,11 @@
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+#[cfg(feature = "_network")]
 use std::sync::Mutex;
+#[cfg(feature = "_network")]
 use std::sync::OnceLock;
+#[cfg(feature = "_network")]
 use std::sync::PoisonError;
 
 use bytes::Bytes;
@@ -12,6 +15,7 @@ use outspan_wire::otlp;
 use outspan_wire::otlp::Split;
 use outspan_wire::otlp::WireError;
 
+#[cfg(feature = "_network")]
 use crate::Compression;
 use crate::Error;
 use crate::Result;
@@ -28,15 +32,18 @@ pub struct Batch {
 struct Shared {
     request: Bytes,
     spans: usize,
+    #[cfg(feature = "_network")]
     encodings: Mutex<Vec<Encoded>>,
 }
 
+#[cfg(feature = "_network")]
 struct Encoded {
     encoding: Encoding,
     body: Arc<OnceLock<Result<Bytes>>>,
 }
 
 /// A form of a batch on the wire.
+#[cfg(feature = "_network")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Encoding {
     pub(crate) json: bool,
@@ -98,6 +105,7 @@ impl Batch {
             shared: Arc::new(Shared {
                 request,
                 spans,
+                #[cfg(feature = "_network")]
                 encodings: Mutex::new(Vec::new()),
             }),
         }
@@ -125,14 +133,7 @@ impl Batch {
 
     /// How many bytes of memory it holds: the protobuf form and the forms made from it so far.
     pub fn memory(&self) -> usize {
-        let encodings = self.encodings();
-        let derived = encodings
-            .iter()
-            .filter_map(|encoded| encoded.body.get())
-            .filter_map(|body| body.as_ref().ok())
-            .map(Bytes::len)
-            .sum::<usize>();
-        self.size() + derived
+        self.size() + self.derived()
     }
 
     /// Reads the spans, each with its resource and scope at hand, without allocating.
@@ -251,6 +252,23 @@ impl Batch {
         body
     }
 
+    #[cfg(feature = "_network")]
+    fn derived(&self) -> usize {
+        let encodings = self.encodings();
+        encodings
+            .iter()
+            .filter_map(|encoded| encoded.body.get())
+            .filter_map(|body| body.as_ref().ok())
+            .map(Bytes::len)
+            .sum()
+    }
+
+    #[cfg(not(feature = "_network"))]
+    fn derived(&self) -> usize {
+        0
+    }
+
+    #[cfg(feature = "_network")]
     fn encodings(&self) -> std::sync::MutexGuard<'_, Vec<Encoded>> {
         self.shared
             .encodings

@@ -71,6 +71,7 @@ where
 }
 
 /// Runs blocking `work`, such as compressing a large batch, beside the runtime's thread.
+#[cfg(feature = "_network")]
 pub(crate) async fn blocking<R: Send + 'static>(
     work: impl FnOnce() -> R + Send + 'static,
 ) -> Result<R> {

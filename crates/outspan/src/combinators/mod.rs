@@ -5,6 +5,7 @@
 mod retry;
 mod timeout;
 
+#[cfg(feature = "sdk")]
 pub(crate) use retry::Backoff;
 pub use retry::Retry;
 pub use timeout::Timeout;

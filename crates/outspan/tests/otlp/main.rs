@@ -8,6 +8,7 @@
 mod support;
 
 mod answers;
+mod books;
 mod compression;
 mod concurrency;
 mod connections;
