@@ -497,7 +497,7 @@ fn exporters_may_block_wait_on_timers_and_bring_executors_of_their_own() {
     impl SpanExporter for Busy {
         async fn export(&self, _batch: Vec<SpanData>) -> OTelSdkResult {
             let moment = Duration::from_millis(1);
-            // A timer of the runtime around us.
+            // Sleeps: that a timer of the runtime around us works is what is tested.
             tokio::time::timeout(SOON, tokio::time::sleep(moment))
                 .await
                 .unwrap();
@@ -506,6 +506,7 @@ fn exporters_may_block_wait_on_timers_and_bring_executors_of_their_own() {
                 .enable_all()
                 .build()
                 .unwrap();
+            // Sleeps: and so does one of their own.
             own.block_on(tokio::time::sleep(moment));
             drop(own);
             // An executor of their own.
