@@ -47,7 +47,8 @@ pub(crate) struct Held {
     pub(crate) bytes_max: usize,
 }
 
-type Hook = Arc<dyn Fn(&DropEvent) + Send + Sync>;
+/// What a user wants to be called with each drop.
+pub(crate) type Hook = Arc<dyn Fn(&DropEvent) + Send + Sync>;
 
 /// Writes the log lines of one queue, and calls the user's hook.
 #[derive(Default)]
@@ -466,5 +467,177 @@ fn write(line: &Line) {
     match line {
         Line::Trouble(text) => tracing::warn!(target: "outspan", "{text}"),
         Line::News(text) => tracing::info!(target: "outspan", "{text}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::Ordering;
+
+    use super::*;
+
+    const HELD: Held = Held {
+        spans: 512,
+        bytes: 200 * 1024,
+        bytes_max: 64 << 20,
+    };
+
+    /// Lets a destination fail every `every` until `time` has passed, and returns the lines.
+    fn outage(state: &mut State, began: Instant, time: Duration, every: Duration) -> Vec<String> {
+        let error = Error::unavailable("connection refused");
+        let mut lines = Vec::new();
+        let mut now = began;
+        while now < began + time {
+            lines.extend(state.tick(now));
+            lines.extend(state.failed(&error, HELD, now));
+            now += every;
+        }
+        lines.extend(state.recovered(began + time));
+        lines.into_iter().map(text).collect()
+    }
+
+    fn text(line: Line) -> String {
+        match line {
+            Line::Trouble(text) | Line::News(text) => text,
+        }
+    }
+
+    #[test]
+    fn a_destination_that_is_dead_for_a_minute_costs_three_lines() {
+        let mut state = State::default();
+        let began = Instant::now();
+        let lines = outage(
+            &mut state,
+            began,
+            Duration::from_secs(60),
+            Duration::from_millis(10),
+        );
+        assert_eq!(lines.len(), 3, "{lines:#?}");
+        assert_eq!(
+            lines[0],
+            "cannot deliver spans: connection refused; trying again until it works, keeping 512 spans \
+             (200.0 KiB of at most 64.0 MiB)"
+        );
+        assert!(
+            lines[1].starts_with("still cannot deliver spans: connection refused; attempts"),
+            "{}",
+            lines[1]
+        );
+        assert_eq!(
+            lines[2],
+            "the destination takes spans again after 60.0 s; no span was lost"
+        );
+    }
+
+    #[test]
+    fn a_destination_that_is_dead_for_an_hour_costs_few_lines() {
+        let mut state = State::default();
+        let hour = Duration::from_secs(3600);
+        let lines = outage(&mut state, Instant::now(), hour, Duration::from_secs(1));
+        assert!((10..=20).contains(&lines.len()), "{}", lines.len());
+    }
+
+    #[test]
+    fn a_destination_that_comes_and_goes_is_one_trouble() {
+        let mut state = State::default();
+        let began = Instant::now();
+        let error = Error::unavailable("reset");
+        let mut lines = Vec::new();
+        for second in 0..120 {
+            let now = began + Duration::from_secs(second);
+            lines.extend(state.tick(now));
+            lines.extend(state.failed(&error, HELD, now));
+            lines.extend(state.recovered(now + Duration::from_millis(500)));
+        }
+        assert!(lines.len() <= 6, "{lines:#?}");
+        assert!(lines.len() >= 3, "{lines:#?}");
+    }
+
+    #[test]
+    fn the_news_of_recovery_says_what_was_lost() {
+        let mut state = State::default();
+        let now = Instant::now();
+        let error = Error::unavailable("down");
+        state.failed(&error, HELD, now);
+        state.dropped(DropReason::QueueFull, 41, None, now);
+        state.dropped(DropReason::QueueFull, 1, None, now);
+        let news = state.recovered(now + Duration::from_secs(5)).map(text);
+        assert_eq!(
+            news.as_deref(),
+            Some("the destination takes spans again after 5.0 s; 42 spans were lost")
+        );
+    }
+
+    #[test]
+    fn drops_are_told_at_once_and_then_in_sums() {
+        let mut state = State::default();
+        let began = Instant::now();
+        let mut lines = Vec::new();
+        for second in 0..60 {
+            let now = began + Duration::from_secs(second);
+            lines.extend(state.tick(now));
+            lines.extend(state.dropped(DropReason::QueueFull, 10, None, now));
+        }
+        let lines: Vec<_> = lines.into_iter().map(text).collect();
+        assert_eq!(lines.len(), 2, "{lines:#?}");
+        assert!(lines[0].starts_with("dropped 10 spans: the queue is full"));
+        assert!(lines[1].starts_with("dropped 290 spans more in the last 30 s"));
+        let rest = state.finish(began + Duration::from_secs(60)).remove(0);
+        assert!(text(rest).starts_with("dropped 300 spans more"));
+        assert!(state.finish(began + Duration::from_secs(60)).is_empty());
+    }
+
+    #[test]
+    fn each_reason_is_told_for_itself() {
+        let mut state = State::default();
+        let now = Instant::now();
+        let lines = DropReason::ALL.map(|reason| state.dropped(reason, 1, None, now));
+        assert!(lines.iter().all(Option::is_some));
+    }
+
+    #[test]
+    fn a_topic_that_was_quiet_for_long_starts_afresh() {
+        let mut state = State::default();
+        let began = Instant::now();
+        assert!(state.dropped(DropReason::Failed, 1, None, began).is_some());
+        let later = began + Duration::from_secs(31);
+        assert!(state.tick(later).is_empty());
+        assert!(state.next_tick().is_none());
+        assert!(state.dropped(DropReason::Failed, 1, None, later).is_some());
+    }
+
+    #[test]
+    fn a_hook_that_panics_is_called_again() {
+        let calls = Arc::new(AtomicUsize::new(0));
+        let hook = {
+            let calls = Arc::clone(&calls);
+            move |_: &DropEvent| {
+                calls.fetch_add(1, Ordering::Relaxed);
+                panic!("a hook of a careless user");
+            }
+        };
+        let diagnostics = Diagnostics::new(Some(Arc::new(hook)));
+        diagnostics.dropped(DropReason::Failed, 1, None);
+        diagnostics.dropped(DropReason::Failed, 0, None);
+        diagnostics.dropped(DropReason::Failed, 1, None);
+        assert_eq!(calls.load(Ordering::Relaxed), 2, "and not for nothing");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn summaries_come_by_themselves() {
+        let diagnostics = Diagnostics::default();
+        diagnostics.dropped(DropReason::Failed, 1, None);
+        diagnostics.dropped(DropReason::Failed, 2, None);
+        let run = diagnostics.run();
+        let wait = tokio::time::sleep(Duration::from_secs(31));
+        tokio::select! {
+            () = run => unreachable!("it runs for ever"),
+            () = wait => {}
+        }
+        let pending = diagnostics.lock().dropped[DropReason::Failed.index()]
+            .topic
+            .pending;
+        assert_eq!(pending, 0, "the two were told");
     }
 }

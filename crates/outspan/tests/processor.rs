@@ -57,7 +57,7 @@ impl Rig {
     fn with(set: impl FnOnce(BatchProcessorBuilder) -> BatchProcessorBuilder) -> Self {
         let script = ScriptedExporter::new();
         let builder = BatchProcessor::builder(script.exporter()).retry(quick());
-        let processor = set(builder).build().unwrap();
+        let processor = set(builder).build().expect("the settings are valid");
         let handle = processor.handle();
         let provider = SdkTracerProvider::builder()
             .with_span_processor(processor)
@@ -101,10 +101,10 @@ fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
 fn delivers_everything() {
     let rig = Rig::new();
     rig.end_spans(1000);
-    rig.provider.force_flush().unwrap();
+    rig.provider.force_flush().expect("everything is delivered");
     assert_eq!(rig.script.received().len(), 1000);
     rig.end_spans(10);
-    rig.provider.shutdown().unwrap();
+    rig.provider.shutdown().expect("everything is delivered");
     let account = rig.closed_account();
     assert_eq!(account.delivered, 1010);
     assert_eq!(account.open(), 0);
@@ -395,7 +395,7 @@ fn span_data() -> opentelemetry_sdk::trace::SpanData {
     impl SpanProcessor for Keep {
         fn on_start(&self, _: &mut opentelemetry_sdk::trace::Span, _: &Context) {}
         fn on_end(&self, span: opentelemetry_sdk::trace::SpanData) {
-            self.0.lock().unwrap().push(span);
+            self.0.lock().expect("no test panics with it").push(span);
         }
         fn force_flush(&self) -> opentelemetry_sdk::error::OTelSdkResult {
             Ok(())
@@ -409,7 +409,7 @@ fn span_data() -> opentelemetry_sdk::trace::SpanData {
         .with_span_processor(keep.clone())
         .build();
     provider.tracer("test").start("kept").end();
-    let span = keep.0.lock().unwrap().pop();
+    let span = keep.0.lock().expect("no test panics with it").pop();
     span.expect("one span ended")
 }
 
@@ -745,7 +745,10 @@ impl outspan::Export for Collect {
         batch: outspan::Batch,
         _: outspan::Deadline,
     ) -> outspan::Result<outspan::Delivery> {
-        self.0.lock().unwrap().push(batch.clone());
+        self.0
+            .lock()
+            .expect("no test panics with it")
+            .push(batch.clone());
         Ok(outspan::Delivery::of(&batch))
     }
 

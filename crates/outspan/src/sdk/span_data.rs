@@ -283,3 +283,293 @@ fn array_memory(array: &Array) -> usize {
         _ => 0,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+    use std::time::Duration;
+
+    use opentelemetry::StringValue;
+    use opentelemetry::trace::SpanId;
+    use opentelemetry::trace::TraceFlags;
+    use opentelemetry::trace::TraceId;
+    use opentelemetry::trace::TraceState;
+    use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+    use opentelemetry_proto::tonic::trace::v1::ResourceSpans;
+    use opentelemetry_proto::tonic::trace::v1::Status as ProtoStatus;
+    use opentelemetry_proto::transform::common::tonic::ResourceAttributesWithSchema;
+    use opentelemetry_proto::transform::trace::tonic::group_spans_by_resource_and_scope;
+    use opentelemetry_sdk::trace::SpanEvents;
+    use opentelemetry_sdk::trace::SpanLinks;
+    use outspan_wire::otlp::Encoder;
+    use outspan_wire::otlp::SpanLimits;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use prost::Message;
+
+    use super::*;
+
+    fn arbitrary_value() -> impl Strategy<Value = Value> {
+        let text = || ".{0,8}".prop_map(StringValue::from);
+        prop_oneof![
+            any::<bool>().prop_map(Value::Bool),
+            any::<i64>().prop_map(Value::I64),
+            (-1e9..1e9_f64).prop_map(Value::F64),
+            text().prop_map(Value::String),
+            vec(any::<bool>(), 0..4).prop_map(|v| Value::Array(Array::Bool(v))),
+            vec(any::<i64>(), 0..4).prop_map(|v| Value::Array(Array::I64(v))),
+            vec(-1e9..1e9_f64, 0..4).prop_map(|v| Value::Array(Array::F64(v))),
+            vec(text(), 0..4).prop_map(|v| Value::Array(Array::String(v))),
+        ]
+    }
+
+    fn arbitrary_attributes() -> impl Strategy<Value = Vec<KeyValue>> {
+        let pair = ("[a-z.]{0,12}", arbitrary_value());
+        vec(
+            pair.prop_map(|(key, value)| KeyValue::new(key, value)),
+            0..6,
+        )
+    }
+
+    fn arbitrary_time() -> impl Strategy<Value = SystemTime> {
+        any::<u64>().prop_map(|nanos| UNIX_EPOCH + Duration::from_nanos(nanos))
+    }
+
+    fn arbitrary_context() -> impl Strategy<Value = SpanContext> {
+        let state = vec(("[a-z]{1,5}", "[a-z0-9]{1,5}"), 0..3);
+        (1..u128::MAX, 1..u64::MAX, any::<u8>(), any::<bool>(), state).prop_map(
+            |(trace, span, flags, is_remote, state)| {
+                let state = TraceState::from_key_value(state).unwrap_or_default();
+                SpanContext::new(
+                    TraceId::from(trace),
+                    SpanId::from(span),
+                    TraceFlags::new(flags),
+                    is_remote,
+                    state,
+                )
+            },
+        )
+    }
+
+    fn arbitrary_events() -> impl Strategy<Value = SpanEvents> {
+        let event = (
+            ".{0,8}",
+            arbitrary_time(),
+            arbitrary_attributes(),
+            any::<u32>(),
+        );
+        let event = event.prop_map(|(name, time, attributes, dropped)| {
+            Event::new(name, time, attributes, dropped)
+        });
+        (vec(event, 0..3), any::<u32>()).prop_map(|(list, dropped)| {
+            let mut events = SpanEvents::default();
+            events.events = list;
+            events.dropped_count = dropped;
+            events
+        })
+    }
+
+    fn arbitrary_links() -> impl Strategy<Value = SpanLinks> {
+        let link = (arbitrary_context(), arbitrary_attributes(), any::<u32>())
+            .prop_map(|(context, attributes, dropped)| Link::new(context, attributes, dropped));
+        (vec(link, 0..3), any::<u32>()).prop_map(|(list, dropped)| {
+            let mut links = SpanLinks::default();
+            links.links = list;
+            links.dropped_count = dropped;
+            links
+        })
+    }
+
+    fn arbitrary_status() -> impl Strategy<Value = Status> {
+        prop_oneof![
+            Just(Status::Unset),
+            Just(Status::Ok),
+            ".{0,8}".prop_map(Status::error),
+        ]
+    }
+
+    fn arbitrary_kind() -> impl Strategy<Value = SpanKind> {
+        prop_oneof![
+            Just(SpanKind::Internal),
+            Just(SpanKind::Server),
+            Just(SpanKind::Client),
+            Just(SpanKind::Producer),
+            Just(SpanKind::Consumer),
+        ]
+    }
+
+    fn arbitrary_scope() -> impl Strategy<Value = InstrumentationScope> {
+        let url = "https://[a-z]{1,4}";
+        let version = prop::option::of("[0-9]{1,3}");
+        (
+            "[a-c]",
+            version,
+            prop::option::of(url),
+            arbitrary_attributes(),
+        )
+            .prop_map(|(name, version, url, attributes)| {
+                let mut scope = InstrumentationScope::builder(name).with_attributes(attributes);
+                if let Some(version) = version {
+                    scope = scope.with_version(version);
+                }
+                if let Some(url) = url {
+                    scope = scope.with_schema_url(url);
+                }
+                scope.build()
+            })
+    }
+
+    fn arbitrary_span() -> impl Strategy<Value = SpanData> {
+        let identity = (arbitrary_context(), any::<u64>(), any::<bool>());
+        let times = (arbitrary_time(), arbitrary_time());
+        let lists = (
+            arbitrary_attributes(),
+            any::<u32>(),
+            arbitrary_events(),
+            arbitrary_links(),
+        );
+        let rest = (
+            arbitrary_kind(),
+            ".{0,12}",
+            arbitrary_status(),
+            arbitrary_scope(),
+        );
+        (identity, times, lists, rest).prop_map(|(identity, times, lists, rest)| SpanData {
+            span_context: identity.0,
+            parent_span_id: SpanId::from(identity.1),
+            parent_span_is_remote: identity.2,
+            span_kind: rest.0,
+            name: Cow::Owned(rest.1),
+            start_time: times.0,
+            end_time: times.1,
+            attributes: lists.0,
+            dropped_attributes_count: lists.1,
+            events: lists.2,
+            links: lists.3,
+            status: rest.2,
+            instrumentation_scope: rest.3,
+        })
+    }
+
+    fn encode(spans: &[SpanData], resource: &Resource) -> ExportTraceServiceRequest {
+        let resource = encode_resource(resource);
+        let mut encoder = Encoder::new(SpanLimits::unlimited());
+        for span in spans {
+            encoder.push(&resource, &SdkSpan(span));
+        }
+        let request = encoder.finish().expect("there are spans");
+        assert_eq!(request.spans, spans.len());
+        ExportTraceServiceRequest::decode(request.bytes).expect("prost decodes it")
+    }
+
+    /// Makes what the peer writes for nothing equal to leaving it out, which means the same.
+    fn without_empty_messages(mut resources: Vec<ResourceSpans>) -> Vec<ResourceSpans> {
+        for resource in &mut resources {
+            resource.resource.get_or_insert_default();
+            for scope in &mut resource.scope_spans {
+                scope.scope.get_or_insert_default();
+                for span in &mut scope.spans {
+                    if span.status == Some(ProtoStatus::default()) {
+                        span.status = None;
+                    }
+                }
+            }
+        }
+        resources
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+
+        #[test]
+        fn spans_become_what_others_make_of_them(
+            spans in vec(arbitrary_span(), 1..6),
+            attributes in arbitrary_attributes(),
+        ) {
+            let resource = Resource::builder_empty().with_attributes(attributes).build();
+            let ours = encode(&spans, &resource);
+            let attributes = ResourceAttributesWithSchema::from(&resource);
+            let theirs = group_spans_by_resource_and_scope(spans, &attributes);
+            prop_assert_eq!(
+                without_empty_messages(ours.resource_spans),
+                without_empty_messages(theirs)
+            );
+        }
+
+        #[test]
+        fn the_estimate_of_memory_covers_the_bytes_of_the_span(span in arbitrary_span()) {
+            let encoded = encode(std::slice::from_ref(&span), &Resource::builder_empty().build());
+            let scope = encoded.resource_spans[0].scope_spans[0].spans[0].encoded_len();
+            // Integers may take more bytes on the wire than in memory, by a few each.
+            prop_assert!(memory(&span) + 64 > scope, "{} {scope}", memory(&span));
+        }
+    }
+
+    #[test]
+    fn times_that_otlp_cannot_hold_are_clamped() {
+        assert_eq!(unix_nanos(UNIX_EPOCH - Duration::from_secs(1)), 0);
+        assert_eq!(unix_nanos(UNIX_EPOCH + Duration::from_nanos(7)), 7);
+        let far = UNIX_EPOCH + Duration::from_secs(u64::from(u32::MAX) * 10);
+        assert_eq!(unix_nanos(far), u64::MAX);
+    }
+
+    #[test]
+    fn large_text_counts_wherever_it_stands() {
+        let large = || "x".repeat(100_000);
+        let attributes = || vec![KeyValue::new("key", large())];
+        let context = || SpanContext::empty_context();
+        let span = || SpanData {
+            span_context: context(),
+            parent_span_id: SpanId::INVALID,
+            parent_span_is_remote: false,
+            span_kind: SpanKind::Internal,
+            name: Cow::Borrowed("small"),
+            start_time: UNIX_EPOCH,
+            end_time: UNIX_EPOCH,
+            attributes: Vec::new(),
+            dropped_attributes_count: 0,
+            events: SpanEvents::default(),
+            links: SpanLinks::default(),
+            status: Status::Unset,
+            instrumentation_scope: InstrumentationScope::default(),
+        };
+        assert!(memory(&span()) < 1000);
+        let mut with_event = SpanEvents::default();
+        with_event.events = vec![Event::new("event", UNIX_EPOCH, attributes(), 0)];
+        let mut with_link = SpanLinks::default();
+        with_link.links = vec![Link::new(context(), attributes(), 0)];
+        let texts = Value::Array(Array::String(vec![large().into()]));
+        for large in [
+            SpanData {
+                name: Cow::Owned(large()),
+                ..span()
+            },
+            SpanData {
+                attributes: attributes(),
+                ..span()
+            },
+            SpanData {
+                attributes: vec![KeyValue::new(large(), 1_i64)],
+                ..span()
+            },
+            SpanData {
+                attributes: vec![KeyValue::new("texts", texts)],
+                ..span()
+            },
+            SpanData {
+                events: with_event,
+                ..span()
+            },
+            SpanData {
+                links: with_link,
+                ..span()
+            },
+            SpanData {
+                status: Status::error(large()),
+                ..span()
+            },
+        ] {
+            assert!(memory(&large) > 100_000, "{large:?}");
+        }
+    }
+}

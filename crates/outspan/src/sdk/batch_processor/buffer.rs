@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -23,6 +24,7 @@ use crate::DropReason;
 use crate::Losses;
 use crate::account::Ledger;
 use crate::queue::Budget;
+use crate::sdk::span_data;
 
 /// Shards for each processor of the machine: threads that were stopped while they held a lock must not stop others.
 const SHARDS_PER_PROCESSOR: usize = 4;
@@ -34,9 +36,12 @@ const CHUNK_SPANS_MAX: usize = 512;
 /// The spans of all shards' unfinished chunks together: many shards get smaller chunks.
 const SHARDED_SPANS_MAX: usize = 8192;
 
+/// A shard says after so many spans that they wait, so that all threads seldom write to one place.
+const NOTE_EVERY: usize = 64;
+
 /// How many bytes a shard takes from the budget at once. Taking them span by span would have all threads write to
 /// one place.
-const GRANT_MAX: usize = 64 * 1024;
+const GRANT_MAX: usize = 256 * 1024;
 
 /// The part of the bound that spans may take before they are encoded.
 const RAW_SHARE: usize = 4;
@@ -67,14 +72,6 @@ pub(super) struct Help {
     number: u64,
 }
 
-/// Room for one span, in the shard of this thread.
-#[derive(Debug)]
-pub(super) struct Room<'a> {
-    buffer: &'a Buffer,
-    shard: MutexGuard<'a, Shard>,
-    bytes: usize,
-}
-
 #[derive(Debug)]
 pub(super) struct Buffer {
     shards: Box<[Padded]>,
@@ -84,6 +81,8 @@ pub(super) struct Buffer {
     budget: Arc<Budget>,
     chunk_spans: usize,
     chunk_bytes: usize,
+    batch_spans: usize,
+    noted: Noted,
     grant: usize,
     raw_bytes_max: usize,
     wait_when_full: Option<Duration>,
@@ -93,6 +92,15 @@ pub(super) struct Buffer {
 #[repr(align(128))]
 #[derive(Debug, Default)]
 struct Padded(Mutex<Shard>);
+
+/// What all shards write to, on cache lines of its own.
+#[repr(align(128))]
+#[derive(Debug, Default)]
+struct Noted {
+    /// About how many spans wait in shards.
+    spans: AtomicUsize,
+    is_gathering_wanted: AtomicBool,
+}
 
 #[derive(Debug, Default)]
 struct Shard {
@@ -143,46 +151,80 @@ impl Buffer {
             budget,
             chunk_spans: chunk_spans.max(1),
             chunk_bytes: batch_bytes.min(bytes_max / 4 / shards).max(1),
+            batch_spans,
+            noted: Noted::default(),
             grant: GRANT_MAX.min(bytes_max / 32 / shards),
             raw_bytes_max: bytes_max / RAW_SHARE,
             wait_when_full,
         }
     }
 
-    /// Finds room for a span of so many bytes, which the caller adds; or counts one as lost.
-    ///
-    /// The span itself is not passed, because each pass would copy it.
+    /// Adds a span, or counts it as lost.
     #[inline]
-    pub(super) fn room(&self, bytes: usize) -> Result<Room<'_>, Next> {
-        let mut shard = self.shard();
+    pub(super) fn add(&self, span: SpanData) -> Next {
+        let mut guard = self.shard();
+        let shard = &mut *guard;
         if shard.is_closed {
-            return Err(shard.lose(DropReason::Shutdown));
+            return shard.lose(DropReason::Shutdown);
         }
-        if !self.has_room(&mut shard, bytes) {
-            drop(shard);
-            shard = self.room_when_full(bytes)?;
+        // First the move, then the estimate: the processor estimates while the moved bytes are still on their way to
+        // memory, which the end of the lock waits for.
+        shard.chunk.spans.push(span);
+        let bytes = shard.chunk.spans.last().map_or(0, span_data::memory);
+        if !self.has_room(shard, bytes) {
+            return self.add_when_full(guard, bytes);
         }
-        Ok(Room {
-            buffer: self,
-            shard,
-            bytes,
-        })
+        shard.chunk.bytes += bytes;
+        let count = shard.chunk.spans.len();
+        if count >= self.chunk_spans || shard.chunk.bytes >= self.chunk_bytes {
+            return self.hand_over(guard);
+        }
+        if count.is_multiple_of(NOTE_EVERY) {
+            return self.note_waiting();
+        }
+        Next::Nothing
     }
 
+    /// Takes back the span that was added last, and waits for room if that was chosen.
     #[cold]
-    fn room_when_full(&self, bytes: usize) -> Result<MutexGuard<'_, Shard>, Next> {
-        let is_taken = self
-            .wait_when_full
-            .is_some_and(|time| self.budget.take_within(bytes, 1, time));
-        let mut shard = self.shard();
+    fn add_when_full(&self, mut guard: MutexGuard<'_, Shard>, bytes: usize) -> Next {
+        let span = guard.chunk.spans.pop();
+        let Some(time) = self.wait_when_full else {
+            return guard.lose(DropReason::QueueFull);
+        };
+        drop(guard);
+        let is_taken = self.budget.take_within(bytes, 1, time);
+        let mut guard = self.shard();
         if !is_taken {
-            return Err(shard.lose(DropReason::QueueFull));
+            return guard.lose(DropReason::QueueFull);
         }
-        if shard.is_closed {
+        if guard.is_closed {
             self.budget.give_back(bytes, 1);
-            return Err(shard.lose(DropReason::Shutdown));
+            return guard.lose(DropReason::Shutdown);
         }
-        Ok(shard)
+        guard.chunk.spans.extend(span);
+        guard.chunk.bytes += bytes;
+        match guard.chunk.spans.len() >= self.chunk_spans {
+            true => self.hand_over(guard),
+            false => Next::Nothing,
+        }
+    }
+
+    /// Counts spans that wait in all shards; the worker gathers them when they are enough for a batch.
+    fn note_waiting(&self) -> Next {
+        let noted = &self.noted;
+        let before = noted.spans.fetch_add(NOTE_EVERY, Ordering::Relaxed);
+        if before + NOTE_EVERY < self.batch_spans {
+            return Next::Nothing;
+        }
+        noted.spans.store(0, Ordering::Relaxed);
+        noted.is_gathering_wanted.store(true, Ordering::Release);
+        Next::Wake
+    }
+
+    /// Whether the shards together have enough for a batch; true once.
+    pub(super) fn take_gathering_wanted(&self) -> bool {
+        self.noted.is_gathering_wanted.swap(false, Ordering::AcqRel)
     }
 
     /// Counts a span that has no valid ids, with which no destination would take it.
@@ -339,22 +381,6 @@ impl Buffer {
 
     fn backlog(&self) -> MutexGuard<'_, Backlog> {
         self.backlog.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Room<'_> {
-    /// Adds the span, and hands the shard's chunk over if it is complete.
-    #[inline]
-    pub(super) fn fill(mut self, span: SpanData) -> Next {
-        let chunk = &mut self.shard.chunk;
-        chunk.spans.push(span);
-        chunk.bytes += self.bytes;
-        let is_complete =
-            chunk.spans.len() >= self.buffer.chunk_spans || chunk.bytes >= self.buffer.chunk_bytes;
-        match is_complete {
-            true => self.buffer.hand_over(self.shard),
-            false => Next::Nothing,
-        }
     }
 }
 

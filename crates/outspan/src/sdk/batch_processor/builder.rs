@@ -23,6 +23,7 @@ use crate::Retry;
 use crate::account::Ledger;
 use crate::diagnostics::Diagnostics;
 use crate::diagnostics::DropEvent;
+use crate::diagnostics::Hook;
 use crate::queue;
 use crate::queue::Budget;
 use crate::queue::Queue;
@@ -61,7 +62,7 @@ pub struct BatchProcessorBuilder {
     when_full: WhenFull,
     span_limits: SpanLimits,
     retry: Retry,
-    on_drop: Option<Arc<dyn Fn(&DropEvent) + Send + Sync>>,
+    on_drop: Option<Hook>,
 }
 
 impl BatchProcessorBuilder {

@@ -66,6 +66,8 @@ pub(super) struct Settings {
 pub(super) struct Command {
     pub(super) kind: Kind,
     pub(super) until: Deadline,
+    /// How things stood when it was asked.
+    pub(super) account: Account,
     pub(super) reply: Reply,
 }
 
@@ -97,7 +99,12 @@ impl std::fmt::Debug for Command {
 impl Core {
     /// Asks the worker for something.
     pub(super) fn ask(&self, kind: Kind, until: Deadline, reply: Reply) {
-        let command = Command { kind, until, reply };
+        let command = Command {
+            kind,
+            until,
+            account: self.buffer.account(),
+            reply,
+        };
         lock(&self.commands).push(command);
         self.wake.notify_one();
     }
@@ -129,26 +136,26 @@ impl Core {
         }
     }
 
-    async fn finish_flush(&self, begun: Begun, command: Command) {
+    async fn finish_flush(&self, helps: u64, command: Command) {
         let until = command.until;
-        let helped = until.run(self.buffer.helped(begun.helps)).await;
+        let helped = until.run(self.buffer.helped(helps)).await;
         let mut flushed = self.queue.flush(until).await;
         flushed.out_of_time |= helped.is_none();
-        (command.reply)(self.outcome(&begun, flushed));
+        (command.reply)(self.outcome(&command.account, flushed));
     }
 
-    async fn finish_shutdown(&self, begun: Begun, command: Command) {
+    async fn finish_shutdown(&self, helps: u64, command: Command) {
         let until = command.until;
-        let helped = until.run(self.buffer.helped(begun.helps)).await;
+        let helped = until.run(self.buffer.helped(helps)).await;
         let mut flushed = self.queue.shutdown(until).await;
         flushed.out_of_time |= helped.is_none();
         self.tell_losses();
         self.diagnostics.finish();
-        (command.reply)(self.outcome(&begun, flushed));
+        (command.reply)(self.outcome(&command.account, flushed));
     }
 
-    fn outcome(&self, begun: &Begun, flushed: Flushed) -> Outcome {
-        let mut drained = difference(&begun.account, &self.buffer.account());
+    fn outcome(&self, before: &Account, flushed: Flushed) -> Outcome {
+        let mut drained = difference(before, &self.buffer.account());
         drained.left = flushed.left;
         drained.merge(&flushed.inside);
         Outcome {
@@ -157,13 +164,6 @@ impl Core {
             out_of_time: flushed.out_of_time,
         }
     }
-}
-
-/// How things stood when a flush or shutdown began.
-#[derive(Debug)]
-struct Begun {
-    account: Account,
-    helps: u64,
 }
 
 /// Runs until the processor is gone.
@@ -182,8 +182,10 @@ pub(super) async fn work(core: Arc<Core>) {
             () = &mut summaries => false,
         };
         core.tell_losses();
-        if is_tick {
+        if core.buffer.take_gathering_wanted() || is_tick {
             core.buffer.gather();
+        }
+        if is_tick {
             tick = core.next_tick();
         }
         pack_waiting(&core, &mut packer).await;
@@ -205,7 +207,6 @@ pub(super) async fn work(core: Arc<Core>) {
 }
 
 async fn obey(core: &Arc<Core>, packer: &mut Packer, command: Command) {
-    let account = core.buffer.account();
     match command.kind {
         Kind::Flush => core.buffer.gather(),
         Kind::Shutdown => core.buffer.close(),
@@ -213,15 +214,14 @@ async fn obey(core: &Arc<Core>, packer: &mut Packer, command: Command) {
     let helps = core.buffer.helps_begun();
     pack_waiting(core, packer).await;
     packer.ship(core);
-    let begun = Begun { account, helps };
     match command.kind {
         Kind::Flush => {
             // The worker goes on meanwhile.
             let core = Arc::clone(core);
             let runtime = core.runtime.clone();
-            drop(runtime.spawn(async move { core.finish_flush(begun, command).await }));
+            drop(runtime.spawn(async move { core.finish_flush(helps, command).await }));
         }
-        Kind::Shutdown => core.finish_shutdown(begun, command).await,
+        Kind::Shutdown => core.finish_shutdown(helps, command).await,
     }
 }
 
@@ -313,11 +313,12 @@ fn difference(before: &Account, after: &Account) -> Drained {
         let spans = after.dropped.of(reason) - before.dropped.of(reason);
         lost.add(reason, spans);
     }
-    let mut drained = Drained::default();
-    drained.delivered = after.delivered - before.delivered;
-    drained.refused = after.refused - before.refused;
-    drained.lost = lost;
-    drained
+    Drained {
+        delivered: after.delivered - before.delivered,
+        refused: after.refused - before.refused,
+        lost,
+        left: 0,
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
