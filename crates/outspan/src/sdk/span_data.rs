@@ -196,9 +196,14 @@ fn encode_array(array: &Array, writer: ValueWriter<'_>) -> Written {
 }
 
 /// Encodes a resource of the SDK, once for all batches.
+///
+/// Attributes are in the order of their keys: the SDK keeps them in an order of chance, and equal resources should have
+/// equal bytes.
 pub fn encode_resource(resource: &Resource) -> EncodedResource {
+    let mut attributes: Vec<_> = resource.iter().collect();
+    attributes.sort_unstable_by_key(|(key, _)| key.as_str());
     EncodedResource::new(|writer| {
-        for (key, value) in resource {
+        for (key, value) in attributes {
             writer.attribute(key.as_str(), SdkValue(value));
         }
         if let Some(url) = resource.schema_url() {
