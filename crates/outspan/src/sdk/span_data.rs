@@ -468,9 +468,11 @@ mod tests {
     }
 
     /// Makes what the peer writes for nothing equal to leaving it out, which means the same.
-    fn without_empty_messages(mut resources: Vec<ResourceSpans>) -> Vec<ResourceSpans> {
+    fn in_one_form(mut resources: Vec<ResourceSpans>) -> Vec<ResourceSpans> {
         for resource in &mut resources {
-            resource.resource.get_or_insert_default();
+            // The SDK keeps these in an order of chance; ours sorts them.
+            let attributes = &mut resource.resource.get_or_insert_default().attributes;
+            attributes.sort_by(|one, other| one.key.cmp(&other.key));
             for scope in &mut resource.scope_spans {
                 scope.scope.get_or_insert_default();
                 for span in &mut scope.spans {
@@ -496,8 +498,8 @@ mod tests {
             let attributes = ResourceAttributesWithSchema::from(&resource);
             let theirs = group_spans_by_resource_and_scope(spans, &attributes);
             prop_assert_eq!(
-                without_empty_messages(ours.resource_spans),
-                without_empty_messages(theirs)
+                in_one_form(ours.resource_spans),
+                in_one_form(theirs)
             );
         }
 
