@@ -312,4 +312,36 @@ mod tests {
         assert!(said("http://host:abc").contains("port"));
         assert!(said("").contains("empty"));
     }
+
+    const MARKS: &str = r"[a-z0-9:/@?#\[\]%. \\é-]{0,12}";
+
+    proptest::proptest! {
+        #[test]
+        fn nothing_that_looks_like_a_secret_is_ever_shown(
+            scheme in "(http://|https://|grpc://|x://|//|:)?",
+            user in MARKS,
+            host in MARKS,
+            is_grpc in proptest::bool::ANY,
+        ) {
+            let text = format!("{scheme}{user}:HUNTER2@{host}?key=HUNTER2");
+            let default = is_grpc.then_some("https");
+            // Behind a slash an `@` is a letter of the path, if what stands before is a host.
+            let is_path = user.contains(['/', '?', '#']);
+            let shown = match Endpoint::parse(&text, default, None) {
+                Ok(_) if is_path => String::new(),
+                Ok(endpoint) => format!("{endpoint} {endpoint:?}"),
+                Err(error) => format!("{error} {error:?}"),
+            };
+            assert!(!shown.contains("HUNTER2"), "{text}: {shown}");
+            assert!(!without_credentials(&text).contains("HUNTER2"), "{text}");
+        }
+
+        #[test]
+        fn any_text_is_an_endpoint_or_an_error(text in ".*", path in ".*") {
+            for scheme in [None, Some("https")] {
+                let parsed = Endpoint::parse(&text, scheme, Some(4317));
+                drop(parsed.and_then(|endpoint| endpoint.without_query().with_path(&path)));
+            }
+        }
+    }
 }

@@ -323,6 +323,23 @@ fn grpc_against_a_server_without_http_2_says_what_to_do() {
     });
 }
 
+/// TLS lets the two sides agree on HTTP/2, and gRPC answers what it does not know with HTTP 200.
+#[test]
+fn a_grpc_server_does_not_accept_what_comes_as_plain_http() {
+    let certificates = Certificates::new();
+    let collector = server(Wire::Grpc, certificates.server());
+    for wire in [Wire::HttpProtobuf, Wire::HttpJson] {
+        run(async {
+            let tls = Tls::new().ca_pem(certificates.authority());
+            let exporter = wire.to_collector(&collector).tls(tls).build().unwrap();
+            let error = export(&exporter, &batch_of(1)).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Refused);
+            assert!(error.to_string().contains("as gRPC does"), "{error}");
+        });
+    }
+    assert_eq!(collector.span_count(), 0);
+}
+
 #[test]
 fn mistakes_in_files_are_found_when_building() {
     let certificates = Certificates::new();

@@ -25,6 +25,12 @@ const WORDS_MAX: usize = 300;
 /// An empty body is full success, and so is a body in a format that is none of OTLP's (some servers answer `ok`). A web page is
 /// no acceptance: a login page or a proxy answers 200 as well.
 pub(super) fn read_success(headers: &HeaderMap, body: &[u8]) -> Result<PartialSuccess, Error> {
+    // gRPC servers answer whatever they do not know with HTTP 200, an empty body and a status of their own.
+    if headers.contains_key("grpc-status") || media_type(headers).starts_with("application/grpc") {
+        return Err(Error::refused(
+            "the server answered as gRPC does: OTLP/HTTP usually listens on port 4318, OTLP/gRPC on 4317",
+        ));
+    }
     if body.is_empty() {
         return Ok(PartialSuccess::default());
     }
@@ -206,6 +212,8 @@ mod tests {
         assert!(garbage.error_message.contains("cannot be read"));
         let page = headers(header::CONTENT_TYPE, "text/html");
         assert!(read_success(&page, b"<html>").is_err());
+        let grpc = headers("grpc-status".parse().unwrap(), "12");
+        assert!(read_success(&grpc, b"").is_err());
         let text = headers(header::CONTENT_TYPE, "text/plain");
         assert_eq!(
             read_success(&text, b"ok").unwrap(),
