@@ -551,9 +551,16 @@ mod handles {
 /// Answers in parts, each two spans of a batch: more than one rest, each with an error of its own.
 #[derive(Clone, Debug)]
 struct Parts {
-    script: Arc<Mutex<Vec<Vec<(&'static str, Fate)>>>>,
+    script: Arc<Mutex<Vec<Answer>>>,
     sizes: Arc<Mutex<Vec<usize>>>,
 }
+
+/// What becomes of each part of a batch.
+#[derive(Clone, Debug)]
+struct Answer(Vec<(&'static str, Fate)>);
+
+/// What becomes of each part, by name.
+type Answer = Vec<(&'static str, Fate)>;
 
 #[derive(Clone, Copy, Debug)]
 enum Fate {
@@ -563,10 +570,10 @@ enum Fate {
 }
 
 impl Parts {
-    fn new<const N: usize>(mut script: [Vec<(&'static str, Fate)>; N]) -> Self {
-        script.reverse();
+    fn new<const N: usize>(script: [Vec<(&'static str, Fate)>; N]) -> Self {
+        let script = script.into_iter().rev().map(Answer).collect();
         Self {
-            script: Arc::new(Mutex::new(script.to_vec())),
+            script: Arc::new(Mutex::new(script)),
             sizes: Arc::default(),
         }
     }
@@ -579,7 +586,7 @@ impl Parts {
 impl Export for Parts {
     async fn export(&self, batch: Batch, _until: Deadline) -> Result<Delivery> {
         self.sizes.lock().unwrap().push(batch.spans());
-        let fates = self.script.lock().unwrap().pop().unwrap();
+        let Answer(fates) = self.script.lock().unwrap().pop().unwrap();
         let parts = batch.split_by_spans(2);
         assert_eq!(parts.len(), fates.len());
         let mut delivery = Delivery::default();
