@@ -555,12 +555,9 @@ struct Parts {
     sizes: Arc<Mutex<Vec<usize>>>,
 }
 
-/// What becomes of each part of a batch.
+/// What becomes of each part of a batch, by name.
 #[derive(Clone, Debug)]
 struct Answer(Vec<(&'static str, Fate)>);
-
-/// What becomes of each part, by name.
-type Answer = Vec<(&'static str, Fate)>;
 
 #[derive(Clone, Copy, Debug)]
 enum Fate {
