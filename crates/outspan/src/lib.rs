@@ -51,9 +51,9 @@ pub use exporters::file;
 pub use exporters::otlp;
 pub use exporters::stdout;
 #[cfg(feature = "sdk")]
-pub use init::InitBuilder;
-#[cfg(feature = "sdk")]
 pub use init::Guard;
+#[cfg(feature = "sdk")]
+pub use init::InitBuilder;
 #[cfg(feature = "sdk")]
 pub use init::builder;
 #[cfg(feature = "sdk")]

@@ -138,6 +138,7 @@ impl Export for Scripted {
                 Ok(delivery)
             }
             Answer::Slow(time) => {
+                // Sleeps: the destination is slow, in the test's time.
                 tokio::time::sleep(time).await;
                 Ok(accept(&batch))
             }
@@ -239,6 +240,7 @@ impl Rig {
         let patience = Deadline::after(Duration::from_secs(100_000));
         let open = async {
             while self.account().open() > 0 {
+                // Sleeps: in the test's time, which passes by itself.
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
@@ -658,6 +660,7 @@ proptest! {
                         rig.push(spans);
                         pushed += spans as u64;
                     }
+                    // Sleeps: in the test's time, as the generated case says.
                     Act::Wait(millis) => tokio::time::sleep(Duration::from_millis(millis)).await,
                     Act::Flush(millis) => {
                         let until = Deadline::after(Duration::from_millis(millis));
