@@ -1,5 +1,71 @@
 //! Gets finished spans out of a process and into the backends that keep them: cheaply, completely, whatever the
 //! network does.
+//!
+//! # In a program with the OpenTelemetry SDK
+//!
+//! [`init`] sets everything up as the environment says, and returns a [`Guard`] that delivers what is left when it is dropped.
+//! [`builder`] does the same with settings in code. For more control, put a
+//! [`BatchProcessor`](sdk::BatchProcessor) around an exporter into a tracer provider of your own:
+//!
+//! ```
+//! # #[cfg(all(feature = "grpc", feature = "sdk"))] {
+//! use opentelemetry_sdk::trace::SdkTracerProvider;
+//! use outspan::otlp;
+//! use outspan::sdk::BatchProcessor;
+//!
+//! # fn build() -> outspan::Result<()> {
+//! let exporter = otlp::grpc("http://localhost:4317").build()?;
+//! let provider = SdkTracerProvider::builder()
+//!     .with_span_processor(BatchProcessor::new(exporter))
+//!     .build();
+//! # drop(provider);
+//! # Ok(())
+//! # }
+//! # build().unwrap();
+//! # }
+//! ```
+//!
+//! The processor keeps what could not be sent and tries again by itself, within 64 MiB; it needs no combinator for that.
+//!
+//! # Exporters and combinators
+//!
+//! An [`Exporter`] delivers a [`Batch`] by a [`Deadline`], and says with a [`Delivery`] or an [`Error`] what became of each
+//! span. Exporters are made by [`otlp`], [`stdout`] and [`file`](mod@file), by [`sdk::from_sdk`] from any exporter of the SDK's, or by
+//! implementing [`Export`]. Combinators are exporters around exporters. Each call wraps what stands before it; the last one
+//! written is the outermost:
+//!
+//! ```
+//! # #[cfg(feature = "http")] {
+//! # use std::time::Duration;
+//! # use outspan::{Retry, otlp};
+//! # fn build() -> outspan::Result<()> {
+//! // Right: each attempt has 10 s, and the retry sees every attempt.
+//! let exporter = otlp::http("http://localhost:4318").build()?
+//!     .timeout(Duration::from_secs(10))
+//!     .retry(Retry::default());
+//!
+//! // Wrong: the retry gets 10 s for everything, so that it hardly ever comes to a second attempt.
+//! let exporter = otlp::http("http://localhost:4318").build()?
+//!     .retry(Retry::default())
+//!     .timeout(Duration::from_secs(10));
+//! # drop(exporter);
+//! # Ok(())
+//! # }
+//! # build().unwrap();
+//! # }
+//! ```
+//!
+//! # Where it runs
+//!
+//! Network, timers and processors run on one thread of the library's own, which starts when it is first needed. So it works with
+//! tokio of any flavour, with another executor, and with none; it never waits for the caller's runtime, and never makes spans
+//! of its own. A panic in an exporter is caught and counted, except under `panic = "abort"`. After a `fork` the thread is not
+//! there: set up tracing in the child.
+//!
+//! # Features
+//!
+//! `grpc` and `http` bring the OTLP exporters, `sdk` brings [`sdk`], [`init`] and [`builder`]; all three are on by default.
+//! Features add, they never change what is there.
 
 mod account;
 mod batch;
@@ -61,3 +127,8 @@ pub use init::init;
 /// The OTLP wire format: views of spans, encoder, validator.
 pub use outspan_wire as wire;
 pub use secret::Secret;
+
+/// The examples of the repository's front page.
+#[cfg(all(doctest, feature = "grpc", feature = "sdk"))]
+#[doc = include_str!("../../../README.md")]
+mod readme {}
