@@ -46,6 +46,7 @@ impl Export for Moody {
             Mood::Refusing => Err(Error::refused("no")),
             Mood::Hanging => std::future::pending().await,
             Mood::Slow(time) => {
+                // Sleeps: the destination is slow, in the test's time.
                 tokio::time::sleep(time).await;
                 Ok(Delivery::of(&batch))
             }
@@ -346,6 +347,7 @@ proptest! {
                         rig.end_spans(count);
                         ended += count as u64;
                     }
+                    // Sleeps: in the test's time, as the generated case says.
                     Act::Wait(millis) => tokio::time::sleep(Duration::from_millis(millis)).await,
                     Act::Become(mood) => rig.destination.become_(mood),
                     Act::Flush(millis) => {
