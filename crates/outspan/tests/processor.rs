@@ -255,6 +255,37 @@ fn survives_panics_in_flush_and_shutdown_of_the_exporter() {
 }
 
 #[test]
+fn a_flush_or_shutdown_of_the_exporter_that_hangs_ends_in_time() {
+    let rig = Rig::new();
+    rig.script.script_flushes([DrainAct::Hang]);
+    rig.script.script_shutdowns([DrainAct::Hang]);
+    rig.end_spans(1);
+    let began = Instant::now();
+    let time = Duration::from_millis(200);
+    let error = rig.handle.flush(time).unwrap_err();
+    assert_eq!(error.kind(), outspan::ErrorKind::Timeout);
+    let error = rig.handle.shutdown(time).unwrap_err();
+    assert_eq!(error.kind(), outspan::ErrorKind::Timeout);
+    assert!(began.elapsed() < PATIENCE);
+    assert_eq!(rig.closed_account().delivered, 1);
+}
+
+#[test]
+fn what_the_exporter_holds_or_loses_itself_is_told() {
+    let rig = Rig::new();
+    let mut inside = outspan::Drained::default();
+    inside.delivered = 10;
+    inside.left = 3;
+    inside.lost.add(DropReason::Expired, 2);
+    rig.script.script_flushes([DrainAct::Done(inside)]);
+    rig.end_spans(1);
+    let drained = rig.handle.flush(PATIENCE).unwrap();
+    assert_eq!((drained.delivered, drained.left), (1, 3));
+    assert_eq!(drained.lost.of(DropReason::Expired), 2);
+    rig.provider.shutdown().unwrap();
+}
+
+#[test]
 fn an_exporter_that_hangs_is_given_up_and_its_spans_are_sent_again() {
     let rig = Rig::with(|builder| builder.attempt_timeout(Duration::from_millis(30)));
     rig.script.script([Act::Hang, Act::Hang]);

@@ -30,13 +30,13 @@ use outspan::Deadline;
 use prost::Message;
 
 /// 2026-01-02T03:04:05 UTC, in nanoseconds since 1970.
-pub const START: u64 = 1_767_323_045_000_000_000;
+pub(crate) const START: u64 = 1_767_323_045_000_000_000;
 
 const MILLISECOND: u64 = 1_000_000;
 
 /// Compares `text` with a file of this directory.
 #[track_caller]
-pub fn assert_golden(name: &str, text: &str) {
+pub(crate) fn assert_golden(name: &str, text: &str) {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
         .join("tests/golden")
         .join(name);
@@ -51,18 +51,18 @@ pub fn assert_golden(name: &str, text: &str) {
     );
 }
 
-pub fn soon() -> Deadline {
+pub(crate) fn soon() -> Deadline {
     Deadline::after(Duration::from_secs(20))
 }
 
-pub fn batch(request: &ExportTraceServiceRequest) -> Batch {
+pub(crate) fn batch(request: &ExportTraceServiceRequest) -> Batch {
     let checked = Batch::from_request(request.encode_to_vec()).unwrap();
     assert_eq!(checked.refused, 0);
     checked.batch
 }
 
 /// A request of plain spans of one service: `(trace, span, parent, name)`, 0 for no parent.
-pub fn plain(service: &str, spans: &[(u8, u64, u64, &str)]) -> ExportTraceServiceRequest {
+pub(crate) fn plain(service: &str, spans: &[(u8, u64, u64, &str)]) -> ExportTraceServiceRequest {
     let spans = spans.iter().map(|(trace, id, parent, name)| Span {
         trace_id: vec![*trace; 16],
         span_id: id.to_be_bytes().to_vec(),
@@ -95,7 +95,7 @@ fn service_named(name: &str) -> Resource {
 }
 
 /// Everything a span can hold, in two traces of two services.
-pub fn everything() -> ExportTraceServiceRequest {
+pub(crate) fn everything() -> ExportTraceServiceRequest {
     ExportTraceServiceRequest {
         resource_spans: vec![shop(), payment()],
     }
@@ -356,7 +356,7 @@ fn any(value: Value) -> AnyValue {
 
 /// A writer that keeps what it gets, and can be told to have so much room and no more.
 #[derive(Clone, Default)]
-pub struct Page(Arc<Mutex<Inner>>);
+pub(crate) struct Page(Arc<Mutex<Inner>>);
 
 #[derive(Default)]
 struct Inner {
@@ -366,21 +366,21 @@ struct Inner {
 }
 
 impl Page {
-    pub fn with_room(room: usize) -> Self {
+    pub(crate) fn with_room(room: usize) -> Self {
         let page = Self::default();
         page.make_room(Some(room));
         page
     }
 
-    pub fn make_room(&self, room: Option<usize>) {
+    pub(crate) fn make_room(&self, room: Option<usize>) {
         self.0.lock().unwrap().room = room;
     }
 
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8(self.0.lock().unwrap().bytes.clone()).unwrap()
     }
 
-    pub fn flushes(&self) -> usize {
+    pub(crate) fn flushes(&self) -> usize {
         self.0.lock().unwrap().flushes
     }
 }
