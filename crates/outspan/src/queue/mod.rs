@@ -215,6 +215,7 @@ impl Flushed {
                 self.left += drained.left;
                 self.inside = Drained {
                     delivered: 0,
+                    left: 0,
                     ..drained
                 };
             }
