@@ -79,6 +79,30 @@ pub(crate) fn push_int(out: &mut Vec<u8>, field: u32, value: i64) {
     push_uint(out, field, value as u64);
 }
 
+/// Appends a `fixed64` field with a short tag, in one piece.
+#[inline]
+pub(crate) fn push_short_fixed64(out: &mut Vec<u8>, tag: u8, value: u64) {
+    let mut field = [tag; 9];
+    field[1..].copy_from_slice(&value.to_le_bytes());
+    out.extend_from_slice(&field);
+}
+
+/// Appends a `bytes` field of a fixed number of bytes, below 128, with a short tag, in one piece.
+///
+/// `FIELD` is two more than `BYTES`: tag and length.
+#[inline]
+pub(crate) fn push_short_bytes<const BYTES: usize, const FIELD: usize>(
+    out: &mut Vec<u8>,
+    tag: u8,
+    value: [u8; BYTES],
+) {
+    const { assert!(FIELD == BYTES + 2 && BYTES < 0x80, "tag, length and value") };
+    let mut field = [tag; FIELD];
+    field[1] = BYTES as u8;
+    field[2..].copy_from_slice(&value);
+    out.extend_from_slice(&field);
+}
+
 /// Appends a `fixed64` field.
 #[inline]
 pub(crate) fn push_fixed64(out: &mut Vec<u8>, field: u32, value: u64) {

@@ -19,8 +19,9 @@ use crate::otlp::writer::close;
 use crate::otlp::writer::open;
 use crate::otlp::writer::push_bytes;
 use crate::otlp::writer::push_fixed32;
-use crate::otlp::writer::push_fixed64;
 use crate::otlp::writer::push_int;
+use crate::otlp::writer::push_short_bytes;
+use crate::otlp::writer::push_short_fixed64;
 use crate::otlp::writer::push_uint;
 use crate::otlp::writer::short_tag;
 
@@ -78,20 +79,21 @@ impl<'a> SpanWriter<'a> {
     /// Sets the trace's id. All zeros make the span invalid, and receivers refuse it.
     #[inline]
     pub fn trace_id(&mut self, id: [u8; 16]) {
-        push_bytes(self.out, span::TRACE_ID, &id);
+        push_short_bytes::<16, 18>(self.out, short_tag(span::TRACE_ID, WireType::Bytes), id);
     }
 
     /// Sets the span's id. All zeros make the span invalid, and receivers refuse it.
     #[inline]
     pub fn span_id(&mut self, id: [u8; 8]) {
-        push_bytes(self.out, span::SPAN_ID, &id);
+        push_short_bytes::<8, 10>(self.out, short_tag(span::SPAN_ID, WireType::Bytes), id);
     }
 
     /// Sets the parent's id. All zeros mean that there is no parent.
     #[inline]
     pub fn parent_span_id(&mut self, id: [u8; 8]) {
         if id != [0; 8] {
-            push_bytes(self.out, span::PARENT_SPAN_ID, &id);
+            let tag = short_tag(span::PARENT_SPAN_ID, WireType::Bytes);
+            push_short_bytes::<8, 10>(self.out, tag, id);
         }
     }
 
@@ -138,13 +140,17 @@ impl<'a> SpanWriter<'a> {
     /// Sets the start, in nanoseconds since 1970-01-01 UTC.
     #[inline]
     pub fn start_time_unix_nano(&mut self, time: u64) {
-        push_time(self.out, span::START_TIME_UNIX_NANO, time);
+        push_time(
+            self.out,
+            const { time_tag(span::START_TIME_UNIX_NANO) },
+            time,
+        );
     }
 
     /// Sets the end, in nanoseconds since 1970-01-01 UTC.
     #[inline]
     pub fn end_time_unix_nano(&mut self, time: u64) {
-        push_time(self.out, span::END_TIME_UNIX_NANO, time);
+        push_time(self.out, const { time_tag(span::END_TIME_UNIX_NANO) }, time);
     }
 
     /// Adds an attribute, or counts it as dropped.
@@ -183,7 +189,8 @@ impl<'a> SpanWriter<'a> {
         self.events_left = left;
 
         let message = open(self.out, span::EVENTS, 1);
-        push_time(self.out, event::TIME_UNIX_NANO, time_unix_nano);
+        let time_tag = const { time_tag(event::TIME_UNIX_NANO) };
+        push_time(self.out, time_tag, time_unix_nano);
         push_text(self.out, event::NAME, name);
         let mut writer = EventWriter::new(self.out, self.limits);
         write(&mut writer);
@@ -398,10 +405,14 @@ fn push_text(out: &mut Vec<u8>, field: u32, text: &str) {
     }
 }
 
+const fn time_tag(field: u32) -> u8 {
+    short_tag(field, WireType::Fixed64)
+}
+
 #[inline(always)]
-fn push_time(out: &mut Vec<u8>, field: u32, time_unix_nano: u64) {
+fn push_time(out: &mut Vec<u8>, tag: u8, time_unix_nano: u64) {
     if time_unix_nano != 0 {
-        push_fixed64(out, field, time_unix_nano);
+        push_short_fixed64(out, tag, time_unix_nano);
     }
 }
 

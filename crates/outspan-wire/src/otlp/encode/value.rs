@@ -106,16 +106,17 @@ impl<'a> ValueWriter<'a> {
 
     /// Writes a boolean.
     #[inline]
-    pub fn bool(mut self, value: bool) -> Written {
-        self.begin(2);
-        self.out.extend_from_slice(&[BOOL, u8::from(value)]);
-        Written(())
+    pub fn bool(self, value: bool) -> Written {
+        self.one_byte(BOOL, u8::from(value))
     }
 
     /// Writes a signed integer.
     #[inline]
     pub fn int(mut self, value: i64) -> Written {
         let varint = value as u64;
+        if varint < ONE_BYTE as u64 {
+            return self.one_byte(INT, varint as u8);
+        }
         self.begin(1 + varint_length(varint));
         self.out.push(INT);
         push_varint(self.out, varint);
@@ -168,6 +169,35 @@ impl<'a> ValueWriter<'a> {
         })
     }
 
+    /// Writes a value that takes one byte behind its tag.
+    #[inline]
+    fn one_byte(mut self, tag: u8, value: u8) -> Written {
+        if self.begin_short(2) {
+            self.out.extend_from_slice(&[VALUE, 2, tag, value]);
+            return Written(());
+        }
+        self.begin(2);
+        self.out.extend_from_slice(&[tag, value]);
+        Written(())
+    }
+
+    /// Writes what stands before the `AnyValue` of `any_len` bytes in a pair, if it is a pair of which every length takes one
+    /// byte. That is the usual case, and what follows the key can then be written in one piece.
+    #[inline]
+    fn begin_short(&mut self, any_len: usize) -> bool {
+        let Some(key) = self.key else {
+            return false;
+        };
+        let pair_len = 4 + key.len() + any_len;
+        if pair_len >= ONE_BYTE {
+            return false;
+        }
+        let head = [self.tag, pair_len as u8, KEY, key.len() as u8];
+        self.out.extend_from_slice(&head);
+        self.out.extend_from_slice(key.as_bytes());
+        true
+    }
+
     /// Writes what stands before the fields of an `AnyValue` of `any_len` bytes.
     #[inline]
     fn begin(&mut self, any_len: usize) {
@@ -176,15 +206,16 @@ impl<'a> ValueWriter<'a> {
             push_varint(self.out, any_len as u64);
             return;
         };
-        let pair_len = 2 + delimited_len(key.len()) + delimited_len(any_len);
-        if pair_len < ONE_BYTE {
-            // The usual case: every length inside takes one byte as well.
-            let head = [self.tag, pair_len as u8, KEY, key.len() as u8];
-            self.out.extend_from_slice(&head);
-            self.out.extend_from_slice(key.as_bytes());
+        if self.begin_short(any_len) {
             self.out.extend_from_slice(&[VALUE, any_len as u8]);
             return;
         }
+        self.begin_long(key, any_len);
+    }
+
+    #[inline(never)]
+    fn begin_long(&mut self, key: &str, any_len: usize) {
+        let pair_len = 2 + delimited_len(key.len()) + delimited_len(any_len);
         self.out.push(self.tag);
         push_varint(self.out, pair_len as u64);
         self.push_key(key);
@@ -200,6 +231,13 @@ impl<'a> ValueWriter<'a> {
 
     #[inline]
     fn delimited(mut self, tag: u8, bytes: &[u8]) -> Written {
+        if bytes.len() < ONE_BYTE && self.begin_short(2 + bytes.len()) {
+            let length = bytes.len() as u8;
+            self.out
+                .extend_from_slice(&[VALUE, length + 2, tag, length]);
+            self.out.extend_from_slice(bytes);
+            return Written(());
+        }
         self.begin(1 + delimited_len(bytes.len()));
         self.out.push(tag);
         push_varint(self.out, bytes.len() as u64);
