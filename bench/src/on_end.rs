@@ -32,18 +32,24 @@ use crate::spans;
 /// Spans ended in one go, timed together: reading the clock costs a tenth of ending a span.
 const BLOCK: usize = 64;
 
-/// Spans that may be on their way before a thread waits, so that neither side drops: well within the peer's queue.
-const OPEN_MAX: u64 = 4 * 1024;
+/// Blocks that a thread ends in a row, all threads at the same time, as a program under load does. They are made before.
+const BLOCKS_IN_A_ROW: usize = 8;
+
+/// Spans that may wait before the next row begins: both sides keep what is less than a batch.
+const OPEN_MAX: u64 = 512;
+
+/// The peer's queue holds a row of 8 threads twice, so that it drops nothing.
+const PEER_QUEUE: usize = 2 * 8 * BLOCKS_IN_A_ROW * BLOCK;
 
 pub(crate) fn run(quick: bool) -> Outcome {
-    let blocks = if quick { 50 } else { 3000 };
+    let rows = if quick { 10 } else { 400 };
     for (threads, name) in [(1, "1-thread"), (2, "2-threads"), (8, "8-threads")] {
         let mut ours = Vec::new();
         let mut peer = Vec::new();
         // In turn and in slices, so that what disturbs the machine disturbs both.
         for _ in 0..5 {
-            ours.append(&mut run_ours(threads, blocks / 5)?);
-            peer.append(&mut run_peer(threads, blocks / 5)?);
+            ours.append(&mut run_ours(threads, rows / 5)?);
+            peer.append(&mut run_peer(threads, rows / 5)?);
         }
         note(&format!(
             "{name}: {} spans a side, each arrived once at the exporter; p99 ours {:.0} ns, peer {:.0} ns",
@@ -61,32 +67,32 @@ pub(crate) fn run(quick: bool) -> Outcome {
     Ok(())
 }
 
-fn run_ours(threads: usize, blocks: usize) -> Result<Vec<Duration>, String> {
+fn run_ours(threads: usize, rows: usize) -> Result<Vec<Duration>, String> {
     let arrived = Arc::new(AtomicU64::new(0));
     let exporter = Exporter::new(Count(Arc::clone(&arrived)));
     let mut processor = BatchProcessor::new(exporter);
     processor.set_resource(&spans::resource());
-    drive(&processor, &arrived, threads, blocks)
+    drive(&processor, &arrived, threads, rows)
 }
 
-fn run_peer(threads: usize, blocks: usize) -> Result<Vec<Duration>, String> {
+fn run_peer(threads: usize, rows: usize) -> Result<Vec<Duration>, String> {
     let arrived = Arc::new(AtomicU64::new(0));
     let config = BatchConfigBuilder::default()
-        .with_max_queue_size(2 * OPEN_MAX as usize)
+        .with_max_queue_size(PEER_QUEUE)
         .build();
     let mut processor = BatchSpanProcessor::builder(Count(Arc::clone(&arrived)))
         .with_batch_config(config)
         .build();
     processor.set_resource(&spans::resource());
-    drive(&processor, &arrived, threads, blocks)
+    drive(&processor, &arrived, threads, rows)
 }
 
-/// Ends blocks of spans on several threads, and returns the time of each block.
+/// Ends rows of blocks on several threads, and returns the time of each block.
 fn drive(
     processor: &impl SpanProcessor,
     arrived: &AtomicU64,
     threads: usize,
-    blocks: usize,
+    rows: usize,
 ) -> Result<Vec<Duration>, String> {
     let made = AtomicU64::new(0);
     let begin = Barrier::new(threads);
@@ -95,10 +101,11 @@ fn drive(
             .map(|thread| {
                 let (made, begin) = (&made, &begin);
                 scope.spawn(move || {
-                    let first = (thread * blocks * BLOCK) as u64;
-                    begin.wait();
-                    let block = |n| one_block(processor, first + (n * BLOCK) as u64, made, arrived);
-                    (0..blocks).map(block).collect::<Vec<_>>()
+                    let row = |n| {
+                        let number = (thread * rows + n) * BLOCKS_IN_A_ROW * BLOCK;
+                        one_row(processor, number as u64, made, arrived, begin)
+                    };
+                    (0..rows).flat_map(row).collect::<Vec<_>>()
                 })
             })
             .collect();
@@ -116,22 +123,31 @@ fn drive(
     Ok(times)
 }
 
-fn one_block(
+fn one_row(
     processor: &impl SpanProcessor,
     first: u64,
     made: &AtomicU64,
     arrived: &AtomicU64,
-) -> Duration {
-    let block: Vec<SpanData> = spans::spans(first, BLOCK);
-    let before = made.fetch_add(BLOCK as u64, Ordering::AcqRel);
-    while before.saturating_sub(arrived.load(Ordering::Acquire)) > OPEN_MAX {
+    begin: &Barrier,
+) -> Vec<Duration> {
+    let blocks: Vec<Vec<SpanData>> = (0..BLOCKS_IN_A_ROW)
+        .map(|n| spans::spans(first + (n * BLOCK) as u64, BLOCK))
+        .collect();
+    begin.wait();
+    let mut times = Vec::with_capacity(blocks.len());
+    for block in blocks {
+        times.push(time(|| {
+            for span in block {
+                processor.on_end(span);
+            }
+        }));
+    }
+    made.fetch_add((BLOCKS_IN_A_ROW * BLOCK) as u64, Ordering::AcqRel);
+    begin.wait();
+    while made.load(Ordering::Acquire) - arrived.load(Ordering::Acquire) > OPEN_MAX {
         std::thread::yield_now();
     }
-    time(|| {
-        for span in block {
-            processor.on_end(span);
-        }
-    })
+    times
 }
 
 /// Counts what arrives and does nothing else, for either side.
