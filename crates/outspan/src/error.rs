@@ -296,7 +296,17 @@ impl fmt::Display for Error {
 }
 
 impl fmt::Debug for Error {
+    /// Shows the text and the kind in one line, because that is what a `main` that returns an error prints; `{:#?}` shows
+    /// the parts.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !f.alternate() {
+            let temporary = if self.is_temporary() {
+                ", temporary"
+            } else {
+                ""
+            };
+            return write!(f, "{self} ({}{temporary})", self.kind());
+        }
         let mut out = f.debug_struct("Error");
         out.field("kind", &self.inner.kind)
             .field("temporary", &self.inner.temporary)
@@ -333,6 +343,16 @@ mod tests {
         assert!(!Error::refused("x").is_temporary());
         assert!(!Error::too_large("x").is_temporary());
         assert!(Error::internal("x").with_temporary(true).is_temporary());
+    }
+
+    #[test]
+    fn a_main_that_returns_an_error_prints_its_words() {
+        let error = Error::unavailable("cannot connect");
+        assert_eq!(
+            format!("{error:?}"),
+            "cannot connect (unavailable, temporary)"
+        );
+        assert!(format!("{error:#?}").contains("kind: Unavailable"));
     }
 
     #[test]
