@@ -1,5 +1,6 @@
 //! Every variable, its default, its precedence, and what happens to values that make no sense.
 
+#![cfg(all(feature = "grpc", feature = "http"))]
 // In a test a panic is the report; clippy's own exception covers test functions, not their helpers.
 #![allow(clippy::unwrap_used)]
 

@@ -1,5 +1,6 @@
 //! Tracing in one call, with settings that the tests make up; `init_env.rs` takes them from a real environment.
 
+#![cfg(all(feature = "sdk", feature = "grpc", feature = "http"))]
 // In a test a panic is the report; clippy's own exception covers test functions, not their helpers.
 #![allow(clippy::unwrap_used)]
 

@@ -2,6 +2,7 @@
 //!
 //! Each test starts this binary again, with itself as the only test; there it is the program that it names.
 
+#![cfg(all(feature = "sdk", feature = "grpc", feature = "http"))]
 // In a test a panic is the report; clippy's own exception covers test functions, not their helpers.
 #![allow(clippy::unwrap_used)]
 

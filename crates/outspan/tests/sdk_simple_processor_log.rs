@@ -1,5 +1,6 @@
 //! What the simple processor tells; alone in its process, because the log is the process's.
 
+#![cfg(all(feature = "sdk", feature = "grpc", feature = "http"))]
 // In a test a panic is the report; clippy's own exception covers test functions, not their helpers.
 #![allow(clippy::unwrap_used)]
 
