@@ -55,7 +55,8 @@ const DROP_TIMEOUT: Duration = Duration::from_secs(5);
 ///
 /// With `tracing`, through `tracing-opentelemetry`:
 ///
-/// ```
+#[cfg_attr(feature = "http", doc = "```")]
+#[cfg_attr(not(feature = "http"), doc = "```no_run")]
 /// use tracing_subscriber::prelude::*;
 ///
 /// fn main() -> outspan::Result<()> {
@@ -76,7 +77,8 @@ const DROP_TIMEOUT: Duration = Duration::from_secs(5);
 ///
 /// With the OpenTelemetry API:
 ///
-/// ```
+#[cfg_attr(feature = "http", doc = "```")]
+#[cfg_attr(not(feature = "http"), doc = "```no_run")]
 /// use opentelemetry::trace::Tracer;
 ///
 /// # fn main() -> outspan::Result<()> {

@@ -77,7 +77,8 @@ pub use self::warning::Warning;
 ///
 /// # Examples
 ///
-/// ```
+#[cfg_attr(feature = "http", doc = "```")]
+#[cfg_attr(not(feature = "http"), doc = "```no_run")]
 /// # fn build() -> outspan::Result<()> {
 /// let exporter = outspan::env::exporter()?;
 /// # drop(exporter);

@@ -353,7 +353,8 @@ fn check_feature(protocol: Protocol) -> Result<()> {
     }
 }
 
-#[cfg(test)]
+// They build exporters of both kinds.
+#[cfg(all(test, feature = "grpc", feature = "http"))]
 mod tests {
     use super::*;
 
