@@ -18,10 +18,11 @@ use outspan::sdk::BatchProcessor;
 
 use crate::measure::Outcome;
 use crate::measure::check;
-use crate::measure::cpu_time;
+use crate::measure::cpu_time_of_others;
 use crate::measure::less_is_better;
 use crate::measure::more_is_better;
 use crate::measure::note;
+use crate::measure::time;
 use crate::receiver::Arrived;
 use crate::receiver::Receiver;
 use crate::spans;
@@ -37,19 +38,16 @@ const BLOCK: usize = 64;
 struct Side {
     spans: u64,
     took: Duration,
+    /// The time in which spans were ended, and the CPU time of every thread but the one that ends them: making spans is
+    /// not what is measured.
     cpu: Duration,
     arrived: Arrived,
 }
 
 pub(crate) fn run(quick: bool) -> Outcome {
     let length = Duration::from_secs(if quick { 1 } else { 20 });
-    let making = making_costs(length / 10)?;
     let ours = run_ours(length)?;
     let peer = run_peer(length)?;
-    note(&format!(
-        "making a span costs {:.0} ns, which is taken off both sides",
-        making * 1e9
-    ));
     for (name, side) in [("ours", &ours), ("peer", &peer)] {
         note(&format!(
             "{name}: {} spans ended, {} arrived in {} requests of {} bytes in all; {} looked into, {} wrong",
@@ -68,7 +66,7 @@ pub(crate) fn run(quick: bool) -> Outcome {
             || format!("{name}: spans arrived that are not whole"),
         )?;
     }
-    let micros = |side: &Side| (side.cpu.as_secs_f64() / side.spans as f64 - making) * 1e6;
+    let micros = |side: &Side| side.cpu.as_secs_f64() / side.spans as f64 * 1e6;
     let rate = |side: &Side| side.spans as f64 / side.took.as_secs_f64();
     less_is_better("export/cpu", "us/span", micros(&ours), micros(&peer));
     more_is_better("export/throughput", "spans/s", rate(&ours), rate(&peer));
@@ -123,13 +121,17 @@ fn drive(
     gone: impl Fn() -> u64,
     receiver: Receiver,
 ) -> Result<Side, String> {
-    let cpu_before = cpu_time()?;
+    let cpu_before = cpu_time_of_others()?;
     let began = Instant::now();
     let mut made = 0;
+    let mut ending = Duration::ZERO;
     while began.elapsed() < length {
-        for span in spans::spans(made, BLOCK) {
-            processor.on_end(span);
-        }
+        let block = spans::spans(made, BLOCK);
+        ending += time(|| {
+            for span in block {
+                processor.on_end(span);
+            }
+        });
         made += BLOCK as u64;
         while made.saturating_sub(gone()) > OPEN_MAX && began.elapsed() < length * 2 {
             // Sleeping leaves the processor to the other side and costs next to nothing, on both sides alike.
@@ -140,7 +142,7 @@ fn drive(
         .shutdown_with_timeout(Duration::from_secs(10))
         .map_err(|e| e.to_string())?;
     let took = began.elapsed();
-    let cpu = cpu_time()?.saturating_sub(cpu_before);
+    let cpu = ending + cpu_time_of_others()?.saturating_sub(cpu_before);
     let arrived = receiver.finish()?;
     Ok(Side {
         spans: made,
@@ -148,19 +150,6 @@ fn drive(
         cpu,
         arrived,
     })
-}
-
-/// What making a span costs, in seconds of CPU: it is not what is measured.
-fn making_costs(length: Duration) -> Result<f64, String> {
-    let cpu_before = cpu_time()?;
-    let began = Instant::now();
-    let mut made = 0;
-    while began.elapsed() < length.max(Duration::from_millis(500)) {
-        std::hint::black_box(&spans::spans(made, BLOCK));
-        made += BLOCK as u64;
-    }
-    let cpu = cpu_time()?.saturating_sub(cpu_before);
-    Ok(cpu.as_secs_f64() / made as f64)
 }
 
 /// The peer's exporter, with a count of the spans whose export has succeeded.

@@ -81,18 +81,24 @@ pub(crate) fn nanos_each(time: Duration, count: usize) -> f64 {
     time.as_nanos() as f64 / count as f64
 }
 
-/// The CPU time that this process has used, user and system, in steps of 10 ms (Linux).
-pub(crate) fn cpu_time() -> Result<Duration, String> {
-    // Ticks of `/proc/self/stat` are 1/100 s on every Linux that Rust runs on (`USER_HZ`).
+/// The CPU time that all threads of this process but the calling one have used, those that have ended included; user and
+/// system, in steps of 10 ms (Linux).
+pub(crate) fn cpu_time_of_others() -> Result<Duration, String> {
+    let all = cpu_time("/proc/self/stat")?;
+    let own = cpu_time("/proc/thread-self/stat")?;
+    Ok(all.saturating_sub(own))
+}
+
+fn cpu_time(path: &str) -> Result<Duration, String> {
+    // Ticks are 1/100 s on every Linux that Rust runs on (`USER_HZ`).
     const TICK: Duration = Duration::from_millis(10);
 
-    let text =
-        std::fs::read_to_string("/proc/self/stat").map_err(|e| format!("no CPU time: {e}"))?;
+    let text = std::fs::read_to_string(path).map_err(|e| format!("no CPU time in {path}: {e}"))?;
     let after_name = text.rsplit_once(')').map_or("", |(_, rest)| rest);
     let mut fields = after_name.split_ascii_whitespace().skip(11);
     let mut ticks = || fields.next().and_then(|field| field.parse::<u32>().ok());
     match (ticks(), ticks()) {
         (Some(user), Some(system)) => Ok(TICK * (user + system)),
-        _ => Err("no CPU time in /proc/self/stat".into()),
+        _ => Err(format!("no CPU time in {path}")),
     }
 }
