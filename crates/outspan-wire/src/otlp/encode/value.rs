@@ -170,7 +170,7 @@ impl<'a> ValueWriter<'a> {
     }
 
     /// Writes a value that takes one byte behind its tag.
-    #[inline]
+    #[inline(always)]
     fn one_byte(mut self, tag: u8, value: u8) -> Written {
         if self.begin_short(2) {
             self.out.extend_from_slice(&[VALUE, 2, tag, value]);
@@ -183,7 +183,7 @@ impl<'a> ValueWriter<'a> {
 
     /// Writes what stands before the `AnyValue` of `any_len` bytes in a pair, if it is a pair of which every length takes one
     /// byte. That is the usual case, and what follows the key can then be written in one piece.
-    #[inline]
+    #[inline(always)]
     fn begin_short(&mut self, any_len: usize) -> bool {
         let Some(key) = self.key else {
             return false;
@@ -229,7 +229,7 @@ impl<'a> ValueWriter<'a> {
         self.out.extend_from_slice(key.as_bytes());
     }
 
-    #[inline]
+    #[inline(always)]
     fn delimited(mut self, tag: u8, bytes: &[u8]) -> Written {
         if bytes.len() < ONE_BYTE && self.begin_short(2 + bytes.len()) {
             let length = bytes.len() as u8;
