@@ -354,7 +354,8 @@ fn check_feature(protocol: Protocol) -> Result<()> {
 }
 
 // They build exporters of both kinds.
-#[cfg(all(test, feature = "grpc", feature = "http"))]
+#[cfg(test)]
+#[cfg(all(feature = "grpc", feature = "http"))]
 mod tests {
     use super::*;
 
