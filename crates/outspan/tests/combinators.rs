@@ -433,6 +433,25 @@ mod retry {
 
     /// Nobody should set these, and nobody should see a panic over them.
     #[tokio::test(start_paused = true)]
+    async fn an_interval_of_zero_still_pauses_between_attempts() {
+        let child = ScriptedExporter::new();
+        child.always(Act::Fail(Error::unavailable("x")));
+        let settings = exact()
+            .initial_interval(Duration::ZERO)
+            .max_interval(Duration::ZERO)
+            .max_elapsed(None);
+        let exporter = child.exporter().retry(settings);
+        let until = Deadline::after(Duration::from_millis(20));
+        let error = exporter.export(batch_of(1), until).await.unwrap_err();
+        assert!(error.retries_used_up());
+        assert!(
+            error.attempts() <= 21,
+            "{} attempts in 20 ms",
+            error.attempts()
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn settings_without_sense_do_no_harm() {
         let longest = Duration::MAX;
         let settings = [

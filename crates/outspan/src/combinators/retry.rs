@@ -43,7 +43,7 @@ impl Default for Retry {
 }
 
 impl Retry {
-    /// Sets the first wait.
+    /// Sets the first wait. No wait is shorter than 1 ms, so that a destination that is down is not asked without a pause.
     #[must_use]
     pub fn initial_interval(mut self, interval: Duration) -> Self {
         self.initial_interval = interval;
@@ -115,18 +115,21 @@ impl<'a> Backoff<'a> {
     /// `interval x uniform(1 - jitter, 1 + jitter)`, as in opentelemetry-go's `internal/retry`; the cap holds before the spread.
     pub(crate) fn next(&mut self, asked_for: Option<Duration>) -> Duration {
         const SPREAD_OF_ASKED: f64 = 0.1;
+        /// Without it an interval of zero would try again and again without a pause.
+        const WAIT_MIN: Duration = Duration::from_millis(1);
 
         let spread = 1.0 + self.settings.jitter * (2.0 * fastrand::f64() - 1.0);
         let own = scaled(self.interval, spread);
         self.interval =
             scaled(self.interval, self.settings.multiplier).min(self.settings.max_interval);
-        match asked_for {
+        let wait = match asked_for {
             None => own,
             Some(asked) => {
                 let spread = 1.0 + SPREAD_OF_ASKED * fastrand::f64();
                 scaled(asked, spread).max(own)
             }
-        }
+        };
+        wait.max(WAIT_MIN)
     }
 }
 
