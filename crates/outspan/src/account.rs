@@ -1,12 +1,10 @@
 //! The account of spans that closes at all times.
 
 use std::fmt;
-#[cfg(feature = "sdk")]
 use std::sync::Mutex;
-#[cfg(feature = "sdk")]
 use std::sync::PoisonError;
 
-#[cfg(feature = "sdk")]
+use crate::Drained;
 use crate::DropReason;
 use crate::Losses;
 
@@ -36,6 +34,20 @@ impl Account {
             == self.delivered + self.refused + self.dropped.total() + self.queued + self.in_flight
     }
 
+    /// What became of spans since `earlier`.
+    pub(crate) fn since(&self, earlier: &Self) -> Drained {
+        let mut lost = Losses::default();
+        for reason in DropReason::ALL {
+            lost.add(reason, self.dropped.of(reason) - earlier.dropped.of(reason));
+        }
+        Drained {
+            delivered: self.delivered - earlier.delivered,
+            refused: self.refused - earlier.refused,
+            lost,
+            left: 0,
+        }
+    }
+
     /// How many spans have not come to an end yet.
     pub fn open(&self) -> u64 {
         self.queued + self.in_flight
@@ -59,13 +71,11 @@ impl fmt::Display for Account {
 }
 
 /// An account that several threads change, one whole step at a time, so that every reading closes.
-#[cfg(feature = "sdk")]
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     account: Mutex<Account>,
 }
 
-#[cfg(feature = "sdk")]
 impl Ledger {
     /// Reads the account.
     pub(crate) fn read(&self) -> Account {

@@ -20,6 +20,9 @@ use crate::Compression;
 use crate::Error;
 use crate::Result;
 
+/// What a batch takes besides its bytes, in bytes: its own fields, those of its allocations, and its place in a queue.
+const OVERHEAD: usize = 256;
+
 /// Holds finished spans: a valid `ExportTraceServiceRequest` in protobuf form, never changed.
 ///
 /// Cloning costs a reference count, so retries, fan-outs and queues share one allocation. What a destination needs on
@@ -131,9 +134,9 @@ impl Batch {
         self.shared.request.len()
     }
 
-    /// How many bytes of memory it holds: the protobuf form and the forms made from it so far.
+    /// How many bytes of memory it holds: the protobuf form, the forms made from it so far, and what holds them together.
     pub fn memory(&self) -> usize {
-        self.size() + self.derived()
+        OVERHEAD + self.size() + self.derived()
     }
 
     /// Reads the spans, each with its resource and scope at hand, without allocating.

@@ -53,6 +53,8 @@ pub(crate) type Hook = Arc<dyn Fn(&DropEvent) + Send + Sync>;
 /// Writes the log lines of one queue, and calls the user's hook.
 #[derive(Default)]
 pub(crate) struct Diagnostics {
+    /// Whose lines these are, if several queues write into one log.
+    name: Option<String>,
     on_drop: Option<Hook>,
     state: Mutex<State>,
     /// Says that there is something to wait for.
@@ -97,6 +99,15 @@ struct Topic {
 enum Line {
     Trouble(String),
     News(String),
+}
+
+impl Line {
+    fn of(&self, name: &str) -> Self {
+        match self {
+            Self::Trouble(text) => Self::Trouble(format!("{name}: {text}")),
+            Self::News(text) => Self::News(format!("{name}: {text}")),
+        }
+    }
 }
 
 impl Default for Topic {
@@ -155,6 +166,18 @@ impl Diagnostics {
         }
     }
 
+    /// Begins each line with `name`.
+    pub(crate) fn named(mut self, name: Option<String>) -> Self {
+        self.name = name;
+        self
+    }
+
+    /// Says what the destination's trouble is, while it lasts.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        let state = self.lock();
+        state.outage.as_ref().map(|outage| outage.error.clone())
+    }
+
     /// An attempt failed and will be made again.
     pub(crate) fn failed(&self, error: &Error, held: Held) {
         let line = self.lock().failed(error, held, Instant::now());
@@ -192,7 +215,7 @@ impl Diagnostics {
     pub(crate) async fn run(&self) {
         loop {
             let lines = self.lock().tick(Instant::now());
-            lines.iter().for_each(write);
+            lines.iter().for_each(|line| self.say(line));
             let next = self.lock().next_tick();
             let wait = async {
                 match next {
@@ -210,7 +233,7 @@ impl Diagnostics {
     /// Writes what has not been told yet, because nothing follows.
     pub(crate) fn finish(&self) {
         let lines = self.lock().finish(Instant::now());
-        lines.iter().for_each(write);
+        lines.iter().for_each(|line| self.say(line));
     }
 
     /// Writes a line, which may begin a quiet time.
@@ -218,8 +241,15 @@ impl Diagnostics {
         let Some(line) = line else {
             return;
         };
-        write(&line);
+        self.say(&line);
         self.changed.notify_one();
+    }
+
+    fn say(&self, line: &Line) {
+        match &self.name {
+            Some(name) => write(&line.of(name)),
+            None => write(line),
+        }
     }
 
     fn call_hook(&self, reason: DropReason, spans: u64, error: Option<&Error>) {
@@ -248,6 +278,7 @@ impl Diagnostics {
 impl fmt::Debug for Diagnostics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Diagnostics")
+            .field("name", &self.name)
             .field("on_drop", &self.on_drop.is_some())
             .field("state", &*self.lock())
             .finish()

@@ -73,7 +73,6 @@ pub mod combinators;
 mod compression;
 mod deadline;
 mod delivery;
-#[cfg(feature = "sdk")]
 mod diagnostics;
 mod drained;
 pub mod env;
@@ -84,8 +83,7 @@ mod exporters;
 mod init;
 #[cfg(feature = "_network")]
 mod net;
-#[cfg(feature = "sdk")]
-mod queue;
+pub mod queue;
 mod runtime;
 #[cfg(feature = "sdk")]
 pub mod sdk;
@@ -102,7 +100,6 @@ pub use deadline::Deadline;
 pub use deadline::Limit;
 pub use delivery::Delivery;
 pub use delivery::Undelivered;
-#[cfg(feature = "sdk")]
 pub use diagnostics::DropEvent;
 pub use drained::Drained;
 pub use drained::DropReason;

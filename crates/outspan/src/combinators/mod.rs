@@ -5,7 +5,6 @@
 mod retry;
 mod timeout;
 
-#[cfg(feature = "sdk")]
 pub(crate) use retry::Backoff;
 pub use retry::Retry;
 pub use timeout::Timeout;

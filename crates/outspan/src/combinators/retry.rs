@@ -89,7 +89,6 @@ impl Retry {
         self
     }
 
-    #[cfg(feature = "sdk")]
     pub(crate) fn retries_max(&self) -> Option<u32> {
         self.max_retries
     }

@@ -5,7 +5,9 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
+#[cfg(any(feature = "sdk", test))]
 use std::time::Duration;
+#[cfg(any(feature = "sdk", test))]
 use std::time::Instant;
 
 /// Counts bytes and spans against their bounds. Nothing is allocated ahead.
@@ -39,6 +41,7 @@ impl Budget {
     }
 
     /// The bound of spans, if there is one.
+    #[cfg(feature = "sdk")]
     pub(crate) fn spans_max(&self) -> Option<usize> {
         self.spans_max
     }
@@ -70,6 +73,7 @@ impl Budget {
     /// Takes bytes and spans, waiting for at most `time` until there is room for them.
     ///
     /// Blocks the calling thread.
+    #[cfg(any(feature = "sdk", test))]
     pub(crate) fn take_within(&self, bytes: usize, spans: usize, time: Duration) -> bool {
         if bytes > self.bytes_max {
             return false;
@@ -111,6 +115,15 @@ impl Budget {
         let gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
         self.freed.notify_all();
         drop(gate);
+    }
+
+    /// Replaces `before` taken spans by `after`, bound or not.
+    pub(crate) fn exchange_spans(&self, before: usize, after: usize) {
+        if self.spans_max.is_none() {
+            return;
+        }
+        self.spans.fetch_add(after, Ordering::SeqCst);
+        self.give_back(0, before);
     }
 
     fn give_back_spans(&self, spans: usize) {

@@ -17,6 +17,7 @@
 //! [`Ledger`]; the queue gives the room back when a batch comes to its end.
 
 mod budget;
+mod memory;
 mod schedule;
 #[cfg(test)]
 mod tests;
@@ -38,6 +39,9 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 pub(crate) use self::budget::Budget;
+pub use self::memory::MemoryQueue;
+pub use self::memory::MemoryQueueBuilder;
+pub use self::memory::Room;
 use self::schedule::Item;
 use self::schedule::Schedule;
 use self::schedule::Step;
@@ -173,6 +177,12 @@ impl Queue {
         let inside = self.shared.exporter.shutdown(until);
         flushed.note(run_guarded(until, "shutdown", inside).await);
         flushed
+    }
+
+    /// Stops at once and counts what is held as lost.
+    pub(crate) async fn abort(&self) {
+        self.driver.abort();
+        self.ended().await;
     }
 
     async fn settle_all(&self, until: Deadline) -> Flushed {

@@ -306,6 +306,16 @@ impl Schedule {
         down.is_asked && self.flights.is_empty() && !until.allows(wait)
     }
 
+    /// How many exports are in flight.
+    pub(super) fn exports(&self) -> usize {
+        self.flights.len()
+    }
+
+    /// How many batches are held.
+    pub(super) fn batches(&self) -> usize {
+        self.fresh.len() + self.again.len() + self.flights.len()
+    }
+
     pub(super) fn last_error(&self) -> Option<Error> {
         self.down.as_ref().map(|down| down.error.clone())
     }

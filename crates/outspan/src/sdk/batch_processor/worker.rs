@@ -23,9 +23,7 @@ use crate::Account;
 use crate::Batch;
 use crate::Deadline;
 use crate::Drained;
-use crate::DropReason;
 use crate::Error;
-use crate::Losses;
 use crate::diagnostics::Diagnostics;
 use crate::queue::Budget;
 use crate::queue::Flushed;
@@ -155,7 +153,7 @@ impl Core {
     }
 
     fn outcome(&self, before: &Account, flushed: Flushed) -> Outcome {
-        let mut drained = difference(before, &self.buffer.account());
+        let mut drained = self.buffer.account().since(before);
         drained.left = flushed.left;
         drained.merge(&flushed.inside);
         Outcome {
@@ -304,20 +302,6 @@ impl Packer {
         let needed = self.encoder.encoded_len_max().min(self.charged);
         core.budget.give_back(self.charged - needed, 0);
         self.charged = needed;
-    }
-}
-
-fn difference(before: &Account, after: &Account) -> Drained {
-    let mut lost = Losses::default();
-    for reason in DropReason::ALL {
-        let spans = after.dropped.of(reason) - before.dropped.of(reason);
-        lost.add(reason, spans);
-    }
-    Drained {
-        delivered: after.delivered - before.delivered,
-        refused: after.refused - before.refused,
-        lost,
-        left: 0,
     }
 }
 

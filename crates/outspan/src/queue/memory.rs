@@ -1,0 +1,432 @@
+//! The queue as programs use it that have batches of their own, such as an agent.
+
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Budget;
+use super::Flushed;
+use super::Queue;
+use super::Settings;
+use super::Shared;
+use crate::Account;
+use crate::Batch;
+use crate::Deadline;
+use crate::Drained;
+use crate::DropEvent;
+use crate::DropReason;
+use crate::Error;
+use crate::Exporter;
+use crate::Result;
+use crate::Retry;
+use crate::account::Ledger;
+use crate::diagnostics::Diagnostics;
+use crate::diagnostics::Hook;
+use crate::runtime;
+use crate::runtime::Task;
+
+/// How many bytes a queue holds unless told: what the batch processor holds, too.
+const BYTES: usize = 64 << 20;
+
+/// How many exports are in flight unless told: enough to hide a round trip, few enough for any backend.
+const CONCURRENT_EXPORTS: usize = 4;
+
+/// How long one call of the exporter may take unless told: OTLP's own default.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Holds batches in memory in front of one exporter until they are delivered.
+///
+/// Whoever has spans takes [`Room`] first, which may fail at once, and pushes batches into it later; so what a queue has
+/// no room for can be turned away before it is read. Several exports are in flight at the same time. A batch that failed
+/// temporarily stays and is tried again, only what was not delivered of it; a batch that the destination finds too large is
+/// split. While the destination is down, one export at a time finds out whether it is back.
+///
+/// What happens to spans is told in few log lines (`tracing`, target `outspan`), however long the trouble is.
+///
+/// Dropping a queue loses what it holds; the loss is counted and told. [`shutdown`](Self::shutdown) delivers it.
+///
+/// # Examples
+///
+/// ```
+/// # #[cfg(feature = "grpc")] {
+/// use outspan::otlp;
+/// use outspan::queue::MemoryQueue;
+///
+/// # fn queue(batch: outspan::Batch) -> outspan::Result<()> {
+/// let exporter = otlp::grpc("http://localhost:4317").build()?;
+/// let queue = MemoryQueue::builder(exporter).bytes(16 << 20).start()?;
+/// match queue.reserve(batch.size(), batch.spans()) {
+///     Some(room) => queue.push(vec![batch], room),
+///     None => eprintln!("full: try again later"),
+/// }
+/// # Ok(())
+/// # }
+/// # queue(outspan::Batch::empty()).unwrap();
+/// # }
+/// ```
+pub struct MemoryQueue {
+    core: Arc<Core>,
+    _summaries: Task<()>,
+}
+
+struct Core {
+    queue: Queue,
+    shared: Arc<Shared>,
+}
+
+/// Room in a queue for spans that are on their way into it.
+///
+/// The spans count as received and queued. Dropping the room without a push gives the bytes back and counts the spans
+/// as dropped, so that none is lost silently.
+#[must_use = "dropping room counts its spans as dropped"]
+pub struct Room {
+    shared: Arc<Shared>,
+    bytes: usize,
+    spans: usize,
+}
+
+/// Collects the settings of a [`MemoryQueue`].
+pub struct MemoryQueueBuilder {
+    exporter: Exporter,
+    name: Option<String>,
+    bytes: usize,
+    spans: Option<NonZeroUsize>,
+    concurrent_exports: usize,
+    attempt_timeout: Option<Duration>,
+    export_limit: Option<Duration>,
+    retry: Retry,
+    on_drop: Option<Hook>,
+}
+
+impl MemoryQueue {
+    /// Begins a queue in front of `exporter`.
+    pub fn builder(exporter: Exporter) -> MemoryQueueBuilder {
+        MemoryQueueBuilder {
+            exporter,
+            name: None,
+            bytes: BYTES,
+            spans: None,
+            concurrent_exports: CONCURRENT_EXPORTS,
+            attempt_timeout: Some(ATTEMPT_TIMEOUT),
+            export_limit: None,
+            retry: Retry::default(),
+            on_drop: None,
+        }
+    }
+
+    /// Takes room for a batch, or says that there is none: then nothing is counted.
+    pub fn reserve(&self, bytes: usize, spans: usize) -> Option<Room> {
+        let shared = &self.core.shared;
+        if !shared.budget.try_take(bytes, spans) {
+            return None;
+        }
+        shared.ledger.queue(spans as u64);
+        Some(Room {
+            shared: Arc::clone(shared),
+            bytes,
+            spans,
+        })
+    }
+
+    /// Whether there is room for `bytes` at this moment; [`reserve`](Self::reserve) may still fail.
+    pub fn has_room(&self, bytes: usize) -> bool {
+        let budget = &self.core.shared.budget;
+        budget.bytes().saturating_add(bytes) <= budget.bytes_max()
+    }
+
+    /// Counts spans as received and dropped because there was no room for them, and tells of it.
+    pub fn turn_away(&self, spans: usize) {
+        let shared = &self.core.shared;
+        shared.ledger.turn_away(DropReason::QueueFull, spans as u64);
+        shared
+            .diagnostics
+            .dropped(DropReason::QueueFull, spans as u64, None);
+    }
+
+    /// Puts batches into the room that was taken for their spans.
+    ///
+    /// From now on they are charged with what they hold. After a [`shutdown`](Self::shutdown) they are dropped and counted.
+    pub fn push(&self, batches: Vec<Batch>, room: Room) {
+        let shared = &self.core.shared;
+        let bytes = batches.iter().map(Batch::memory).sum();
+        let spans = batches.iter().map(Batch::spans).sum();
+        room.settle(shared, bytes, spans);
+        for batch in batches {
+            let charged = batch.memory();
+            self.core.queue.push(batch, charged);
+        }
+    }
+
+    /// Says where every span is that was handed over.
+    pub fn account(&self) -> Account {
+        self.core.shared.ledger.read()
+    }
+
+    /// How many bytes are held, the compressed forms of batches included.
+    pub fn bytes(&self) -> usize {
+        self.core.shared.budget.bytes()
+    }
+
+    /// How many bytes may be held.
+    pub fn bytes_max(&self) -> usize {
+        self.core.shared.budget.bytes_max()
+    }
+
+    /// How many exports are in flight.
+    pub fn exports(&self) -> usize {
+        self.core.shared.lock().exports()
+    }
+
+    /// How many batches are held, in flight or not.
+    pub fn batches(&self) -> usize {
+        self.core.shared.lock().batches()
+    }
+
+    /// What keeps the destination from taking spans at this moment; nothing while it takes them.
+    pub fn trouble(&self) -> Option<String> {
+        self.core.shared.diagnostics.trouble()
+    }
+
+    /// Delivers what is held now, then has the exporter flush.
+    ///
+    /// # Errors
+    ///
+    /// If the exporter could not be flushed. Spans that are still held are [`Drained::left`].
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping the future ends the hurry; the batches stay.
+    pub async fn flush(&self, until: Deadline) -> Result<Drained> {
+        let before = self.account();
+        let core = Arc::clone(&self.core);
+        let flushed = on_runtime(async move { core.queue.flush(until).await }).await?;
+        self.drained(&before, flushed)
+    }
+
+    /// Takes no more batches, delivers what is held, counts what is left at `until` as lost, and shuts the exporter down.
+    /// A second call has nothing to do.
+    ///
+    /// # Errors
+    ///
+    /// If the exporter could not be shut down; the queue is, all the same.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping the future leaves the queue closed, with what it holds; [`abort`](Self::abort) ends it.
+    pub async fn shutdown(&self, until: Deadline) -> Result<Drained> {
+        let before = self.account();
+        let core = Arc::clone(&self.core);
+        let flushed = on_runtime(async move { core.queue.shutdown(until).await }).await?;
+        self.core.shared.diagnostics.finish();
+        self.drained(&before, flushed)
+    }
+
+    /// Stops at once. What is held is counted as lost when this returns.
+    pub async fn abort(&self) {
+        let core = Arc::clone(&self.core);
+        // It fails only where no runtime could be started, and then there is no queue.
+        drop(on_runtime(async move { core.queue.abort().await }).await);
+        self.core.shared.diagnostics.finish();
+    }
+
+    fn drained(&self, before: &Account, flushed: Flushed) -> Result<Drained> {
+        let mut drained = self.account().since(before);
+        drained.left = flushed.left;
+        drained.merge(&flushed.inside);
+        match flushed.error {
+            Some(error) if drained.is_complete() => Err(error),
+            _ => Ok(drained),
+        }
+    }
+}
+
+async fn on_runtime<R: Send + 'static>(
+    work: impl Future<Output = R> + Send + 'static,
+) -> Result<R> {
+    runtime::spawn(work)?
+        .await
+        .map_err(|e| Error::internal("work of the queue did not finish").with_source(e))
+}
+
+impl fmt::Debug for MemoryQueue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryQueue")
+            .field("exporter", &self.core.shared.exporter)
+            .field("settings", &self.core.shared.settings)
+            .field("account", &self.account())
+            .field("bytes", &self.bytes())
+            .field("bytes_max", &self.bytes_max())
+            .finish()
+    }
+}
+
+impl Room {
+    /// How many bytes it is for.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// How many spans it is for.
+    pub fn spans(&self) -> usize {
+        self.spans
+    }
+
+    /// Adds other room of the same queue.
+    ///
+    /// # Errors
+    ///
+    /// Gives `other` back if it is of another queue.
+    pub fn merge(&mut self, mut other: Self) -> Result<(), Self> {
+        if !Arc::ptr_eq(&self.shared, &other.shared) {
+            return Err(other);
+        }
+        self.bytes += std::mem::take(&mut other.bytes);
+        self.spans += std::mem::take(&mut other.spans);
+        Ok(())
+    }
+
+    /// Turns the room into that of batches with so many bytes and spans. What `queue` has no room of is added to it.
+    fn settle(mut self, queue: &Arc<Shared>, bytes: usize, spans: usize) {
+        if !Arc::ptr_eq(&self.shared, queue) {
+            queue.ledger.queue(spans as u64);
+            queue.budget.exchange_spans(0, spans);
+            queue.budget.exchange(0, bytes);
+            return;
+        }
+        let missing = spans.saturating_sub(self.spans);
+        let unused = self.spans.saturating_sub(spans);
+        queue.ledger.queue(missing as u64);
+        queue.lose_queued(DropReason::Failed, unused as u64);
+        queue.budget.exchange_spans(self.spans, spans);
+        queue.budget.exchange(self.bytes, bytes);
+        self.bytes = 0;
+        self.spans = 0;
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.shared
+            .lose_queued(DropReason::Shutdown, self.spans as u64);
+        self.shared.budget.give_back(self.bytes, self.spans);
+    }
+}
+
+impl fmt::Debug for Room {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Room")
+            .field("bytes", &self.bytes)
+            .field("spans", &self.spans)
+            .finish()
+    }
+}
+
+impl MemoryQueueBuilder {
+    /// Begins each log line with `name`; by default lines name no destination.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// How many bytes of batches may be held: 64 MiB unless told. Nothing is allocated ahead.
+    pub fn bytes(mut self, bytes: usize) -> Self {
+        self.bytes = bytes;
+        self
+    }
+
+    /// How many spans may be held: as many as fit into the bytes unless told.
+    pub fn spans(mut self, spans: Option<NonZeroUsize>) -> Self {
+        self.spans = spans;
+        self
+    }
+
+    /// How many exports may be in flight: 4 unless told.
+    pub fn concurrent_exports(mut self, exports: usize) -> Self {
+        self.concurrent_exports = exports;
+        self
+    }
+
+    /// How long each call of the exporter may take: 10 s unless told, no limit with `None`.
+    pub fn attempt_timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.attempt_timeout = timeout;
+        self
+    }
+
+    /// How long a batch is tried after its first attempt: as long as there is room for it unless told.
+    pub fn export_limit(mut self, limit: Option<Duration>) -> Self {
+        self.export_limit = limit;
+        self
+    }
+
+    /// The waits between attempts, and how many there may be: those of [`Retry::default`] unless told. Its limit of all
+    /// attempts together does not count here, [`export_limit`](Self::export_limit) does.
+    pub fn retry(mut self, retry: Retry) -> Self {
+        self.retry = retry;
+        self
+    }
+
+    /// Calls `hook` whenever spans are dropped, besides the log. It must not block.
+    pub fn on_drop(mut self, hook: impl Fn(&DropEvent) + Send + Sync + 'static) -> Self {
+        self.on_drop = Some(Arc::new(hook));
+        self
+    }
+
+    /// Starts the queue on the library's thread.
+    ///
+    /// # Errors
+    ///
+    /// [`Config`](crate::ErrorKind::Config) for a bound of 0, and if the library's thread cannot be started.
+    pub fn start(self) -> Result<MemoryQueue> {
+        for (name, number) in [
+            ("bytes", self.bytes),
+            ("concurrent_exports", self.concurrent_exports),
+        ] {
+            if number == 0 {
+                return Err(Error::config(format!(
+                    "{name} of the queue is 0: no span could ever be exported"
+                )));
+            }
+        }
+        let ledger = Arc::new(Ledger::default());
+        let budget = Arc::new(Budget::new(self.bytes, self.spans.map(NonZeroUsize::get)));
+        let diagnostics = Arc::new(Diagnostics::new(self.on_drop).named(self.name));
+        let settings = Settings {
+            concurrent_exports: self.concurrent_exports,
+            attempt_timeout: self.attempt_timeout,
+            export_limit: self.export_limit,
+            retry: self.retry,
+        };
+        let lines = Arc::clone(&diagnostics);
+        let summaries = runtime::spawn(async move { lines.run().await })?;
+        let queue = Queue::start(
+            self.exporter,
+            settings,
+            ledger,
+            budget,
+            diagnostics,
+            runtime::handle()?,
+        );
+        let shared = Arc::clone(&queue.shared);
+        Ok(MemoryQueue {
+            core: Arc::new(Core { queue, shared }),
+            _summaries: summaries,
+        })
+    }
+}
+
+impl fmt::Debug for MemoryQueueBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryQueueBuilder")
+            .field("exporter", &self.exporter)
+            .field("name", &self.name)
+            .field("bytes", &self.bytes)
+            .field("spans", &self.spans)
+            .field("concurrent_exports", &self.concurrent_exports)
+            .field("attempt_timeout", &self.attempt_timeout)
+            .field("export_limit", &self.export_limit)
+            .field("retry", &self.retry)
+            .field("on_drop", &self.on_drop.is_some())
+            .finish()
+    }
+}
