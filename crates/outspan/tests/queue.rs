@@ -1,0 +1,236 @@
+//! The queue in memory around a scripted exporter.
+
+// In a test a panic is the report; clippy's own exception covers test functions, not their helpers.
+#![allow(clippy::unwrap_used)]
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use outspan::Deadline;
+use outspan::DropReason;
+use outspan::Error;
+use outspan::ErrorKind;
+use outspan::Retry;
+use outspan::queue::MemoryQueue;
+use outspan::queue::Room;
+use outspan_testkit::Act;
+use outspan_testkit::Gate;
+use outspan_testkit::ScriptedExporter;
+use outspan_testkit::batch_of;
+use outspan_testkit::soon;
+use outspan_testkit::span_ids;
+
+fn quick() -> Retry {
+    Retry::default()
+        .initial_interval(Duration::from_millis(1))
+        .max_interval(Duration::from_millis(2))
+}
+
+fn queue(child: &ScriptedExporter) -> MemoryQueue {
+    MemoryQueue::builder(child.exporter())
+        .retry(quick())
+        .start()
+        .unwrap()
+}
+
+fn room(queue: &MemoryQueue, spans: usize) -> Room {
+    queue.reserve(1000, spans).unwrap()
+}
+
+fn lost(queue: &MemoryQueue) -> u64 {
+    queue.account().dropped.total()
+}
+
+#[tokio::test]
+async fn delivers_what_is_pushed_and_gives_the_room_back() {
+    let child = ScriptedExporter::new();
+    let queue = queue(&child);
+    let batch = batch_of(3);
+    let room = queue.reserve(batch.memory(), 3).unwrap();
+    assert_eq!(queue.bytes(), batch.memory());
+    assert_eq!(queue.account().queued, 3);
+    queue.push(vec![batch.clone()], room);
+    let drained = queue.flush(soon()).await.unwrap();
+    assert!(drained.is_complete());
+    assert_eq!(child.received(), span_ids(&batch));
+    assert_eq!(queue.bytes(), 0);
+    let account = queue.account();
+    assert_eq!((account.received, account.delivered), (3, 3));
+    assert_eq!((queue.batches(), queue.exports()), (0, 0));
+}
+
+#[tokio::test]
+async fn has_no_room_beyond_its_bounds() {
+    let child = ScriptedExporter::new();
+    let queue = MemoryQueue::builder(child.exporter())
+        .bytes(1000)
+        .spans(NonZeroUsize::new(10))
+        .start()
+        .unwrap();
+    let first = queue.reserve(600, 4).unwrap();
+    assert!(!queue.has_room(401));
+    assert!(queue.has_room(400));
+    assert!(queue.reserve(401, 1).is_none(), "too many bytes");
+    assert!(queue.reserve(1, 7).is_none(), "too many spans");
+    assert_eq!(
+        queue.account().received,
+        4,
+        "what has no room is not counted"
+    );
+    queue.turn_away(7);
+    let account = queue.account();
+    assert_eq!(account.dropped.of(DropReason::QueueFull), 7);
+    assert!(account.closes());
+    drop(first);
+    assert!(queue.reserve(1000, 10).is_some());
+}
+
+#[tokio::test]
+async fn room_that_is_dropped_is_counted_and_free_again() {
+    let child = ScriptedExporter::new();
+    let queue = queue(&child);
+    drop(room(&queue, 5));
+    assert_eq!(queue.bytes(), 0);
+    assert_eq!(queue.account().dropped.of(DropReason::Shutdown), 5);
+    assert!(queue.account().closes());
+}
+
+#[tokio::test]
+async fn room_of_several_requests_becomes_one() {
+    let child = ScriptedExporter::new();
+    let queue = queue(&child);
+    let other = self::queue(&child);
+    let mut both = room(&queue, 2);
+    both.merge(room(&queue, 3)).unwrap();
+    assert_eq!((both.bytes(), both.spans()), (2000, 5));
+    let foreign = both.merge(room(&other, 1)).unwrap_err();
+    assert_eq!(foreign.spans(), 1);
+    drop(foreign);
+    assert_eq!((lost(&queue), lost(&other)), (0, 1));
+    queue.push(vec![batch_of(5)], both);
+    assert!(queue.shutdown(soon()).await.unwrap().is_complete());
+    assert_eq!(queue.account().delivered, 5);
+}
+
+#[tokio::test]
+async fn the_account_closes_whatever_the_room_was_for() {
+    let child = ScriptedExporter::new();
+    let queue = queue(&child);
+    let other = self::queue(&child);
+    let too_much = room(&queue, 5);
+    queue.push(vec![batch_of(3)], too_much);
+    let too_little = room(&queue, 1);
+    queue.push(vec![batch_of(2), batch_of(2)], too_little);
+    let of_another = room(&other, 9);
+    queue.push(vec![batch_of(1)], of_another);
+    queue.flush(soon()).await.unwrap();
+    let account = queue.account();
+    assert!(account.closes(), "{account}");
+    assert_eq!((account.received, account.delivered), (10, 8));
+    assert_eq!(account.dropped.of(DropReason::Failed), 2);
+    assert_eq!((queue.bytes(), other.bytes()), (0, 0));
+    assert_eq!(lost(&other), 9);
+}
+
+#[tokio::test]
+async fn trouble_is_there_while_it_lasts() {
+    let child = ScriptedExporter::new();
+    child.script([Act::unavailable(), Act::unavailable()]);
+    let gate = Gate::new();
+    child.always(Act::when(&gate, Act::Deliver));
+    let queue = queue(&child);
+    assert_eq!(queue.trouble(), None);
+    let room = room(&queue, 1);
+    queue.push(vec![batch_of(1)], room);
+    child.wait_for_exports(3).await;
+    assert!(queue.trouble().is_some());
+    assert_eq!((queue.batches(), queue.exports()), (1, 1));
+    gate.open();
+    queue.flush(soon()).await.unwrap();
+    assert_eq!(queue.trouble(), None);
+    assert_eq!(queue.account().delivered, 1);
+}
+
+#[tokio::test]
+async fn stopping_at_once_counts_what_is_held() {
+    let child = ScriptedExporter::new();
+    let gate = Gate::new();
+    child.always(Act::when(&gate, Act::Deliver));
+    let queue = queue(&child);
+    let room = room(&queue, 2);
+    queue.push(vec![batch_of(2)], room);
+    child.wait_for_exports(1).await;
+    queue.abort().await;
+    let account = queue.account();
+    assert_eq!(account.dropped.of(DropReason::Shutdown), 2, "{account}");
+    assert!(account.closes());
+    assert_eq!(queue.bytes(), 0);
+}
+
+#[tokio::test]
+async fn after_a_shutdown_pushes_are_counted_as_lost() {
+    let child = ScriptedExporter::new();
+    let queue = queue(&child);
+    let late = room(&queue, 4);
+    queue.shutdown(soon()).await.unwrap();
+    assert_eq!(child.shutdowns(), 1);
+    queue.push(vec![batch_of(4)], late);
+    assert_eq!(queue.account().dropped.of(DropReason::Shutdown), 4);
+    assert_eq!(queue.bytes(), 0);
+    assert!(
+        queue.shutdown(soon()).await.unwrap().is_complete(),
+        "twice is fine"
+    );
+}
+
+#[tokio::test]
+async fn a_shutdown_that_is_out_of_time_says_what_was_lost() {
+    let child = ScriptedExporter::new();
+    let gate = Gate::new();
+    child.always(Act::when(&gate, Act::Deliver));
+    let queue = queue(&child);
+    let room = room(&queue, 2);
+    queue.push(vec![batch_of(2)], room);
+    child.wait_for_exports(1).await;
+    let until = Deadline::after(Duration::from_millis(20));
+    let drained = queue.shutdown(until).await.unwrap();
+    assert_eq!(drained.lost.of(DropReason::Shutdown), 2, "{drained}");
+}
+
+#[tokio::test]
+async fn the_hook_hears_of_every_drop() {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let child = ScriptedExporter::new();
+    child.always(Act::Fail(Error::internal("broken")));
+    let queue = MemoryQueue::builder(child.exporter())
+        .on_drop(move |event| sender.send((event.reason, event.spans)).unwrap())
+        .start()
+        .unwrap();
+    queue.turn_away(3);
+    let room = room(&queue, 2);
+    queue.push(vec![batch_of(2)], room);
+    queue.flush(soon()).await.unwrap();
+    let heard: Vec<_> = receiver.try_iter().collect();
+    assert_eq!(heard, [(DropReason::QueueFull, 3), (DropReason::Failed, 2)]);
+}
+
+#[test]
+fn works_without_any_runtime_of_the_caller_s() {
+    let child = ScriptedExporter::new();
+    let queue = queue(&child);
+    let room = room(&queue, 1);
+    queue.push(vec![batch_of(1)], room);
+    let drained = futures_executor::block_on(queue.shutdown(soon())).unwrap();
+    assert_eq!(drained.delivered, 1);
+}
+
+#[test]
+fn a_bound_of_nothing_is_refused() {
+    let child = ScriptedExporter::new();
+    let builder = || MemoryQueue::builder(child.exporter());
+    for wrong in [builder().bytes(0), builder().concurrent_exports(0)] {
+        let error = wrong.start().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(error.to_string().contains("is 0"), "{error}");
+    }
+}
