@@ -1,29 +1,14 @@
-//! The command line.
+//! The command line of `outspan send`.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use clap::Parser;
-use clap::Subcommand;
 use clap::ValueEnum;
 use outspan::Compression;
 
+use super::When;
 use crate::units;
-
-/// Gets finished OpenTelemetry spans into the backends that keep them.
-#[derive(Debug, Parser)]
-#[command(name = "outspan", version, arg_required_else_help = true)]
-pub(crate) struct Arguments {
-    #[command(subcommand)]
-    pub(crate) command: Command,
-}
-
-/// Names what the program does.
-#[derive(Debug, Subcommand)]
-pub(crate) enum Command {
-    Send(Box<SendArguments>),
-}
 
 const SEND_EXAMPLES: &str = "\
 Examples:
@@ -89,14 +74,6 @@ pub(crate) struct SendArguments {
 
     #[command(flatten, next_help_heading = "Other destinations")]
     pub(crate) local: LocalArguments,
-}
-
-/// Says when to use colours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum When {
-    Auto,
-    Always,
-    Never,
 }
 
 #[derive(Args, Debug)]
@@ -198,13 +175,18 @@ pub(crate) struct LocalArguments {
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
+    use clap::Parser;
 
     use super::*;
+    use crate::arguments::Arguments;
+    use crate::arguments::Command;
 
     fn parse(line: &str) -> Result<SendArguments, clap::Error> {
         let arguments = Arguments::try_parse_from(line.split_whitespace())?;
-        let Command::Send(send) = arguments.command;
-        Ok(*send)
+        match arguments.command {
+            Command::Send(send) => Ok(*send),
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]

@@ -1,0 +1,203 @@
+//! `outspan agent`: receives spans and passes them on.
+
+mod destinations;
+mod memory;
+mod report;
+mod status;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU8;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use outspan::Deadline;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+pub(crate) use self::destinations::Target;
+pub(crate) use self::memory::Intake;
+pub(crate) use self::memory::MEMORY_MIN;
+pub(crate) use self::memory::Taken;
+pub(crate) use self::status::MemoryStatus;
+pub(crate) use self::status::State;
+pub(crate) use self::status::Status;
+
+use self::memory::Division;
+use crate::admin::Admin;
+use crate::arguments::AgentArguments;
+use crate::pipeline::BatchLimits;
+use crate::pipeline::Destination;
+use crate::pipeline::Pipeline;
+use crate::receivers;
+use crate::receivers::Listen;
+use crate::receivers::Receivers;
+use crate::screen::Screen;
+use crate::screen::Tone;
+use crate::screen::start_log;
+use crate::signals::Signals;
+
+/// The exit status for wrong usage or configuration.
+const USAGE: u8 = 2;
+
+/// Of the time for stopping, how much requests that have begun may take to end; the rest is for delivering.
+const REQUESTS_SHARE: u32 = 4;
+
+/// Runs the command.
+pub(crate) fn run(arguments: AgentArguments) -> ExitCode {
+    let screen = Screen::new(arguments.color, arguments.quiet);
+    start_log(&screen, arguments.verbose);
+    let status = carry_out(&arguments, &screen).unwrap_or_else(|message| {
+        screen.tell(Tone::Error, message);
+        USAGE
+    });
+    ExitCode::from(status)
+}
+
+fn carry_out(arguments: &AgentArguments, screen: &Screen) -> Result<u8, String> {
+    let settings = Settings::new(arguments)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("outspan-agent")
+        .build()
+        .map_err(|e| format!("cannot start: {e}"))?;
+    runtime.block_on(async {
+        let mut signals = Signals::listen().map_err(|e| format!("cannot start: {e}"))?;
+        let agent = Arc::new(Agent::start(settings).await?);
+        report::started(screen, &agent);
+        let admin = match arguments.admin.as_str() {
+            "off" => None,
+            address => Some(Admin::start(address, Arc::clone(&agent)).await?),
+        };
+        if let Some(admin) = &admin {
+            screen.say(format_args!("admin on {}", admin.address()));
+        }
+        let signal = signals.next().await;
+        report::stopping(screen, signal, &agent, arguments.shutdown_timeout);
+        let until = Deadline::after(arguments.shutdown_timeout).named("--shutdown-timeout");
+        let stopped = tokio::select! {
+            () = agent.stop(until) => Ok(()),
+            again = signals.next() => Err(again),
+        };
+        if let Err(again) = stopped {
+            report::stopping_now(screen, again);
+            agent.abort().await;
+        }
+        Ok(report::stopped(screen, &agent))
+    })
+}
+
+/// Everything an agent needs to start.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) listen: Vec<Listen>,
+    pub(crate) targets: Vec<Target>,
+    pub(crate) receiving: receivers::Settings,
+    pub(crate) batches: BatchLimits,
+    /// Bytes for everything the agent holds.
+    pub(crate) memory: usize,
+}
+
+/// Receives spans and passes them on, until it is stopped.
+#[derive(Debug)]
+pub(crate) struct Agent {
+    receivers: Receivers,
+    pipeline: Arc<Pipeline>,
+    intake: Arc<Intake>,
+    delays: JoinHandle<()>,
+    memory: usize,
+    started: Instant,
+    state: AtomicU8,
+}
+
+impl Agent {
+    /// Starts the queues, then the receivers.
+    ///
+    /// # Errors
+    ///
+    /// Words for the user; nothing is left running then.
+    pub(crate) async fn start(settings: Settings) -> Result<Self, String> {
+        let division = Division::of(settings.memory, settings.targets.len());
+        let targets = settings.targets.into_iter();
+        let destinations = targets
+            .map(|target| target.start(division.queue))
+            .collect::<Result<Vec<Destination>, _>>()?;
+        let pipeline = Arc::new(Pipeline::new(destinations, settings.batches));
+        let intake = Arc::new(Intake::new(division.receiving));
+        let mut receiving = settings.receiving;
+        receiving.max_request_bytes = receiving
+            .max_request_bytes
+            .min(division.queue)
+            .min(division.receiving);
+        receiving.max_connections = receiving.max_connections.min(division.connections);
+        let receivers = Receivers::start(
+            &settings.listen,
+            receiving,
+            Arc::clone(&intake),
+            Arc::clone(&pipeline),
+        );
+        let receivers = receivers.await?;
+        let delays = Arc::clone(&pipeline);
+        Ok(Self {
+            receivers,
+            pipeline,
+            intake,
+            delays: tokio::spawn(async move { delays.run().await }),
+            memory: settings.memory,
+            started: Instant::now(),
+            state: AtomicU8::new(State::Running as u8),
+        })
+    }
+
+    /// Stops in order: addresses, requests that have begun, queues. What is held at `until` is counted as lost.
+    pub(crate) async fn stop(&self, until: Deadline) {
+        self.set_state(State::Stopping);
+        let requests = match until.remaining() {
+            Some(left) => until.min(Deadline::after(left / REQUESTS_SHARE)),
+            None => until,
+        };
+        self.receivers.stop(requests).await;
+        self.pipeline.shutdown(until).await;
+        self.set_state(State::Stopped);
+    }
+
+    /// Stops at once. What is held is counted as lost.
+    pub(crate) async fn abort(&self) {
+        self.set_state(State::Stopping);
+        self.receivers.stop(Deadline::after(Duration::ZERO)).await;
+        self.pipeline.abort().await;
+        self.set_state(State::Stopped);
+    }
+
+    /// The addresses that are listened on, such as `grpc://127.0.0.1:4317`.
+    pub(crate) fn addresses(&self) -> &[String] {
+        self.receivers.addresses()
+    }
+
+    /// Says how everything is.
+    pub(crate) fn status(&self) -> Status {
+        Status {
+            state: State::of(self.state.load(Ordering::Acquire)),
+            uptime: self.started.elapsed(),
+            receivers: self.receivers.status(),
+            connections: self.receivers.connections(),
+            connections_refused: self.receivers.connections_refused(),
+            destinations: self.pipeline.status(),
+            memory: MemoryStatus {
+                max: self.memory,
+                receiving: self.intake.used(),
+                receiving_max: self.intake.max(),
+            },
+        }
+    }
+
+    fn set_state(&self, state: State) {
+        self.state.store(state as u8, Ordering::Release);
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.delays.abort();
+    }
+}

@@ -1,0 +1,133 @@
+//! The command line of `outspan agent`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::LocalArguments;
+use super::OtlpArguments;
+use super::When;
+use crate::units;
+
+const AGENT_EXAMPLES: &str = "\
+Examples:
+  outspan agent --to stdout:                                show what programs send
+  outspan agent --to grpcs://otlp.example.com:4317 \\
+      --header authorization=env:TOKEN --compression gzip   pass it on
+  outspan agent --to grpc://a:4317 --to grpc://b:4317       pass it on to both
+
+Programs find the agent at their defaults: OTLP/gRPC on localhost:4317, OTLP/HTTP on
+localhost:4318. Either address takes both.
+
+Exit status:
+  0    stopped by a signal; everything that was received was delivered
+  1    stopped; something was refused or lost, the summary says what and why
+  2    wrong usage or configuration, or an address that is taken";
+
+/// Receives spans over OTLP and passes them on.
+///
+/// Takes spans from programs in any language, keeps them in memory until they are delivered, and tries again what fails
+/// for a time. When there is no room, programs are told to send again later, so that nothing is lost.
+#[derive(Args, Debug)]
+#[command(after_help = AGENT_EXAMPLES)]
+pub(crate) struct AgentArguments {
+    /// Where spans go, as for `outspan send`; several get everything each, with a queue of its own
+    #[arg(long, value_name = "URL", required = true)]
+    pub(crate) to: Vec<String>,
+
+    /// Where to listen: grpc://, http://, with TLS grpcs://, https://; port 0 takes a free one
+    /// [default: grpc://localhost:4317 and http://localhost:4318]
+    #[arg(long, value_name = "URL")]
+    pub(crate) listen: Vec<String>,
+
+    /// Where to answer /healthz, /readyz, /status and /metrics; off: nowhere
+    #[arg(long, value_name = "ADDRESS", default_value = "localhost:8888")]
+    pub(crate) admin: String,
+
+    /// Bound of memory, for everything the agent holds
+    #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = units::bytes)]
+    pub(crate) memory: usize,
+
+    /// How long stopping may take, from the signal on, to deliver what is held
+    #[arg(long, value_name = "DURATION", default_value = "20s", value_parser = units::duration)]
+    pub(crate) shutdown_timeout: Duration,
+
+    /// Show only what goes wrong
+    #[arg(long, short, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+
+    /// Log what happens on the way (twice: in every detail)
+    #[arg(long, short, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+
+    /// Whether to use colours; auto: on a terminal, unless NO_COLOR is set
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    pub(crate) color: When,
+
+    #[command(flatten, next_help_heading = "Receiving")]
+    pub(crate) receiving: ReceivingArguments,
+
+    #[command(flatten, next_help_heading = "Batches")]
+    pub(crate) batches: BatchArguments,
+
+    #[command(flatten, next_help_heading = "OTLP destinations")]
+    pub(crate) otlp: OtlpArguments,
+
+    #[command(flatten, next_help_heading = "Other destinations")]
+    pub(crate) local: LocalArguments,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ReceivingArguments {
+    /// File of the certificate that grpcs:// and https:// show, PEM
+    #[arg(long, value_name = "FILE", requires = "listen_key")]
+    pub(crate) listen_cert: Option<PathBuf>,
+
+    /// File of its private key, PEM
+    #[arg(long, value_name = "FILE", requires = "listen_cert")]
+    pub(crate) listen_key: Option<PathBuf>,
+
+    /// File of authorities, PEM; whoever sends has to show a certificate of theirs
+    #[arg(long, value_name = "FILE", requires = "listen_cert")]
+    pub(crate) listen_client_ca: Option<PathBuf>,
+
+    /// Bearer token that senders have to give: @FILE (read again when it changes) or env:NAME; may be repeated
+    #[arg(long, value_name = "TOKEN")]
+    pub(crate) listen_token: Vec<String>,
+
+    /// Web page whose scripts may send, such as https://shop.example.com, or * for any; may be repeated
+    #[arg(long, value_name = "ORIGIN")]
+    pub(crate) cors_origin: Vec<String>,
+
+    /// Bytes a request at most, after decompression
+    #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = units::bytes)]
+    pub(crate) max_request_size: usize,
+
+    /// How long a request may take to arrive
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = units::duration)]
+    pub(crate) request_timeout: Duration,
+
+    /// Connections at most [default: one for every 64 KiB of --memory, 4096]
+    #[arg(long, value_name = "CONNECTIONS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_connections: Option<u32>,
+
+    /// After how long connections are closed in an orderly way, so that senders spread anew [default: never]
+    #[arg(long, value_name = "DURATION", value_parser = units::duration)]
+    pub(crate) max_connection_age: Option<Duration>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct BatchArguments {
+    /// Spans a batch at most
+    #[arg(long, value_name = "SPANS", default_value_t = 8192, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) batch_spans: u32,
+
+    /// Bytes a batch at most, uncompressed; a larger span goes alone
+    #[arg(long, value_name = "SIZE", default_value = "3MiB", value_parser = units::bytes)]
+    pub(crate) batch_bytes: usize,
+
+    /// How long spans wait for others to go with
+    #[arg(long, value_name = "DURATION", default_value = "200ms", value_parser = units::duration)]
+    pub(crate) batch_delay: Duration,
+}

@@ -1,0 +1,40 @@
+//! The `outspan` program: gets finished spans into the backends that keep them.
+//!
+//! `outspan agent --to URL` receives spans from programs in any language and passes them on;
+//! `outspan send FILE... --to URL` sends span files. `outspan help` tells the rest.
+//!
+//! This crate is a program first. It is a library so that benches and fuzz targets can run what the program runs.
+
+mod admin;
+mod agent;
+mod arguments;
+mod pipeline;
+mod receivers;
+mod screen;
+mod send;
+mod signals;
+mod units;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::arguments::Arguments;
+use crate::arguments::Command;
+
+/// Runs the program with the arguments of this process.
+pub fn main() -> ExitCode {
+    main_with(std::env::args_os())
+}
+
+/// Runs the program with `arguments`, the program's name first.
+///
+/// Wrong arguments end the process, as is usual for a program.
+pub fn main_with(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    let arguments = Arguments::parse_from(arguments);
+    match arguments.command {
+        Command::Agent(agent) => agent::run(*agent),
+        Command::Send(send) => send::run(*send),
+    }
+}

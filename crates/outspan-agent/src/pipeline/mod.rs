@@ -1,0 +1,244 @@
+//! From receivers to destinations: requests become batches, and each destination gets every batch into a queue of its own.
+//!
+//! ```text
+//!   receivers ──accept──▶ room in each queue ──▶ open batch ──full, or its delay is over──▶ queue ──▶ exporter
+//!                          none anywhere: the sender is told to come back          └──────▶ queue ──▶ exporter
+//! ```
+//!
+//! Room is taken when a request is accepted, so what was accepted always fits. A destination without room costs itself
+//! the request (counted as `queue_full`) as long as another destination takes it; only when none does is it refused, so
+//! that the sender keeps it. Merging happens once, before the queues, and the queues share the bytes.
+
+mod open_batch;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use outspan::Account;
+use outspan::Batch;
+use outspan::Deadline;
+use outspan::queue::MemoryQueue;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use self::open_batch::OpenBatch;
+
+/// How long senders are asked to wait while a destination takes spans, only not enough of them.
+const BUSY_WAIT: Duration = Duration::from_secs(1);
+
+/// How long senders are asked to wait while every destination is down.
+const DOWN_WAIT: Duration = Duration::from_secs(5);
+
+/// Says where spans go.
+#[derive(Debug)]
+pub(crate) struct Destination {
+    /// The destination's address as it may be shown.
+    pub(crate) name: String,
+    /// What waits for it.
+    pub(crate) queue: MemoryQueue,
+}
+
+/// Says how large batches get, and how long they stay open.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BatchLimits {
+    pub(crate) spans: usize,
+    pub(crate) bytes: usize,
+    pub(crate) delay: Duration,
+}
+
+/// Says why spans were not accepted. Nothing of them was taken or counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// No destination has room now; it is worth coming back after the wait.
+    Full { retry_after: Duration },
+    /// No destination will ever have room for so much at once.
+    TooLarge { limit: usize },
+    /// The agent is stopping; another one may take the spans.
+    Stopping { retry_after: Duration },
+}
+
+/// Passes spans from receivers on to destinations.
+#[derive(Debug)]
+pub(crate) struct Pipeline {
+    destinations: Vec<Destination>,
+    limits: BatchLimits,
+    state: Mutex<State>,
+    opened: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    open: OpenBatch,
+    is_closed: bool,
+}
+
+/// Says how a destination is doing.
+#[derive(Clone, Debug)]
+pub(crate) struct DestinationStatus {
+    pub(crate) name: String,
+    pub(crate) account: Account,
+    pub(crate) bytes: usize,
+    pub(crate) bytes_max: usize,
+    pub(crate) batches: usize,
+    pub(crate) exports: usize,
+    pub(crate) trouble: Option<String>,
+}
+
+impl Pipeline {
+    /// Makes a pipeline to at least one destination.
+    pub(crate) fn new(destinations: Vec<Destination>, limits: BatchLimits) -> Self {
+        Self {
+            destinations,
+            limits,
+            state: Mutex::default(),
+            opened: Notify::new(),
+        }
+    }
+
+    /// Says whether a request of at least `bytes` bytes would be refused now, before it is read.
+    pub(crate) fn check(&self, bytes: usize) -> Result<(), Refusal> {
+        if self.lock().is_closed {
+            return Err(stopping());
+        }
+        match self.destinations.iter().any(|to| to.queue.has_room(bytes)) {
+            true => Ok(()),
+            false => Err(self.refusal(bytes)),
+        }
+    }
+
+    /// Takes spans over: from now on it is ours to deliver them. Copies at most, never waits.
+    pub(crate) fn accept(&self, piece: Batch) -> Result<(), Refusal> {
+        if piece.is_empty() {
+            return Ok(());
+        }
+        let (bytes, spans) = (piece.memory(), piece.spans());
+        let mut state = self.lock();
+        if state.is_closed {
+            return Err(stopping());
+        }
+        let rooms = self.destinations.iter();
+        let rooms: Vec<_> = rooms.map(|to| to.queue.reserve(bytes, spans)).collect();
+        if rooms.iter().all(Option::is_none) {
+            drop(state);
+            return Err(self.refusal(bytes));
+        }
+        let is_left_out: Vec<bool> = rooms.iter().map(Option::is_none).collect();
+        let was_empty = state.open.is_empty();
+        let done = state.open.add(piece, rooms, &self.limits);
+        let is_opened = was_empty && !state.open.is_empty();
+        drop(state);
+        if is_opened {
+            self.opened.notify_one();
+        }
+        done.into_iter().for_each(|batch| self.ship(batch));
+        let all = self.destinations.iter().zip(is_left_out);
+        all.filter(|(_, is_left_out)| *is_left_out)
+            .for_each(|(to, _)| to.queue.turn_away(spans));
+        Ok(())
+    }
+
+    /// Closes batches whose delay is over, for ever.
+    pub(crate) async fn run(&self) {
+        loop {
+            let Some(opened_at) = self.lock().open.opened_at() else {
+                self.opened.notified().await;
+                continue;
+            };
+            tokio::time::sleep_until(opened_at + self.limits.delay).await;
+            let due = {
+                let mut state = self.lock();
+                let is_due = state
+                    .open
+                    .opened_at()
+                    .is_some_and(|at| at + self.limits.delay <= Instant::now());
+                is_due.then(|| std::mem::take(&mut state.open))
+            };
+            due.into_iter().for_each(|batch| self.ship(batch));
+        }
+    }
+
+    /// Refuses spans from now on, and delivers what is held by `until`.
+    pub(crate) async fn shutdown(&self, until: Deadline) {
+        let open = self.close();
+        self.ship(open);
+        let ends = self.destinations.iter().map(|to| async move {
+            if let Err(error) = to.queue.shutdown(until).await {
+                tracing::warn!(target: "outspan", "{}: {error}", to.name);
+            }
+        });
+        join_all(ends).await;
+    }
+
+    /// Stops at once; what is held is counted as lost.
+    pub(crate) async fn abort(&self) {
+        drop(self.close());
+        join_all(self.destinations.iter().map(|to| to.queue.abort())).await;
+    }
+
+    /// Says how each destination is doing.
+    pub(crate) fn status(&self) -> Vec<DestinationStatus> {
+        let each = self.destinations.iter().map(|to| DestinationStatus {
+            name: to.name.clone(),
+            account: to.queue.account(),
+            bytes: to.queue.bytes(),
+            bytes_max: to.queue.bytes_max(),
+            batches: to.queue.batches(),
+            exports: to.queue.exports(),
+            trouble: to.queue.trouble(),
+        });
+        each.collect()
+    }
+
+    fn close(&self) -> OpenBatch {
+        let mut state = self.lock();
+        state.is_closed = true;
+        std::mem::take(&mut state.open)
+    }
+
+    /// Hands a batch to the queues that have room for it.
+    fn ship(&self, batch: OpenBatch) {
+        let (batches, rooms) = batch.finish(&self.limits);
+        for (to, room) in self.destinations.iter().zip(rooms) {
+            if let Some(room) = room {
+                to.queue.push(batches.clone(), room);
+            }
+        }
+    }
+
+    fn refusal(&self, bytes: usize) -> Refusal {
+        let limit = self
+            .destinations
+            .iter()
+            .map(|to| to.queue.bytes_max())
+            .max();
+        match limit {
+            Some(limit) if bytes > limit => Refusal::TooLarge { limit },
+            _ => Refusal::Full {
+                retry_after: self.wait(),
+            },
+        }
+    }
+
+    fn wait(&self) -> Duration {
+        let is_down = |to: &Destination| to.queue.trouble().is_some();
+        match self.destinations.iter().all(is_down) {
+            true => DOWN_WAIT,
+            false => BUSY_WAIT,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn stopping() -> Refusal {
+    Refusal::Stopping {
+        retry_after: BUSY_WAIT,
+    }
+}

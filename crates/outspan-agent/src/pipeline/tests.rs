@@ -1,0 +1,275 @@
+use std::time::Duration;
+
+use outspan::DropReason;
+use outspan::Retry;
+use outspan_testkit::Act;
+use outspan_testkit::Gate;
+use outspan_testkit::ScriptedExporter;
+use outspan_testkit::batch_of;
+use outspan_testkit::soon;
+use outspan_testkit::span_ids;
+
+use super::*;
+
+const LIMITS: BatchLimits = BatchLimits {
+    spans: 10,
+    bytes: 1 << 20,
+    delay: Duration::from_secs(3600),
+};
+
+fn destination(name: &str, child: &ScriptedExporter, bytes: usize) -> Destination {
+    let retry = Retry::default()
+        .initial_interval(Duration::from_millis(1))
+        .max_interval(Duration::from_millis(2));
+    let queue = MemoryQueue::builder(child.exporter())
+        .name(name)
+        .bytes(bytes)
+        .retry(retry)
+        .start();
+    Destination {
+        name: name.to_owned(),
+        queue: queue.unwrap(),
+    }
+}
+
+fn pipeline(child: &ScriptedExporter, limits: BatchLimits) -> Pipeline {
+    Pipeline::new(vec![destination("a", child, 1 << 20)], limits)
+}
+
+fn sizes(child: &ScriptedExporter) -> Vec<usize> {
+    let exports = child.exports();
+    exports.iter().map(|call| call.span_ids().len()).collect()
+}
+
+#[tokio::test]
+async fn requests_are_merged_up_to_the_bound_of_spans() {
+    let child = ScriptedExporter::new();
+    let pipeline = pipeline(&child, LIMITS);
+    let pieces: Vec<_> = [4, 4, 4, 3, 7].map(batch_of).into();
+    for piece in &pieces {
+        pipeline.accept(piece.clone()).unwrap();
+    }
+    pipeline.shutdown(soon()).await;
+    let mut sizes = sizes(&child);
+    sizes.sort_unstable();
+    assert_eq!(
+        sizes,
+        [7, 7, 8],
+        "a request is not torn apart to fill a batch"
+    );
+    let mut sent: Vec<_> = pieces.iter().flat_map(span_ids).collect();
+    let mut received = child.received();
+    sent.sort_unstable();
+    received.sort_unstable();
+    assert_eq!(received, sent);
+}
+
+#[tokio::test]
+async fn requests_are_merged_up_to_the_bound_of_bytes() {
+    let child = ScriptedExporter::new();
+    let piece = batch_of(2);
+    let limits = BatchLimits {
+        bytes: piece.size() * 3,
+        ..LIMITS
+    };
+    let pipeline = pipeline(&child, limits);
+    for _ in 0..4 {
+        pipeline.accept(batch_of(2)).unwrap();
+    }
+    pipeline.shutdown(soon()).await;
+    let mut sizes = sizes(&child);
+    sizes.sort_unstable();
+    assert_eq!(sizes, [2, 6]);
+}
+
+#[tokio::test]
+async fn a_request_beyond_the_bounds_is_split() {
+    let child = ScriptedExporter::new();
+    let pipeline = pipeline(&child, LIMITS);
+    let large = batch_of(25);
+    pipeline.accept(large.clone()).unwrap();
+    pipeline.shutdown(soon()).await;
+    assert!(
+        sizes(&child).iter().all(|size| *size <= 10),
+        "{:?}",
+        sizes(&child)
+    );
+    let mut received = child.received();
+    let mut sent = span_ids(&large);
+    received.sort_unstable();
+    sent.sort_unstable();
+    assert_eq!(received, sent);
+    let status = &pipeline.status()[0];
+    assert_eq!((status.account.delivered, status.bytes), (25, 0));
+}
+
+#[tokio::test]
+async fn thousands_of_small_requests_become_one_batch() {
+    let child = ScriptedExporter::new();
+    let limits = BatchLimits {
+        spans: 100_000,
+        ..LIMITS
+    };
+    let pipeline = pipeline(&child, limits);
+    for _ in 0..1000 {
+        pipeline.accept(batch_of(1)).unwrap();
+    }
+    assert!(
+        pipeline.lock().open.pieces() < 100,
+        "small requests are put together early"
+    );
+    pipeline.shutdown(soon()).await;
+    assert_eq!(sizes(&child), [1000]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_goes_when_its_delay_is_over() {
+    let child = ScriptedExporter::new();
+    let limits = BatchLimits {
+        delay: Duration::from_millis(200),
+        ..LIMITS
+    };
+    let pipeline = pipeline(&child, limits);
+    let began = Instant::now();
+    tokio::select! {
+        () = pipeline.run() => {}
+        () = async {
+            pipeline.accept(batch_of(1)).unwrap();
+            tokio::time::advance(Duration::from_millis(199)).await;
+            pipeline.accept(batch_of(1)).unwrap();
+            child.wait_for_exports(1).await;
+        } => {}
+    }
+    assert_eq!(sizes(&child), [2]);
+    assert!(began.elapsed() >= limits.delay);
+}
+
+#[tokio::test]
+async fn every_destination_gets_the_same_bytes() {
+    let children = [ScriptedExporter::new(), ScriptedExporter::new()];
+    let destinations = children
+        .iter()
+        .map(|child| destination("x", child, 1 << 20));
+    let pipeline = Pipeline::new(destinations.collect(), LIMITS);
+    let batch = batch_of(10);
+    pipeline.accept(batch.clone()).unwrap();
+    pipeline.shutdown(soon()).await;
+    for child in &children {
+        assert_eq!(child.received(), span_ids(&batch));
+    }
+}
+
+#[tokio::test]
+async fn a_full_destination_costs_itself_alone() {
+    let gate = Gate::new();
+    let [stuck, healthy] = [ScriptedExporter::new(), ScriptedExporter::new()];
+    stuck.always(Act::when(&gate, Act::Deliver));
+    let piece = batch_of(10);
+    let destinations = vec![
+        destination("stuck", &stuck, piece.memory() * 5 / 2),
+        destination("healthy", &healthy, 1 << 20),
+    ];
+    let pipeline = Pipeline::new(destinations, LIMITS);
+    for _ in 0..5 {
+        pipeline.accept(batch_of(10)).unwrap();
+    }
+    healthy.wait_for_exports(5).await;
+    gate.open();
+    pipeline.shutdown(soon()).await;
+    let [stuck, healthy] = &pipeline.status()[..] else {
+        panic!("two destinations");
+    };
+    assert_eq!(healthy.account.delivered, 50);
+    assert_eq!(stuck.account.delivered, 20);
+    assert_eq!(stuck.account.dropped.of(DropReason::QueueFull), 30);
+    assert!(stuck.account.closes() && healthy.account.closes());
+}
+
+#[tokio::test]
+async fn a_sender_is_told_to_come_back_when_no_destination_has_room() {
+    let gate = Gate::new();
+    let child = ScriptedExporter::new();
+    child.always(Act::when(&gate, Act::Deliver));
+    let piece = batch_of(10);
+    let destinations = vec![destination("a", &child, piece.memory() + 100)];
+    let pipeline = Pipeline::new(destinations, LIMITS);
+    pipeline.accept(piece.clone()).unwrap();
+    child.wait_for_exports(1).await;
+    let full = Refusal::Full {
+        retry_after: BUSY_WAIT,
+    };
+    assert_eq!(pipeline.accept(piece.clone()), Err(full));
+    assert_eq!(pipeline.check(piece.size()), Err(full));
+    assert_eq!(pipeline.check(1), Ok(()));
+    assert_eq!(
+        pipeline.status()[0].account.received,
+        10,
+        "the sender keeps what is refused"
+    );
+    let never = Refusal::TooLarge {
+        limit: piece.memory() + 100,
+    };
+    assert_eq!(pipeline.accept(batch_of(100)), Err(never));
+    gate.open();
+    child.wait_until_idle().await;
+    pipeline.shutdown(soon()).await;
+    assert_eq!(pipeline.status()[0].account.delivered, 10);
+}
+
+#[tokio::test]
+async fn senders_wait_longer_while_every_destination_is_down() {
+    let child = ScriptedExporter::new();
+    child.always(Act::unavailable());
+    let piece = batch_of(10);
+    let pipeline = Pipeline::new(vec![destination("a", &child, piece.memory() + 100)], LIMITS);
+    pipeline.accept(piece.clone()).unwrap();
+    child.wait_for_exports(2).await;
+    let full = Refusal::Full {
+        retry_after: DOWN_WAIT,
+    };
+    assert_eq!(pipeline.accept(piece), Err(full));
+    pipeline.abort().await;
+    assert_eq!(
+        pipeline.status()[0]
+            .account
+            .dropped
+            .of(DropReason::Shutdown),
+        10
+    );
+}
+
+#[tokio::test]
+async fn nothing_is_accepted_while_stopping() {
+    let child = ScriptedExporter::new();
+    let pipeline = pipeline(&child, LIMITS);
+    pipeline.accept(batch_of(1)).unwrap();
+    pipeline.shutdown(soon()).await;
+    assert!(matches!(
+        pipeline.accept(batch_of(1)),
+        Err(Refusal::Stopping { .. })
+    ));
+    assert!(matches!(pipeline.check(1), Err(Refusal::Stopping { .. })));
+    let account = pipeline.status()[0].account;
+    assert_eq!((account.received, account.delivered), (1, 1));
+}
+
+#[tokio::test]
+async fn stopping_at_once_counts_the_open_batch() {
+    let child = ScriptedExporter::new();
+    let pipeline = pipeline(&child, LIMITS);
+    pipeline.accept(batch_of(3)).unwrap();
+    pipeline.abort().await;
+    let account = pipeline.status()[0].account;
+    assert_eq!(account.dropped.of(DropReason::Shutdown), 3);
+    assert!(account.closes());
+    assert_eq!(child.received(), []);
+}
+
+#[tokio::test]
+async fn an_empty_request_is_nothing() {
+    let child = ScriptedExporter::new();
+    let pipeline = pipeline(&child, LIMITS);
+    pipeline.accept(Batch::empty()).unwrap();
+    pipeline.shutdown(soon()).await;
+    assert_eq!(child.exports().len(), 0);
+}
