@@ -5,16 +5,36 @@
 //! Status    { 1: int32 code, 2: string message, 3: repeated Any details }
 //! Any       { 1: string type_url, 2: bytes value }
 //! RetryInfo { 1: Duration retry_delay { 1: int64 seconds, 2: int32 nanos } }
+//! BadRequest     { 1: repeated FieldViolation field_violations }
+//! FieldViolation { 1: string field, 2: string description }
 //! ```
+//!
+//! Of the details that a status can have, OTLP names two: `RetryInfo` ("OTLP/gRPC Throttling") and `BadRequest`
+//! ("Failures", "Bad Data"). Others are passed over. What is read of an answer, and written into one, is bounded:
+//! a delay of a day, and [`VIOLATIONS_MAX`] violations.
+
+mod write;
 
 use std::time::Duration;
 
 use super::error::WireError;
 use super::reader::FieldValue;
 use super::reader::Fields;
+use crate::grpc::Code;
+
+pub use self::write::write_response;
+pub use self::write::write_status;
 
 /// The longest wait that an answer can ask for; a longer one is a mistake of the server's.
 pub(super) const RETRY_DELAY_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How many violations of a status are read and written.
+///
+/// Nobody reads more of them, and an answer of two bytes a violation must not take up memory a thousandfold.
+pub(super) const VIOLATIONS_MAX: usize = 64;
+
+/// Shows where text was cut.
+const ELLIPSIS: &str = "…";
 
 /// Says what a server left out of a request that it accepted.
 ///
@@ -27,6 +47,21 @@ pub struct PartialSuccess {
     pub error_message: String,
 }
 
+impl PartialSuccess {
+    /// Tells whether everything was accepted and there is nothing to say about it.
+    pub fn is_full_success(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Cuts the message to at most `bytes_max` bytes, between two characters; `…` ends it where there is room.
+    ///
+    /// A server bounds its answers and shortens the message of one that would be too long
+    /// ("OTLP/gRPC Response", "OTLP/HTTP Response").
+    pub fn shorten(&mut self, bytes_max: usize) {
+        cut(&mut self.error_message, bytes_max);
+    }
+}
+
 /// Says why a server refused a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RpcStatus {
@@ -35,8 +70,48 @@ pub struct RpcStatus {
     /// The server's words for developers.
     pub message: String,
     /// How long to wait before trying again, if the server said that trying again makes sense (`RetryInfo`).
-    /// Zero means: no special wait. At most a day.
+    /// Zero means: no special wait. At most a day, also when written.
     pub retry_delay: Option<Duration>,
+    /// What is wrong with the request, place by place (`BadRequest`). Only the first 64 are read and written.
+    pub violations: Vec<FieldViolation>,
+}
+
+impl RpcStatus {
+    /// Makes a status without details.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self {
+            code: code.number(),
+            message: message.into(),
+            ..Self::default()
+        }
+    }
+
+    /// Cuts the texts until all of them together have at most `bytes_max` bytes.
+    ///
+    /// The message comes first, then the violations in their order; those that no byte is left for are removed. Cuts are
+    /// between two characters, and `…` ends a cut text where there is room. What is written besides text has at most
+    /// 150 bytes and 12 for each violation in protobuf; over gRPC, base64 makes four bytes of three, and many peers
+    /// take 8 KiB of trailers in all.
+    pub fn shorten(&mut self, bytes_max: usize) {
+        cut(&mut self.message, bytes_max);
+        let mut left = bytes_max - self.message.len();
+        self.violations.retain_mut(|violation| {
+            cut(&mut violation.field, left);
+            left -= violation.field.len();
+            cut(&mut violation.description, left);
+            left -= violation.description.len();
+            !violation.field.is_empty() || !violation.description.is_empty()
+        });
+    }
+}
+
+/// Says what is wrong at one place of a request (`google.rpc.BadRequest.FieldViolation`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FieldViolation {
+    /// The place, such as `resource_spans[0].scope_spans[0].spans[7].trace_id`.
+    pub field: String,
+    /// What is wrong there, and what would be right.
+    pub description: String,
 }
 
 /// Reads an `ExportTraceServiceResponse` in protobuf form. Text that is not UTF-8 is read as far as it goes.
@@ -62,7 +137,7 @@ pub fn read_response(bytes: &[u8]) -> Result<PartialSuccess, WireError> {
     Ok(partial)
 }
 
-/// Reads a `google.rpc.Status` in protobuf form, with the `RetryInfo` of its details.
+/// Reads a `google.rpc.Status` in protobuf form, with the `RetryInfo` and the `BadRequest` of its details.
 ///
 /// # Errors
 ///
@@ -73,11 +148,7 @@ pub fn read_status(bytes: &[u8]) -> Result<RpcStatus, WireError> {
         match (number, value) {
             (1, FieldValue::Varint(code)) => status.code = code as i32,
             (2, FieldValue::Bytes(text)) => status.message = lossy(text),
-            (3, FieldValue::Bytes(any)) => {
-                if let Some(delay) = read_retry_info(any, bytes)? {
-                    status.retry_delay = Some(delay);
-                }
-            }
+            (3, FieldValue::Bytes(any)) => read_detail(any, bytes, &mut status)?,
             _ => {}
         }
         Ok(())
@@ -85,7 +156,7 @@ pub fn read_status(bytes: &[u8]) -> Result<RpcStatus, WireError> {
     Ok(status)
 }
 
-fn read_retry_info(any: &[u8], whole: &[u8]) -> Result<Option<Duration>, WireError> {
+fn read_detail(any: &[u8], whole: &[u8], status: &mut RpcStatus) -> Result<(), WireError> {
     let mut type_url: &[u8] = &[];
     let mut value: &[u8] = &[];
     each_field(any, whole, &mut |number, field| {
@@ -96,9 +167,15 @@ fn read_retry_info(any: &[u8], whole: &[u8]) -> Result<Option<Duration>, WireErr
         }
         Ok(())
     })?;
-    if !type_url.ends_with(b"/google.rpc.RetryInfo") {
-        return Ok(None);
+    match Detail::of(type_url) {
+        Some(Detail::RetryInfo) => status.retry_delay = Some(read_retry_info(value, whole)?),
+        Some(Detail::BadRequest) => read_bad_request(value, whole, &mut status.violations)?,
+        None => {}
     }
+    Ok(())
+}
+
+fn read_retry_info(value: &[u8], whole: &[u8]) -> Result<Duration, WireError> {
     let (mut seconds, mut nanos) = (0, 0);
     each_field(value, whole, &mut |number, field| {
         let (1, FieldValue::Bytes(duration)) = (number, field) else {
@@ -114,7 +191,60 @@ fn read_retry_info(any: &[u8], whole: &[u8]) -> Result<Option<Duration>, WireErr
         })
     })?;
     let delay = Duration::from_secs(seconds).saturating_add(Duration::from_nanos(nanos));
-    Ok(Some(delay.min(RETRY_DELAY_MAX)))
+    Ok(delay.min(RETRY_DELAY_MAX))
+}
+
+fn read_bad_request(
+    value: &[u8],
+    whole: &[u8],
+    violations: &mut Vec<FieldViolation>,
+) -> Result<(), WireError> {
+    each_field(value, whole, &mut |number, field| {
+        let (1, FieldValue::Bytes(message)) = (number, field) else {
+            return Ok(());
+        };
+        if violations.len() >= VIOLATIONS_MAX {
+            return Ok(());
+        }
+        let mut violation = FieldViolation::default();
+        each_field(message, whole, &mut |number, field| {
+            match (number, field) {
+                (1, FieldValue::Bytes(text)) => violation.field = lossy(text),
+                (2, FieldValue::Bytes(text)) => violation.description = lossy(text),
+                _ => {}
+            }
+            Ok(())
+        })?;
+        violations.push(violation);
+        Ok(())
+    })
+}
+
+/// The details of a status that we know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Detail {
+    RetryInfo,
+    BadRequest,
+}
+
+impl Detail {
+    /// Tells which detail a type URL names. What stands before the last slash, usually a host, does not matter.
+    pub(super) fn of(type_url: &[u8]) -> Option<Self> {
+        if type_url.ends_with(b"/google.rpc.RetryInfo") {
+            return Some(Self::RetryInfo);
+        }
+        type_url
+            .ends_with(b"/google.rpc.BadRequest")
+            .then_some(Self::BadRequest)
+    }
+
+    /// Returns the type URL as everybody writes it.
+    pub(super) fn type_url(self) -> &'static str {
+        match self {
+            Self::RetryInfo => "type.googleapis.com/google.rpc.RetryInfo",
+            Self::BadRequest => "type.googleapis.com/google.rpc.BadRequest",
+        }
+    }
 }
 
 fn each_field<'a>(
@@ -146,6 +276,19 @@ fn not_negative(value: u64) -> u64 {
 
 fn lossy(text: &[u8]) -> String {
     String::from_utf8_lossy(text).into_owned()
+}
+
+fn cut(text: &mut String, bytes_max: usize) {
+    if text.len() <= bytes_max {
+        return;
+    }
+    let mark = if bytes_max < ELLIPSIS.len() {
+        ""
+    } else {
+        ELLIPSIS
+    };
+    text.truncate(text.floor_char_boundary(bytes_max - mark.len()));
+    text.push_str(mark);
 }
 
 #[cfg(test)]

@@ -1,13 +1,22 @@
 //! What an OTLP server answers, in JSON: `ExportTraceServiceResponse` and `google.rpc.Status`.
 
+mod write;
+
 use std::borrow::Cow;
 use std::time::Duration;
 
+use super::text::Kind;
 use super::text::Text;
+use crate::otlp::answer::Detail;
+use crate::otlp::answer::FieldViolation;
 use crate::otlp::answer::PartialSuccess;
 use crate::otlp::answer::RETRY_DELAY_MAX;
 use crate::otlp::answer::RpcStatus;
+use crate::otlp::answer::VIOLATIONS_MAX;
 use crate::otlp::error::WireError;
+
+pub use self::write::write_json_response;
+pub use self::write::write_json_status;
 
 /// Reads an `ExportTraceServiceResponse` in JSON form, with the tolerance of [`read_json`](super::read_json).
 ///
@@ -62,7 +71,7 @@ fn read_partial_success(
     Ok(())
 }
 
-/// Reads a `google.rpc.Status` in JSON form, with the `RetryInfo` of its details.
+/// Reads a `google.rpc.Status` in JSON form, with the `RetryInfo` and the `BadRequest` of its details.
 ///
 /// # Errors
 ///
@@ -89,31 +98,67 @@ pub fn read_json_status(text: &[u8]) -> Result<RpcStatus, WireError> {
 fn read_details(text: &mut Text<'_>, status: &mut RpcStatus) -> Result<(), WireError> {
     text.begin_array()?;
     while text.next_item()? {
-        if let Some(delay) = read_retry_info(text)? {
-            status.retry_delay = Some(delay);
-        }
+        read_detail(text, status)?;
     }
     Ok(())
 }
 
-/// Reads a detail of any type; one that is a `RetryInfo` gives its delay.
-fn read_retry_info(text: &mut Text<'_>) -> Result<Option<Duration>, WireError> {
-    let mut is_retry_info = false;
+/// Reads a detail of any type. Which it is may stand behind what it says.
+fn read_detail(text: &mut Text<'_>, status: &mut RpcStatus) -> Result<(), WireError> {
+    let mut detail = None;
     let mut delay = None;
+    let mut violations = Vec::new();
     text.begin_object()?;
     while let Some(key) = text.next_key()? {
         if text.take_null()? {
             continue;
         }
-        match &*key {
-            b"@type" => {
-                is_retry_info = text.string()?.decoded().ends_with(b"/google.rpc.RetryInfo");
-            }
-            b"retryDelay" => delay = parse_duration(&text.string()?.decoded()),
+        match (&*key, text.kind()?) {
+            (b"@type", Kind::String) => detail = Detail::of(&text.string()?.decoded()),
+            (b"retryDelay", Kind::String) => delay = parse_duration(&text.string()?.decoded()),
+            (b"fieldViolations", Kind::Array) => read_violations(text, &mut violations)?,
             _ => text.skip_value()?,
         }
     }
-    Ok(is_retry_info.then(|| delay.unwrap_or_default()))
+    match detail {
+        Some(Detail::RetryInfo) => status.retry_delay = Some(delay.unwrap_or_default()),
+        Some(Detail::BadRequest) => {
+            let room = VIOLATIONS_MAX.saturating_sub(status.violations.len());
+            status.violations.extend(violations.into_iter().take(room));
+        }
+        None => {}
+    }
+    Ok(())
+}
+
+fn read_violations(
+    text: &mut Text<'_>,
+    violations: &mut Vec<FieldViolation>,
+) -> Result<(), WireError> {
+    text.begin_array()?;
+    while text.next_item()? {
+        if violations.len() >= VIOLATIONS_MAX || text.kind()? != Kind::Object {
+            text.skip_value()?;
+            continue;
+        }
+        violations.push(read_violation(text)?);
+    }
+    Ok(())
+}
+
+fn read_violation(text: &mut Text<'_>) -> Result<FieldViolation, WireError> {
+    let mut violation = FieldViolation::default();
+    text.begin_object()?;
+    while let Some(key) = text.next_key()? {
+        match (&*key, text.kind()?) {
+            (b"field", Kind::String) => violation.field = owned(text.string()?.decoded()),
+            (b"description", Kind::String) => {
+                violation.description = owned(text.string()?.decoded());
+            }
+            _ => text.skip_value()?,
+        }
+    }
+    Ok(violation)
 }
 
 /// Reads a duration of the proto3 JSON mapping, such as `1.5s`. At most a day; a negative one counts as zero.

@@ -13,6 +13,8 @@ mod write;
 
 pub use self::answer::read_json_response;
 pub use self::answer::read_json_status;
+pub use self::answer::write_json_response;
+pub use self::answer::write_json_status;
 pub use self::read::JsonSummary;
 pub use self::read::read_json;
 pub use self::write::write_json;

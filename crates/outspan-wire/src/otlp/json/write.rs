@@ -50,10 +50,7 @@ const PLAIN_DOUBLES: std::ops::Range<f64> = 1e-6..1e21;
 /// # Ok::<(), outspan_wire::otlp::WireError>(())
 /// ```
 pub fn write_json(request: &[u8], text: &mut Vec<u8>) {
-    let mut writer = Writer {
-        start: text.len(),
-        out: text,
-    };
+    let mut writer = Writer::new(text);
     writer.begin(b'{');
     writer.array(
         "resourceSpans",
@@ -64,10 +61,20 @@ pub fn write_json(request: &[u8], text: &mut Vec<u8>) {
 }
 
 /// Writes JSON values, with commas where they belong.
-struct Writer<'a> {
+pub(super) struct Writer<'a> {
     /// Where the document begins; what is before is not ours.
     start: usize,
     out: &'a mut Vec<u8>,
+}
+
+impl<'a> Writer<'a> {
+    /// Begins a document after what stands in `out` already.
+    pub(super) fn new(out: &'a mut Vec<u8>) -> Self {
+        Self {
+            start: out.len(),
+            out,
+        }
+    }
 }
 
 impl Writer<'_> {
@@ -246,7 +253,7 @@ impl Writer<'_> {
         self.array(key, texts, Self::text);
     }
 
-    fn array<T>(
+    pub(super) fn array<T>(
         &mut self,
         key: &str,
         items: impl Iterator<Item = T>,
@@ -272,7 +279,7 @@ impl Writer<'_> {
         }
     }
 
-    fn text_unless_empty(&mut self, key: &str, text: &str) {
+    pub(super) fn text_unless_empty(&mut self, key: &str, text: &str) {
         if !text.is_empty() {
             self.key(key);
             self.text(text);
@@ -301,7 +308,7 @@ impl Writer<'_> {
         }
     }
 
-    fn enumeration(&mut self, key: &str, number: i32) {
+    pub(super) fn enumeration(&mut self, key: &str, number: i32) {
         if number == 0 {
             return;
         }
@@ -319,7 +326,7 @@ impl Writer<'_> {
         }
     }
 
-    fn quoted_integer(&mut self, is_negative: bool, magnitude: u64) {
+    pub(super) fn quoted_integer(&mut self, is_negative: bool, magnitude: u64) {
         self.raw(if is_negative { "\"-" } else { "\"" });
         self.digits(magnitude);
         self.out.push(b'"');
@@ -371,7 +378,7 @@ impl Writer<'_> {
         self.out.push(b'"');
     }
 
-    fn text(&mut self, text: &str) {
+    pub(super) fn text(&mut self, text: &str) {
         self.comma();
         self.out.push(b'"');
         let mut rest = text.as_bytes();
@@ -402,16 +409,16 @@ impl Writer<'_> {
         }
     }
 
-    fn begin(&mut self, bracket: u8) {
+    pub(super) fn begin(&mut self, bracket: u8) {
         self.comma();
         self.out.push(bracket);
     }
 
-    fn end(&mut self, bracket: u8) {
+    pub(super) fn end(&mut self, bracket: u8) {
         self.out.push(bracket);
     }
 
-    fn key(&mut self, key: &str) {
+    pub(super) fn key(&mut self, key: &str) {
         self.comma();
         self.out.push(b'"');
         self.raw(key);
