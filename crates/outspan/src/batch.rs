@@ -19,6 +19,7 @@ use outspan_wire::otlp::WireError;
 use crate::Compression;
 use crate::Error;
 use crate::Result;
+use crate::combinators::Pending;
 
 /// What a batch takes besides its bytes, in bytes: its own fields, those of its allocations, and its place in a queue.
 const OVERHEAD: usize = 256;
@@ -30,6 +31,8 @@ const OVERHEAD: usize = 256;
 #[derive(Clone)]
 pub struct Batch {
     shared: Arc<Shared>,
+    /// A fan-out's note: who still misses what.
+    pending: Option<Arc<Pending>>,
 }
 
 struct Shared {
@@ -111,6 +114,26 @@ impl Batch {
                 #[cfg(feature = "_network")]
                 encodings: Mutex::new(Vec::new()),
             }),
+            pending: None,
+        }
+    }
+
+    /// A fan-out's note on who still misses what of it.
+    pub(crate) fn pending(&self) -> Option<&Pending> {
+        self.pending.as_deref()
+    }
+
+    /// The same spans with a fan-out's note.
+    pub(crate) fn with_pending(mut self, pending: Pending) -> Self {
+        self.pending = Some(Arc::new(pending));
+        self
+    }
+
+    /// The same spans without a fan-out's note.
+    pub(crate) fn without_pending(&self) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+            pending: None,
         }
     }
 

@@ -110,9 +110,10 @@ impl Delivery {
     /// # Errors
     ///
     /// The error of the only part, when nothing was accepted and nothing refused. Several parts stay a delivery with a
-    /// rest, because each has an error of its own.
+    /// rest, because each has an error of its own; so does what a fan-out delivered to some of its children.
     pub fn into_result(mut self) -> crate::Result<Self> {
-        if self.rest.len() == 1 && self.accepted == 0 && self.refused == 0 {
+        let is_noted = self.rest.iter().any(|part| part.batch.pending().is_some());
+        if self.rest.len() == 1 && self.accepted == 0 && self.refused == 0 && !is_noted {
             let part = self.rest.remove(0);
             return Err(part
                 .error

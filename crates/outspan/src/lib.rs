@@ -79,6 +79,7 @@ pub mod env;
 mod error;
 mod export;
 mod exporters;
+mod guard;
 #[cfg(feature = "sdk")]
 mod init;
 #[cfg(feature = "_network")]

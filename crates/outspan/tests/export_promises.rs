@@ -9,11 +9,14 @@ use std::time::Duration;
 use outspan::Compression;
 use outspan::Exporter;
 use outspan::Retry;
+use outspan::combinators::FanOut;
+use outspan::combinators::WaitFor;
 use outspan::otlp;
 use outspan::otlp::OutgoingRequest;
 use outspan::otlp::Tls;
 use outspan_testkit::Certificates;
 use outspan_testkit::Collector;
+use outspan_testkit::ScriptedExporter;
 use outspan_testkit::ServerTls;
 use outspan_testkit::Transport;
 use outspan_testkit::promises::CollectorRig;
@@ -93,6 +96,35 @@ mod retry {
         ScriptedRig::new(|child| child.retry(quick())),
         exempt: {
             debug_shows_no_secret: "a retry is given no secret",
+        }
+    );
+}
+
+mod fan_out {
+    use super::*;
+
+    outspan_testkit::promises!(
+        ScriptedRig::new(|child| {
+            let fan_out = FanOut::new().to("only", child);
+            fan_out.build().unwrap()
+        }),
+        exempt: {
+            debug_shows_no_secret: "a fan-out is given no secret",
+        }
+    );
+}
+
+mod fan_out_to_the_first {
+    use super::*;
+
+    outspan_testkit::promises!(
+        ScriptedRig::new(|child| {
+            let other = ScriptedExporter::new();
+            let fan_out = FanOut::new().to("first", child).to("behind", other.exporter());
+            fan_out.wait_for(WaitFor::First).build().unwrap()
+        }),
+        exempt: {
+            debug_shows_no_secret: "a fan-out is given no secret",
         }
     );
 }

@@ -2,9 +2,13 @@
 //!
 //! Each call wraps what stands before it; the last one written is the outermost.
 
+mod fan_out;
 mod retry;
 mod timeout;
 
+pub use fan_out::FanOut;
+pub(crate) use fan_out::Pending;
+pub use fan_out::WaitFor;
 pub(crate) use retry::Backoff;
 pub use retry::Retry;
 pub use timeout::Timeout;

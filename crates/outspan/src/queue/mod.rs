@@ -22,14 +22,12 @@ mod schedule;
 #[cfg(test)]
 mod tests;
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::runtime::Handle;
@@ -61,6 +59,7 @@ use crate::account::Ledger;
 use crate::combinators::Backoff;
 use crate::diagnostics::Diagnostics;
 use crate::diagnostics::Held;
+use crate::guard::run_guarded;
 
 /// The longest wait between two attempts, whatever the destination asks for or the user sets.
 const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
@@ -533,32 +532,4 @@ impl Verdict {
             .map(|item| item.batch.spans() as u64)
             .sum()
     }
-}
-
-/// Runs a call of the exporter, which is the user's code: in time, and panics are caught.
-async fn run_guarded<R>(
-    until: Deadline,
-    call: &'static str,
-    work: impl Future<Output = Result<R>>,
-) -> Result<R> {
-    let timed = async {
-        until
-            .run(work)
-            .await
-            .unwrap_or_else(|| Err(Error::timeout("no answer", until).with_attempts(1)))
-    };
-    match AssertUnwindSafe(timed).catch_unwind().await {
-        Ok(answer) => answer,
-        Err(panic) => Err(Error::internal("the exporter panicked")
-            .with_context("call", call)
-            .with_context("panic", panic_text(&*panic))),
-    }
-}
-
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned());
-    text.unwrap_or_else(|| "no message".to_owned())
 }

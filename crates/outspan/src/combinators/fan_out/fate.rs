@@ -1,0 +1,139 @@
+//! What became of a batch at each child of a fan-out.
+
+use crate::Batch;
+use crate::Delivery;
+use crate::Error;
+use crate::ErrorKind;
+use crate::Undelivered;
+
+/// A note on a batch: who still misses what of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Pending {
+    /// The fan-out that wrote it.
+    pub(super) fan_out: u64,
+    pub(super) fates: Vec<Fate>,
+}
+
+/// What one child has and has not of a batch.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Fate {
+    /// What it may still take.
+    pub(super) missing: Vec<Batch>,
+    /// Why it did not take that yet.
+    trouble: Vec<Error>,
+    /// What it will never take.
+    pub(super) lost: Vec<Undelivered>,
+    /// How many spans it took.
+    accepted: u64,
+    /// How many spans it refused for good.
+    pub(super) refused: u64,
+    message: Option<String>,
+}
+
+impl Fate {
+    pub(super) fn missing(batch: Batch) -> Self {
+        Self {
+            missing: vec![batch],
+            ..Self::default()
+        }
+    }
+
+    /// Takes note of what an export achieved.
+    pub(super) fn note(&mut self, delivery: Delivery) {
+        self.accepted += delivery.accepted;
+        self.refused += delivery.refused;
+        self.message = delivery.message.or(self.message.take());
+        self.trouble.clear();
+        for left in delivery.rest {
+            if left.error.is_temporary() {
+                self.trouble.push(left.error);
+                self.missing.push(left.batch);
+            } else {
+                self.lost.push(left);
+            }
+        }
+    }
+
+    /// Whether nothing of a batch of so many spans has arrived, and nothing was said about any span for good.
+    pub(super) fn has_nothing(&self, spans: u64) -> bool {
+        let open = self.open();
+        self.accepted == 0 && self.refused == 0 && open == spans
+    }
+
+    fn open(&self) -> u64 {
+        let missing = self.missing.iter().map(|batch| batch.spans() as u64);
+        let lost = self.lost.iter().map(|left| left.batch.spans() as u64);
+        missing.chain(lost).sum()
+    }
+
+    fn errors(&self) -> impl Iterator<Item = &Error> {
+        self.trouble
+            .iter()
+            .chain(self.lost.iter().map(|left| &left.error))
+    }
+}
+
+/// The words of all children, each with its name.
+pub(super) fn join_messages<'a>(
+    fates: impl Iterator<Item = (&'a str, &'a Fate)>,
+) -> Option<String> {
+    let said = fates.filter_map(|(name, fate)| {
+        let message = fate.message.as_deref()?;
+        Some(match fate.refused {
+            0 => format!("{name}: {message}"),
+            refused => format!("{name} refused {refused}: {message}"),
+        })
+    });
+    let said: Vec<_> = said.collect();
+    (!said.is_empty()).then(|| said.join("; "))
+}
+
+/// One error for all children that failed, or none.
+///
+/// It is temporary if any of them is, asks for the longest wait that any of them asks for, and is given up by retries if
+/// all of them are. It is never `too_large` for several spans, because only some children may find them so, and those
+/// got them in parts.
+pub(super) fn join_errors<'a>(
+    fates: impl Iterator<Item = (&'a str, &'a Fate)>,
+    spans: u64,
+) -> Option<Error> {
+    let fates: Vec<_> = fates.collect();
+    let failed: Vec<_> = fates
+        .iter()
+        .filter(|(_, fate)| fate.errors().next().is_some())
+        .collect();
+    let errors: Vec<&Error> = failed.iter().flat_map(|(_, fate)| fate.errors()).collect();
+    let speaks = errors
+        .iter()
+        .find(|error| error.is_temporary())
+        .or(errors.first())?;
+    let words: Vec<_> = failed
+        .iter()
+        .filter_map(|(name, fate)| {
+            let error = fate.errors().next()?;
+            Some(format!(
+                "{name} ({} of {spans} spans): {error}",
+                fate.open()
+            ))
+        })
+        .collect();
+    let kind = match speaks.kind() {
+        ErrorKind::TooLarge if spans > 1 => ErrorKind::Refused,
+        kind => kind,
+    };
+    let text = format!(
+        "{} of {} destinations failed: {}",
+        failed.len(),
+        fates.len(),
+        words.join("; ")
+    );
+    let mut joined = Error::new(kind, text).with_temporary(speaks.is_temporary());
+    if let Some(delay) = errors.iter().filter_map(|error| error.retry_after()).max() {
+        joined = joined.with_retry_after(delay);
+    }
+    let mut temporary = errors.iter().filter(|error| error.is_temporary());
+    if speaks.is_temporary() && temporary.all(|error| error.retries_used_up()) {
+        joined = joined.with_retries_used_up();
+    }
+    Some(joined)
+}

@@ -1,0 +1,422 @@
+//! Several destinations, each with a fate of its own.
+
+mod fate;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+
+use futures_util::StreamExt;
+use futures_util::future::join_all;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+
+use self::fate::Fate;
+pub(crate) use self::fate::Pending;
+use crate::Batch;
+use crate::Deadline;
+use crate::Delivery;
+use crate::Drained;
+use crate::DropReason;
+use crate::Error;
+use crate::ErrorKind;
+use crate::Export;
+use crate::Exporter;
+use crate::Result;
+use crate::diagnostics::Diagnostics;
+use crate::guard::run_guarded;
+use crate::runtime;
+
+/// How many exports a child that nobody waits for may have under way: enough for a slow one, and a bound for one that hangs.
+const BEHIND_MAX: u32 = 16;
+
+/// How many children there may be: each costs an export a batch.
+const CHILDREN_MAX: usize = 64;
+
+/// Says for whom a [`FanOut`] waits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WaitFor {
+    /// Every child; success means that all have the spans. The slowest decides how long it takes, within the deadline.
+    #[default]
+    All,
+    /// The first child that takes everything; success means that one has the spans.
+    Any,
+    /// The child that was added first; what it says is the answer.
+    First,
+}
+
+/// Makes an exporter that sends each batch to every child.
+///
+/// # Examples
+///
+/// ```
+/// # #[cfg(feature = "grpc")] {
+/// use outspan::combinators::FanOut;
+/// use outspan::otlp;
+/// use outspan::stdout;
+///
+/// # fn build() -> outspan::Result<()> {
+/// let both = FanOut::new()
+///     .to("backend", otlp::grpc("http://localhost:4317").build()?)
+///     .to("screen", stdout::compact().build()?)
+///     .build()?;
+/// # drop(both);
+/// # Ok(())
+/// # }
+/// # build().unwrap();
+/// # }
+/// ```
+///
+/// # What success means
+///
+/// That depends on [`WaitFor`]: all children (the default), any one, or the first. The batch is shared, never copied.
+/// A child that must delay nobody is a queued one, whose success means accepted.
+///
+/// # Errors
+///
+/// One error joins those of all children that failed, each with its name and how many spans it misses. It is temporary if
+/// trying again may help at least one of them. What was not delivered remembers who misses what: a retry or a queue
+/// outside sends it to those children alone, so that the others get nothing twice. (Changing or splitting that part
+/// forgets it; then everyone gets it.) A child that finds a batch too large gets it in parts. A child that panics fails
+/// alone.
+///
+/// # Cancellation
+///
+/// Dropping the future drops the exports of all children that it waits for.
+///
+/// # What it holds
+///
+/// With [`WaitFor::Any`] and [`WaitFor::First`], exports that nobody waits for go on until the deadline, at most 16 a child. A
+/// child that is further behind is left out of a batch; that, and what fails behind, is told in the log (`tracing`,
+/// target `outspan`). Flush and shutdown wait for them, then flush or shut down every child, all at the same time.
+///
+/// # Where it belongs
+///
+/// Outside what each child needs for itself (timeout, retry, queue), inside a fallback.
+#[derive(Debug, Default)]
+pub struct FanOut {
+    children: Vec<(String, Exporter)>,
+    wait_for: WaitFor,
+}
+
+impl FanOut {
+    /// Begins without a child.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a child. Errors and log lines call it by `name`.
+    #[must_use]
+    pub fn to(mut self, name: impl Into<String>, exporter: Exporter) -> Self {
+        self.children.push((name.into(), exporter));
+        self
+    }
+
+    /// Sets for whom to wait: for all children unless told.
+    #[must_use]
+    pub fn wait_for(mut self, wait_for: WaitFor) -> Self {
+        self.wait_for = wait_for;
+        self
+    }
+
+    /// Makes the exporter.
+    ///
+    /// # Errors
+    ///
+    /// [`Config`](ErrorKind::Config) without a child, with more than 64, or if two have the same name.
+    pub fn build(self) -> Result<Exporter> {
+        static NUMBERS: AtomicU64 = AtomicU64::new(0);
+
+        if self.children.is_empty() || self.children.len() > CHILDREN_MAX {
+            let children = self.children.len();
+            return Err(Error::config(format!(
+                "a fan-out has {children} children: give it 1 to {CHILDREN_MAX}"
+            )));
+        }
+        for (i, (name, _)) in self.children.iter().enumerate() {
+            if self.children[..i].iter().any(|(other, _)| other == name) {
+                return Err(Error::config(format!(
+                    "two children of a fan-out are called \"{name}\""
+                )));
+            }
+        }
+        let children = self.children.into_iter().map(|(name, exporter)| {
+            Arc::new(Child {
+                diagnostics: Diagnostics::new(None).named(Some(name.clone())),
+                name,
+                exporter,
+                behind: Arc::new(Semaphore::new(BEHIND_MAX as usize)),
+            })
+        });
+        Ok(Exporter::new(Fan {
+            number: NUMBERS.fetch_add(1, Ordering::Relaxed),
+            children: children.collect(),
+            wait_for: self.wait_for,
+        }))
+    }
+}
+
+/// A destination and its name.
+#[derive(Debug)]
+struct Child {
+    name: String,
+    exporter: Exporter,
+    /// Permits for exports that nobody waits for.
+    behind: Arc<Semaphore>,
+    diagnostics: Diagnostics,
+}
+
+/// The exporter that a [`FanOut`] makes.
+#[derive(Debug)]
+struct Fan {
+    /// Tells this fan-out's notes on batches from those of others.
+    number: u64,
+    children: Vec<Arc<Child>>,
+    wait_for: WaitFor,
+}
+
+impl Fan {
+    /// Sends to every child what it still misses, and waits for all.
+    async fn export_to_all(&self, batch: Batch, until: Deadline) -> Result<Delivery> {
+        let known = batch.pending().filter(|known| known.fan_out == self.number);
+        let mut fates = match known {
+            Some(known) => known.fates.clone(),
+            None => vec![Fate::missing(batch.without_pending()); self.children.len()],
+        };
+        let mut total = Delivery::default();
+        let exports = self.children.iter().zip(&mut fates).map(|(child, fate)| {
+            let missing = std::mem::take(&mut fate.missing);
+            async move { (child.export_parts(missing, until).await, fate) }
+        });
+        for (delivery, fate) in join_all(exports).await {
+            total.attempts += delivery.attempts;
+            total.wire_bytes += delivery.wire_bytes;
+            total.status = delivery.status.or(total.status);
+            fate.note(delivery);
+        }
+        self.sum_up(batch, fates, total)
+    }
+
+    fn sum_up(&self, batch: Batch, fates: Vec<Fate>, mut total: Delivery) -> Result<Delivery> {
+        let names = || self.children.iter().map(|child| child.name.as_str());
+        let spans = batch.spans() as u64;
+        total.message = fate::join_messages(names().zip(&fates));
+        total.refused = fates.iter().map(|fate| fate.refused).max().unwrap_or(0);
+        let error = fate::join_errors(names().zip(&fates), spans);
+        let Some(error) = error else {
+            total.accepted = spans.saturating_sub(total.refused);
+            return Ok(total);
+        };
+        let error = error
+            .with_attempts(total.attempts)
+            .with_wire_bytes(total.wire_bytes);
+        // A child that will never take it must not be asked again with those that may.
+        let is_alike = fates.iter().all(|fate| fate.lost.is_empty())
+            || fates.iter().all(|fate| fate.missing.is_empty());
+        if is_alike && fates.iter().all(|fate| fate.has_nothing(spans)) {
+            return Err(error);
+        }
+        if fates.iter().any(|fate| !fate.missing.is_empty()) {
+            // Refused spans come again with the whole; they are told when it is over.
+            total.refused = 0;
+            total.message = None;
+            let pending = Pending {
+                fan_out: self.number,
+                fates,
+            };
+            let batch = batch.with_pending(pending);
+            total.rest.push(crate::Undelivered { batch, error });
+            return Ok(total);
+        }
+        let mut failed = fates.into_iter().filter(|fate| !fate.lost.is_empty());
+        match (failed.next(), failed.next()) {
+            (Some(only), None) => total.rest.extend(only.lost),
+            _ => {
+                total.refused = 0;
+                let batch = batch.without_pending();
+                total.rest.push(crate::Undelivered { batch, error });
+            }
+        }
+        let left = total.undelivered() + total.refused;
+        total.accepted = spans.saturating_sub(left);
+        Ok(total)
+    }
+
+    /// Waits for the child that was added first; the others go on behind.
+    async fn export_to_first(&self, batch: Batch, until: Deadline) -> Result<Delivery> {
+        let Some((first, others)) = self.children.split_first() else {
+            return Ok(Delivery::of(&batch));
+        };
+        for child in others {
+            drop(child.export_behind(batch.clone(), until)?);
+        }
+        first.export(batch, until).await
+    }
+
+    /// Waits for the first child that takes everything; the others go on behind.
+    async fn export_to_any(&self, batch: Batch, until: Deadline) -> Result<Delivery> {
+        let spans = batch.spans() as u64;
+        let mut exports = FuturesUnordered::new();
+        for (place, child) in self.children.iter().enumerate() {
+            let export = child.export_behind(batch.clone(), until)?;
+            exports.push(async move { (place, until.run(export.ended()).await) });
+        }
+        let mut fates = vec![Fate::missing(batch.clone()); self.children.len()];
+        let mut best: Option<Delivery> = None;
+        while let Some((place, delivery)) = exports.next().await {
+            let delivery = delivery.flatten().unwrap_or_else(|| {
+                Delivery::failed(batch.clone(), Error::timeout("no answer", until))
+            });
+            if delivery.accepted == spans {
+                return Ok(delivery);
+            }
+            fates[place].missing.clear();
+            fates[place].note(delivery.clone());
+            let is_better = best
+                .as_ref()
+                .is_none_or(|best| delivery.accepted > best.accepted);
+            if is_better && delivery.rest.is_empty() {
+                best = Some(delivery);
+            }
+        }
+        if let Some(best) = best {
+            return Ok(best);
+        }
+        let names = self.children.iter().map(|child| child.name.as_str());
+        let error = fate::join_errors(names.zip(&fates), spans);
+        Err(error.unwrap_or_else(|| Error::internal("no child says what became of the batch")))
+    }
+
+    /// Waits for what goes on behind, then has every child do the same.
+    async fn drain<'a, F>(
+        &'a self,
+        until: Deadline,
+        call: &'static str,
+        drain: impl Fn(&'a Exporter) -> F,
+    ) -> Result<Drained>
+    where
+        F: Future<Output = Result<Drained>>,
+    {
+        let drains = self.children.iter().map(|child| {
+            let work = drain(&child.exporter);
+            async move {
+                // Without the permits the time is up; the child itself will say so.
+                drop(until.run(child.behind.acquire_many(BEHIND_MAX)).await);
+                let drained = run_guarded(until, call, work).await;
+                (child, drained)
+            }
+        });
+        let mut total = Drained::default();
+        let mut errors = Vec::new();
+        for (child, drained) in join_all(drains).await {
+            match drained {
+                Ok(drained) => total.merge(&drained),
+                Err(error) => errors.push(format!("{}: {error}", child.name)),
+            }
+        }
+        match errors.is_empty() {
+            true => Ok(total),
+            false => {
+                Err(Error::new(ErrorKind::Unavailable, errors.join("; "))
+                    .with_context("call", call))
+            }
+        }
+    }
+}
+
+impl Export for Fan {
+    async fn export(&self, batch: Batch, until: Deadline) -> Result<Delivery> {
+        match self.wait_for {
+            WaitFor::All => self.export_to_all(batch, until).await,
+            WaitFor::Any => self.export_to_any(batch, until).await,
+            WaitFor::First => self.export_to_first(batch, until).await,
+        }
+    }
+
+    async fn flush(&self, until: Deadline) -> Result<Drained> {
+        self.drain(until, "flush", |child| child.flush(until)).await
+    }
+
+    async fn shutdown(&self, until: Deadline) -> Result<Drained> {
+        self.drain(until, "shutdown", |child| child.shutdown(until))
+            .await
+    }
+}
+
+/// An export that goes on whoever waits for it.
+#[derive(Debug)]
+enum Behind {
+    Running(JoinHandle<Delivery>),
+    LeftOut(Box<Delivery>),
+}
+
+impl Behind {
+    async fn ended(self) -> Option<Delivery> {
+        match self {
+            Self::Running(task) => task.await.ok(),
+            Self::LeftOut(delivery) => Some(*delivery),
+        }
+    }
+}
+
+impl Child {
+    async fn export(&self, batch: Batch, until: Deadline) -> Result<Delivery> {
+        run_guarded(until, "export", self.exporter.export(batch, until)).await
+    }
+
+    /// Sends one part after the other, smaller ones where they are too large.
+    async fn export_parts(&self, mut parts: Vec<Batch>, until: Deadline) -> Delivery {
+        let mut total = Delivery::default();
+        parts.reverse();
+        while let Some(part) = parts.pop() {
+            let sent = self.export(part.clone(), until).await;
+            let mut delivery = sent.unwrap_or_else(|error| Delivery::failed(part, error));
+            let rest = std::mem::take(&mut delivery.rest);
+            total.absorb(delivery);
+            for left in rest {
+                let spans = left.batch.spans();
+                if left.error.is_too_large() && spans > 1 && !until.has_passed() {
+                    let halves = left.batch.split_by_spans(spans.div_ceil(2));
+                    parts.extend(halves.into_iter().rev());
+                } else {
+                    total.rest.push(left);
+                }
+            }
+        }
+        total
+    }
+
+    /// Sends in the library's runtime, whoever waits for it; tells of what goes wrong.
+    fn export_behind(self: &Arc<Self>, batch: Batch, until: Deadline) -> Result<Behind> {
+        let Ok(permit) = Arc::clone(&self.behind).try_acquire_owned() else {
+            let error = Error::throttled(format!("{BEHIND_MAX} exports are under way"));
+            self.diagnostics
+                .dropped(DropReason::QueueFull, batch.spans() as u64, Some(&error));
+            let delivery = Delivery::failed(batch, error);
+            return Ok(Behind::LeftOut(Box::new(delivery)));
+        };
+        let child = Arc::clone(self);
+        let task = runtime::handle()?.spawn(async move {
+            let delivery = child.export_parts(vec![batch], until).await;
+            child.tell(&delivery);
+            drop(permit);
+            delivery
+        });
+        Ok(Behind::Running(task))
+    }
+
+    fn tell(&self, delivery: &Delivery) {
+        if delivery.refused > 0 {
+            let why = delivery.message.as_deref();
+            self.diagnostics
+                .refused(delivery.refused, why.unwrap_or("it does not say why"));
+        }
+        for left in &delivery.rest {
+            let spans = left.batch.spans() as u64;
+            self.diagnostics
+                .dropped(left.error.drop_reason(), spans, Some(&left.error));
+        }
+    }
+}

@@ -1,0 +1,344 @@
+//! Fan-out around scripted exporters, under a paused clock.
+
+// In a test a panic is the report; clippy's own exception covers test functions, not their helpers.
+#![allow(clippy::unwrap_used)]
+
+use std::time::Duration;
+
+use outspan::Batch;
+use outspan::Deadline;
+use outspan::Delivery;
+use outspan::Error;
+use outspan::ErrorKind;
+use outspan::Export;
+use outspan::Exporter;
+use outspan::Result;
+use outspan::Retry;
+use outspan::combinators::FanOut;
+use outspan::combinators::WaitFor;
+use outspan::queue::MemoryQueue;
+use outspan_testkit::Act;
+use outspan_testkit::Gate;
+use outspan_testkit::ScriptedExporter;
+use outspan_testkit::batch_of;
+use outspan_testkit::soon;
+use outspan_testkit::span_ids;
+use tokio::time::Instant;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn children<const N: usize>() -> [ScriptedExporter; N] {
+    std::array::from_fn(|_| ScriptedExporter::new())
+}
+
+fn fan_out(children: &[ScriptedExporter], wait_for: WaitFor) -> Exporter {
+    let names = ["a", "b", "c"];
+    let mut fan_out = FanOut::new().wait_for(wait_for);
+    for (name, child) in names.into_iter().zip(children) {
+        fan_out = fan_out.to(name, child.exporter());
+    }
+    fan_out.build().unwrap()
+}
+
+async fn export(exporter: &Exporter, batch: &Batch) -> Result<Delivery> {
+    exporter.export(batch.clone(), soon()).await
+}
+
+fn quick() -> Retry {
+    Retry::default()
+        .initial_interval(SECOND)
+        .max_elapsed(None)
+        .max_retries(3)
+        .jitter(0.0)
+}
+
+mod all {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn every_child_gets_the_same_bytes_at_the_same_time() {
+        let children = children::<3>();
+        for child in &children {
+            child.always(Act::after(SECOND, Act::Deliver));
+        }
+        let exporter = fan_out(&children, WaitFor::All);
+        let batch = batch_of(4);
+        let began = Instant::now();
+        let delivery = export(&exporter, &batch).await.unwrap();
+        assert_eq!((delivery.accepted, delivery.attempts), (4, 3));
+        assert!(delivery.is_complete());
+        assert!(began.elapsed() < SECOND * 2);
+        for child in &children {
+            let got = &child.exports()[0];
+            assert_eq!(got.span_ids(), span_ids(&batch));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_error_names_every_child_that_failed_and_what_it_misses() {
+        let children = children::<3>();
+        children[0].script([Act::unavailable()]);
+        children[2].script([Act::DeliverHalf(Error::throttled("slow down"))]);
+        let exporter = fan_out(&children, WaitFor::All);
+        let delivery = export(&exporter, &batch_of(4)).await.unwrap();
+        assert_eq!((delivery.accepted, delivery.refused), (0, 0));
+        assert_eq!(delivery.undelivered(), 4);
+        let text = delivery.rest[0].error.to_string();
+        assert!(text.contains("2 of 3 destinations failed"), "{text}");
+        assert!(text.contains("a (4 of 4 spans)"), "{text}");
+        assert!(text.contains("c (2 of 4 spans)"), "{text}");
+        assert!(!text.contains("b ("), "{text}");
+        assert!(delivery.rest[0].error.is_temporary());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_retry_outside_sends_to_each_child_only_what_it_misses() {
+        let children = children::<3>();
+        children[0].script([Act::unavailable(), Act::unavailable()]);
+        children[2].script([Act::DeliverHalf(Error::unavailable("half"))]);
+        let exporter = fan_out(&children, WaitFor::All).retry(quick());
+        let batch = batch_of(4);
+        let delivery = export(&exporter, &batch).await.unwrap();
+        assert_eq!(delivery.accepted, 4);
+        assert!(delivery.is_complete());
+        for child in &children {
+            assert_eq!(child.received().len(), 4, "everything once");
+        }
+        assert_eq!(children[0].exports().len(), 3);
+        assert_eq!(children[1].exports().len(), 1);
+        let sizes: Vec<_> = children[2]
+            .exports()
+            .iter()
+            .map(|call| call.span_ids().len())
+            .collect();
+        assert_eq!(sizes, [4, 2]);
+    }
+
+    #[tokio::test]
+    async fn a_queue_outside_sends_to_each_child_only_what_it_misses() {
+        let children = children::<2>();
+        children[1].script([Act::unavailable(), Act::unavailable()]);
+        let retry = Retry::default().initial_interval(Duration::from_millis(1));
+        let queue = MemoryQueue::builder(fan_out(&children, WaitFor::All))
+            .retry(retry)
+            .start()
+            .unwrap();
+        let room = queue.reserve(1000, 4).unwrap();
+        queue.push(vec![batch_of(4)], room);
+        queue.flush(soon()).await.unwrap();
+        assert_eq!(queue.account().delivered, 4);
+        assert_eq!(children[0].exports().len(), 1);
+        assert_eq!(children[1].exports().len(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn fan_outs_nest_and_nobody_gets_anything_twice() {
+        let inner = children::<2>();
+        let outer = children::<1>();
+        inner[1].script([Act::unavailable()]);
+        let exporter = FanOut::new()
+            .to("inner", fan_out(&inner, WaitFor::All))
+            .to("outer", outer[0].exporter())
+            .build()
+            .unwrap()
+            .retry(quick());
+        let delivery = export(&exporter, &batch_of(2)).await.unwrap();
+        assert_eq!(delivery.accepted, 2);
+        let calls = |child: &ScriptedExporter| child.exports().len();
+        assert_eq!((calls(&inner[0]), calls(&inner[1])), (1, 2));
+        assert_eq!(calls(&outer[0]), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_one_child_will_never_take_is_told_after_the_others_took_it() {
+        let children = children::<2>();
+        children[0].script([Act::refused()]);
+        children[1].script([Act::unavailable()]);
+        let exporter = fan_out(&children, WaitFor::All).retry(quick());
+        let delivery = export(&exporter, &batch_of(3)).await.unwrap();
+        assert_eq!((delivery.accepted, delivery.undelivered()), (0, 3));
+        let error = &delivery.rest[0].error;
+        assert_eq!(error.kind(), ErrorKind::Refused);
+        assert!(!error.is_temporary());
+        assert_eq!(children[0].exports().len(), 1);
+        assert_eq!(children[1].received().len(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_anywhere_is_an_error() {
+        let children = children::<2>();
+        children[0].script([Act::unavailable()]);
+        children[1].script([Act::throttled(SECOND * 7)]);
+        let exporter = fan_out(&children, WaitFor::All);
+        let error = export(&exporter, &batch_of(3)).await.unwrap_err();
+        assert!(error.is_temporary());
+        assert_eq!(error.retry_after(), Some(SECOND * 7));
+        assert!(!error.retries_used_up());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn refused_spans_are_told_with_the_name() {
+        let children = children::<2>();
+        children[1].script([Act::Refuse(1)]);
+        let exporter = fan_out(&children, WaitFor::All);
+        let delivery = export(&exporter, &batch_of(3)).await.unwrap();
+        assert_eq!((delivery.accepted, delivery.refused), (2, 1));
+        let message = delivery.message.unwrap();
+        assert!(message.starts_with("b refused 1: "), "{message}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_child_that_finds_it_too_large_gets_parts_and_the_others_do_not() {
+        let children = children::<2>();
+        let batch = batch_of(8);
+        children[0].always(Act::AtMost(batch.size() / 3));
+        let exporter = fan_out(&children, WaitFor::All);
+        let delivery = export(&exporter, &batch).await.unwrap();
+        assert_eq!(delivery.accepted, 8);
+        let mut got = children[0].received();
+        got.sort_unstable();
+        let mut sent = span_ids(&batch);
+        sent.sort_unstable();
+        assert_eq!(got, sent);
+        assert_eq!(children[1].exports().len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_span_that_is_too_large_for_one_child_is_that_child_s_loss_alone() {
+        let children = children::<2>();
+        children[0].always(Act::AtMost(1));
+        let exporter = fan_out(&children, WaitFor::All);
+        let delivery = export(&exporter, &batch_of(2)).await.unwrap();
+        assert_eq!(delivery.rest.len(), 2);
+        for left in &delivery.rest {
+            assert_eq!(left.error.kind(), ErrorKind::TooLarge);
+        }
+        assert_eq!(children[1].received().len(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_child_that_panics_or_hangs_fails_alone() {
+        let children = children::<3>();
+        children[0].always(Act::Panic);
+        children[1].always(Act::Hang);
+        let exporter = fan_out(&children, WaitFor::All);
+        let until = Deadline::after(SECOND).named("the test's limit");
+        let delivery = exporter.export(batch_of(2), until).await.unwrap();
+        assert_eq!(delivery.undelivered(), 2);
+        let text = delivery.rest[0].error.to_string();
+        assert!(
+            text.contains("a (2 of 2 spans): the exporter panicked"),
+            "{text}"
+        );
+        assert!(text.contains("the test's limit"), "{text}");
+        assert_eq!(children[2].received().len(), 2);
+    }
+}
+
+mod any {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_first_success_is_enough_and_the_others_go_on() {
+        let gate = Gate::new();
+        let children = children::<3>();
+        children[0].script([Act::unavailable()]);
+        children[1].always(Act::when(&gate, Act::Deliver));
+        let exporter = fan_out(&children, WaitFor::Any);
+        let batch = batch_of(2);
+        let delivery = export(&exporter, &batch).await.unwrap();
+        assert_eq!(delivery.accepted, 2);
+        assert_eq!(children[1].received(), []);
+        gate.open();
+        exporter.flush(soon()).await.unwrap();
+        assert_eq!(children[1].received(), span_ids(&batch));
+    }
+
+    #[tokio::test]
+    async fn fails_when_all_fail() {
+        let children = children::<2>();
+        children[0].always(Act::unavailable());
+        children[1].always(Act::refused());
+        let exporter = fan_out(&children, WaitFor::Any);
+        let error = export(&exporter, &batch_of(2)).await.unwrap_err();
+        assert!(error.is_temporary(), "{error}");
+        assert!(error.to_string().contains("2 of 2 destinations failed"));
+    }
+
+    #[tokio::test]
+    async fn a_child_that_refuses_some_is_better_than_none() {
+        let children = children::<2>();
+        children[0].always(Act::unavailable());
+        children[1].always(Act::Refuse(1));
+        let exporter = fan_out(&children, WaitFor::Any);
+        let delivery = export(&exporter, &batch_of(3)).await.unwrap();
+        assert_eq!((delivery.accepted, delivery.refused), (2, 1));
+    }
+}
+
+mod first {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_the_first_child_is_waited_for() {
+        let gate = Gate::new();
+        let children = children::<2>();
+        children[1].always(Act::when(&gate, Act::Deliver));
+        let exporter = fan_out(&children, WaitFor::First);
+        let batch = batch_of(2);
+        assert!(export(&exporter, &batch).await.unwrap().is_complete());
+        children[0].script([Act::refused()]);
+        export(&exporter, &batch).await.unwrap_err();
+        gate.open();
+        exporter.flush(soon()).await.unwrap();
+        assert_eq!(children[1].received().len(), 4);
+    }
+
+    #[tokio::test]
+    async fn a_child_that_hangs_behind_is_bounded() {
+        let gate = Gate::new();
+        let children = children::<2>();
+        children[1].always(Act::when(&gate, Act::Deliver));
+        let exporter = fan_out(&children, WaitFor::First);
+        for _ in 0..100 {
+            export(&exporter, &batch_of(1)).await.unwrap();
+        }
+        children[1].wait_for_exports(16).await;
+        gate.open();
+        exporter.shutdown(soon()).await.unwrap();
+        assert_eq!(children[0].received().len(), 100);
+        assert_eq!(children[1].received().len(), 16);
+        assert_eq!(children[1].shutdowns(), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn flush_and_shutdown_reach_every_child_though_one_fails() {
+    let children = children::<2>();
+    let failure = || outspan_testkit::DrainAct::Fail(Error::unavailable("gone"));
+    children[0].script_flushes([failure()]);
+    children[0].script_shutdowns([failure()]);
+    let exporter = fan_out(&children, WaitFor::All);
+    let error = exporter.flush(soon()).await.unwrap_err();
+    assert!(error.to_string().contains("a: gone"), "{error}");
+    exporter.shutdown(soon()).await.unwrap_err();
+    for child in &children {
+        assert_eq!((child.flushes(), child.shutdowns()), (1, 1));
+    }
+}
+
+#[test]
+fn mistakes_are_found_when_it_is_built() {
+    let child = ScriptedExporter::new();
+    let none = FanOut::new().build().unwrap_err();
+    assert_eq!(none.kind(), ErrorKind::Config);
+    let twice = FanOut::new()
+        .to("a", child.exporter())
+        .to("a", child.exporter())
+        .build();
+    assert!(twice.unwrap_err().to_string().contains("\"a\""));
+    let many = (0..65).fold(FanOut::new(), |fan_out, i| {
+        fan_out.to(i.to_string(), child.exporter())
+    });
+    assert!(many.build().unwrap_err().to_string().contains("65"));
+}
