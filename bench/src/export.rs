@@ -23,8 +23,9 @@ use crate::measure::less_is_better;
 use crate::measure::more_is_better;
 use crate::measure::note;
 use crate::measure::time;
-use crate::receiver::Arrived;
-use crate::receiver::Receiver;
+use crate::roles::receiver::Arrived;
+use crate::roles::receiver::Options;
+use crate::roles::receiver::Receiver;
 use crate::spans;
 
 /// Spans on their way before the maker waits: below the peer's default queue of 2048, so that it drops nothing.
@@ -74,7 +75,7 @@ pub(crate) fn run(quick: bool) -> Outcome {
 }
 
 fn run_ours(length: Duration) -> Result<Side, String> {
-    let receiver = Receiver::start()?;
+    let receiver = Receiver::start(Options::default())?;
     let exporter = otlp::grpc(&receiver.endpoint)
         .build()
         .map_err(|e| e.to_string())?;
@@ -86,7 +87,7 @@ fn run_ours(length: Duration) -> Result<Side, String> {
 }
 
 fn run_peer(length: Duration) -> Result<Side, String> {
-    let receiver = Receiver::start()?;
+    let receiver = Receiver::start(Options::default())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()

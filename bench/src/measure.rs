@@ -26,6 +26,39 @@ pub(crate) fn more_is_better(name: &str, unit: &str, ours: f64, peer: f64) {
     println!("case {name}: ours {ours:.2} {unit} peer {peer:.2} {unit} ratio {ratio:.2}");
 }
 
+/// Prints a target that a figure of ours should reach.
+pub(crate) fn target_at_least(name: &str, unit: &str, target: f64, ours: f64) {
+    print_target(name, unit, target, ours >= target);
+}
+
+/// Prints a target that a figure of ours should not exceed.
+pub(crate) fn target_at_most(name: &str, unit: &str, target: f64, ours: f64) {
+    print_target(name, unit, target, ours <= target);
+}
+
+#[expect(
+    clippy::print_stdout,
+    reason = "the lines are what this program is for"
+)]
+fn print_target(name: &str, unit: &str, target: f64, is_met: bool) {
+    let met = if is_met { "met" } else { "missed" };
+    println!("target {name}: {target} {unit} {met}");
+}
+
+/// Prints a table in Markdown.
+#[expect(
+    clippy::print_stdout,
+    reason = "the lines are what this program is for"
+)]
+pub(crate) fn table(heads: &[&str], rows: &[Vec<String>]) {
+    println!("\n| {} |", heads.join(" | "));
+    println!("|{}", "---|".repeat(heads.len()));
+    for row in rows {
+        println!("| {} |", row.join(" | "));
+    }
+    println!();
+}
+
 /// Prints what was checked, or anything else worth knowing beside the cases.
 #[expect(
     clippy::print_stdout,
@@ -89,7 +122,8 @@ pub(crate) fn cpu_time_of_others() -> Result<Duration, String> {
     Ok(all.saturating_sub(own))
 }
 
-fn cpu_time(path: &str) -> Result<Duration, String> {
+/// The CPU time in a `stat` file of `/proc`, user and system, in steps of 10 ms (Linux).
+pub(crate) fn cpu_time(path: &str) -> Result<Duration, String> {
     // Ticks are 1/100 s on every Linux that Rust runs on (`USER_HZ`).
     const TICK: Duration = Duration::from_millis(10);
 
