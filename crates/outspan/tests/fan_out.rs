@@ -155,11 +155,10 @@ mod all {
         children[0].script([Act::refused()]);
         children[1].script([Act::unavailable()]);
         let exporter = fan_out(&children, WaitFor::All).retry(quick());
-        let delivery = export(&exporter, &batch_of(3)).await.unwrap();
-        assert_eq!((delivery.accepted, delivery.undelivered()), (0, 3));
-        let error = &delivery.rest[0].error;
+        let error = export(&exporter, &batch_of(3)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Refused);
         assert!(!error.is_temporary());
+        assert!(error.to_string().contains("destination: a"), "{error}");
         assert_eq!(children[0].exports().len(), 1);
         assert_eq!(children[1].received().len(), 3);
     }

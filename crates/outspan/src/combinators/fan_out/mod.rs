@@ -230,9 +230,19 @@ impl Fan {
             total.rest.push(crate::Undelivered { batch, error });
             return Ok(total);
         }
-        let mut failed = fates.into_iter().filter(|fate| !fate.lost.is_empty());
+        let mut failed = self
+            .children
+            .iter()
+            .zip(fates)
+            .filter(|(_, fate)| !fate.lost.is_empty());
         match (failed.next(), failed.next()) {
-            (Some(only), None) => total.rest.extend(only.lost),
+            (Some((child, only)), None) => {
+                let lost = only.lost.into_iter().map(|left| crate::Undelivered {
+                    batch: left.batch,
+                    error: left.error.with_context("destination", &child.name),
+                });
+                total.rest.extend(lost);
+            }
             _ => {
                 total.refused = 0;
                 let batch = batch.without_pending();

@@ -2,23 +2,16 @@
 
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::DecodePaddingMode;
-use base64::engine::GeneralPurpose;
-use base64::engine::GeneralPurposeConfig;
 use http::HeaderMap;
 use http::StatusCode;
+use outspan_wire::grpc::Code;
+use outspan_wire::grpc::read_binary;
+use outspan_wire::grpc::read_code;
+use outspan_wire::grpc::read_message;
 use outspan_wire::otlp;
-use percent_encoding::percent_decode_str;
 
 use crate::Error;
 use crate::ErrorKind;
-
-/// `-bin` headers are base64, with or without padding.
-const BASE64: GeneralPurpose = GeneralPurpose::new(
-    &base64::alphabet::STANDARD,
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
-);
 
 /// How a call ended.
 #[derive(Debug, PartialEq)]
@@ -47,20 +40,14 @@ impl Status {
         };
         let text = |name| map.get(name).map(|value| value.as_bytes());
         let code = text("grpc-status")
-            .and_then(|code| std::str::from_utf8(code).ok())
-            .and_then(|code| code.trim().parse().ok());
-        let message = text("grpc-message").map(|message| {
-            let message = String::from_utf8_lossy(message).into_owned();
-            percent_decode_str(&message)
-                .decode_utf8_lossy()
-                .into_owned()
-        });
+            .and_then(read_code)
+            .and_then(|code| u16::try_from(code).ok());
         let details = text("grpc-status-details-bin")
-            .and_then(|details| BASE64.decode(details).ok())
+            .and_then(read_binary)
             .and_then(|details| otlp::read_status(&details).ok());
         Self {
             code: code.unwrap_or(2),
-            message: message.unwrap_or_default(),
+            message: text("grpc-message").map(read_message).unwrap_or_default(),
             retry_delay: details.and_then(|details| details.retry_delay),
         }
     }
@@ -145,26 +132,7 @@ fn from_http(status: StatusCode) -> (u16, &'static str) {
 }
 
 fn name_of(code: u16) -> &'static str {
-    match code {
-        0 => "OK",
-        1 => "CANCELLED",
-        2 => "UNKNOWN",
-        3 => "INVALID_ARGUMENT",
-        4 => "DEADLINE_EXCEEDED",
-        5 => "NOT_FOUND",
-        6 => "ALREADY_EXISTS",
-        7 => "PERMISSION_DENIED",
-        8 => "RESOURCE_EXHAUSTED",
-        9 => "FAILED_PRECONDITION",
-        10 => "ABORTED",
-        11 => "OUT_OF_RANGE",
-        12 => "UNIMPLEMENTED",
-        13 => "INTERNAL",
-        14 => "UNAVAILABLE",
-        15 => "DATA_LOSS",
-        16 => "UNAUTHENTICATED",
-        _ => "an unknown gRPC status",
-    }
+    Code::from_number(code.into()).map_or("an unknown gRPC status", Code::as_str)
 }
 
 #[cfg(test)]

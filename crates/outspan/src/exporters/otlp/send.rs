@@ -11,6 +11,7 @@ use http::HeaderValue;
 use http::Method;
 use http::Request;
 use http::header;
+use outspan_wire::grpc::write_timeout;
 use outspan_wire::otlp::PartialSuccess;
 use tokio::sync::Semaphore;
 
@@ -217,7 +218,7 @@ impl Sender {
         if self.protocol.is_grpc() {
             headers.insert(header::TE, HeaderValue::from_static("trailers"));
             if let Some(left) = until.remaining() {
-                let timeout = HeaderValue::from_str(&encode::grpc_timeout(left))
+                let timeout = HeaderValue::from_str(&write_timeout(left))
                     .map_err(|e| Error::internal("grpc-timeout").with_source(e))?;
                 headers.insert("grpc-timeout", timeout);
             }
