@@ -205,13 +205,16 @@ impl Through {
         let Arrived {
             requests,
             spans,
+            wire_bytes,
             looked_into,
             wrong,
             ..
         } = self.arrived;
         format!(
-            "{acknowledged} spans acknowledged, {spans} arrived in {requests} requests; {later} requests told to come \
-             later, {unknown} spans without an answer; {looked_into} looked into, {wrong} wrong; drained in {:.1} s",
+            "{acknowledged} spans acknowledged, {spans} arrived in {requests} requests of {:.1} bytes a span on the wire; \
+             {later} requests told to come later, {unknown} spans without an answer; {looked_into} looked into, {wrong} \
+             wrong; drained in {:.1} s",
+            wire_bytes as f64 / spans.max(1) as f64,
             self.drained.as_secs_f64()
         )
     }
