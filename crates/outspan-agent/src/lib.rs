@@ -8,6 +8,7 @@
 mod admin;
 mod agent;
 mod arguments;
+mod destination;
 mod pipeline;
 mod receivers;
 mod screen;

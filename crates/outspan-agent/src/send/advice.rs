@@ -6,9 +6,9 @@ use std::io;
 use outspan::Error;
 use outspan::ErrorKind;
 
-use super::destination::Destination;
-use super::destination::Receiver;
-use super::destination::Transport;
+use crate::destination::Destination;
+use crate::destination::Receiver;
+use crate::destination::Transport;
 
 /// Says whether going on with other batches is of no use: the destination is down, wrong or does not let us in.
 ///

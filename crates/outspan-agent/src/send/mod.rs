@@ -1,9 +1,6 @@
 //! `outspan send`: reads span files and delivers them.
 
 mod advice;
-mod destination;
-mod exporter;
-mod header;
 mod input;
 mod intake;
 mod notice;
@@ -20,18 +17,19 @@ use outspan::Exporter;
 use tokio::sync::watch;
 
 use crate::arguments::SendArguments;
+use crate::destination::Destination;
+use crate::destination::Header;
+use crate::destination::exporter;
 use crate::screen::Screen;
 use crate::screen::Tone;
 use crate::screen::start_log;
 use crate::signals::Signals;
 use crate::units::show_bytes;
 
-use self::destination::Destination;
-use self::header::Header;
 use self::input::Inputs;
 use self::intake::BatchLimits;
 use self::intake::Intake;
-use self::notice::Notices;
+pub(crate) use self::notice::Notices;
 use self::pace::Pace;
 use self::progress::Progress;
 use self::session::Session;

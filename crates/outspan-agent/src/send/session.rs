@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio::time::MissedTickBehavior;
 
+use crate::destination::Destination;
 use crate::screen::LINE_INTERVAL;
 use crate::screen::Tone;
 use crate::signals::Signal;
@@ -24,7 +25,6 @@ use crate::units::show_counted;
 use crate::units::show_duration;
 
 use super::advice;
-use super::destination::Destination;
 use super::intake::Intake;
 use super::intake::Step;
 use super::intake::Work;

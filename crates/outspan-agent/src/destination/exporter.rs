@@ -13,14 +13,14 @@ use outspan::stdout;
 use crate::arguments::Protocol;
 use crate::arguments::SendArguments;
 use crate::screen::wants_colours;
+use crate::send::Notices;
 
-use super::destination::Destination;
-use super::destination::Receiver;
-use super::destination::StdoutFormat;
-use super::destination::TargetFile;
-use super::destination::Transport;
-use super::header::Header;
-use super::notice::Notices;
+use super::Destination;
+use super::Header;
+use super::Receiver;
+use super::StdoutFormat;
+use super::TargetFile;
+use super::Transport;
 
 /// How long an attempt may take unless told: OTLP's own default.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);

@@ -1,10 +1,15 @@
 //! Where spans go: the value of `--to`.
 
+pub(crate) mod exporter;
+mod header;
+
 use std::fmt;
 use std::path::Path;
 use std::path::PathBuf;
 
 use outspan::Compression;
+
+pub(crate) use self::header::Header;
 
 /// Says where spans go.
 #[derive(Clone, Debug, PartialEq, Eq)]
