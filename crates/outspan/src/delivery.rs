@@ -28,6 +28,8 @@ pub struct Delivery {
     pub status: Option<u16>,
     /// The destination's address (`host:port`), where one is known.
     pub server: Option<Arc<str>>,
+    /// The name of the destination that took it, where a combinator chose between several.
+    pub destination: Option<Arc<str>>,
 }
 
 /// A part of a batch that was not delivered, and why.
@@ -100,6 +102,7 @@ impl Delivery {
         self.message = other.message.or(self.message.take());
         self.status = other.status.or(self.status);
         self.server = other.server.or(self.server.take());
+        self.destination = other.destination.or(self.destination.take());
         self.rest.extend(other.rest);
     }
 

@@ -14,6 +14,7 @@ use outspan::combinators::WaitFor;
 use outspan::otlp;
 use outspan::otlp::OutgoingRequest;
 use outspan::otlp::Tls;
+use outspan_testkit::Act;
 use outspan_testkit::Certificates;
 use outspan_testkit::Collector;
 use outspan_testkit::ScriptedExporter;
@@ -96,6 +97,21 @@ mod retry {
         ScriptedRig::new(|child| child.retry(quick())),
         exempt: {
             debug_shows_no_secret: "a retry is given no secret",
+        }
+    );
+}
+
+mod fallback {
+    use super::*;
+
+    outspan_testkit::promises!(
+        ScriptedRig::new(|child| {
+            let down = ScriptedExporter::new();
+            down.always(Act::unavailable());
+            down.exporter().fallback(child)
+        }),
+        exempt: {
+            debug_shows_no_secret: "a fallback is given no secret",
         }
     );
 }

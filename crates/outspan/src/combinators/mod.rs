@@ -2,10 +2,18 @@
 //!
 //! Each call wraps what stands before it; the last one written is the outermost.
 
+mod breaker;
+mod children;
+mod fallback;
 mod fan_out;
 mod retry;
 mod timeout;
 
+pub use breaker::Breaker;
+pub use breaker::BreakerEvent;
+pub use breaker::BreakerState;
+pub use fallback::FallOn;
+pub use fallback::Fallback;
 pub use fan_out::FanOut;
 pub(crate) use fan_out::Pending;
 pub use fan_out::WaitFor;

@@ -14,13 +14,14 @@ use tokio::task::JoinHandle;
 
 use self::fate::Fate;
 pub(crate) use self::fate::Pending;
+use super::children::check_names;
+use super::children::drain_all;
 use crate::Batch;
 use crate::Deadline;
 use crate::Delivery;
 use crate::Drained;
 use crate::DropReason;
 use crate::Error;
-use crate::ErrorKind;
 use crate::Export;
 use crate::Exporter;
 use crate::Result;
@@ -30,9 +31,6 @@ use crate::runtime;
 
 /// How many exports a child that nobody waits for may have under way: enough for a slow one, and a bound for one that hangs.
 const BEHIND_MAX: u32 = 16;
-
-/// How many children there may be: each costs an export a batch.
-const CHILDREN_MAX: usize = 64;
 
 /// Says for whom a [`FanOut`] waits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -125,23 +123,14 @@ impl FanOut {
     ///
     /// # Errors
     ///
-    /// [`Config`](ErrorKind::Config) without a child, with more than 64, or if two have the same name.
+    /// [`Config`](crate::ErrorKind::Config) without a child, with more than 64, or if two have the same name.
     pub fn build(self) -> Result<Exporter> {
         static NUMBERS: AtomicU64 = AtomicU64::new(0);
 
-        if self.children.is_empty() || self.children.len() > CHILDREN_MAX {
-            let children = self.children.len();
-            return Err(Error::config(format!(
-                "a fan-out has {children} children: give it 1 to {CHILDREN_MAX}"
-            )));
-        }
-        for (i, (name, _)) in self.children.iter().enumerate() {
-            if self.children[..i].iter().any(|(other, _)| other == name) {
-                return Err(Error::config(format!(
-                    "two children of a fan-out are called \"{name}\""
-                )));
-            }
-        }
+        check_names(
+            "fan-out",
+            self.children.iter().map(|(name, _)| name.as_str()),
+        )?;
         let children = self.children.into_iter().map(|(name, exporter)| {
             Arc::new(Child {
                 diagnostics: Diagnostics::new(None).named(Some(name.clone())),
@@ -311,28 +300,14 @@ impl Fan {
     {
         let drains = self.children.iter().map(|child| {
             let work = drain(&child.exporter);
-            async move {
+            let drained = async move {
                 // Without the permits the time is up; the child itself will say so.
                 drop(until.run(child.behind.acquire_many(BEHIND_MAX)).await);
-                let drained = run_guarded(until, call, work).await;
-                (child, drained)
-            }
+                work.await
+            };
+            (child.name.as_str(), drained)
         });
-        let mut total = Drained::default();
-        let mut errors = Vec::new();
-        for (child, drained) in join_all(drains).await {
-            match drained {
-                Ok(drained) => total.merge(&drained),
-                Err(error) => errors.push(format!("{}: {error}", child.name)),
-            }
-        }
-        match errors.is_empty() {
-            true => Ok(total),
-            false => {
-                Err(Error::new(ErrorKind::Unavailable, errors.join("; "))
-                    .with_context("call", call))
-            }
-        }
+        drain_all(drains, call, until).await
     }
 }
 

@@ -1,0 +1,449 @@
+//! Circuit breakers: leaving a destination alone while it is down, and finding out when it is back.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::Delivery;
+use crate::Error;
+use crate::ErrorKind;
+use crate::Result;
+
+/// The longest a destination is left alone, whatever it asks for.
+const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// By how much of itself a wait is spread, so that many programs do not come back in step.
+const SPREAD: f64 = 0.1;
+
+/// Says when a destination counts as down, and how it is tried again.
+///
+/// A breaker is *closed* while all is well. It *opens* after 5 failures in a row (or at a failure rate, if one is set), and then
+/// the destination is left alone for 5 s. After that one export goes through to find out: if it succeeds, the breaker closes;
+/// if not, it stays open for twice as long as before, at most a minute. A wait that the destination asks for (`RetryInfo`,
+/// `Retry-After`) is a lower bound. Waits are up to 10 % longer, so that many programs do not come back in step.
+///
+/// Only trouble that may pass counts as failure, and what is ours (a panic). An answer that refuses data is an answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Breaker {
+    failures: u32,
+    rate: Option<Rate>,
+    wait: Duration,
+    wait_max: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Rate {
+    part: f64,
+    exports: usize,
+}
+
+impl Default for Breaker {
+    fn default() -> Self {
+        Self {
+            failures: 5,
+            rate: None,
+            wait: Duration::from_secs(5),
+            wait_max: Duration::from_secs(60),
+        }
+    }
+}
+
+impl Breaker {
+    /// Sets how many failures in a row open it: 5 unless told; 0 counts as 1.
+    #[must_use]
+    pub fn failures(mut self, failures: u32) -> Self {
+        self.failures = failures.max(1);
+        self
+    }
+
+    /// Opens it as well when at least `part` (0 to 1) of the last `exports` exports failed: not unless told. At most 1,000
+    /// exports are looked at.
+    #[must_use]
+    pub fn failure_rate(mut self, part: f64, exports: usize) -> Self {
+        self.rate = Some(Rate {
+            part: part.clamp(0.0, 1.0),
+            exports: exports.clamp(1, 1000),
+        });
+        self
+    }
+
+    /// Sets how long it stays open at first: 5 s unless told.
+    #[must_use]
+    pub fn wait(mut self, wait: Duration) -> Self {
+        self.wait = wait;
+        self
+    }
+
+    /// Sets how long it stays open at most: a minute unless told.
+    #[must_use]
+    pub fn wait_max(mut self, wait: Duration) -> Self {
+        self.wait_max = wait;
+        self
+    }
+}
+
+/// Names the states of a breaker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BreakerState {
+    /// All is well: exports go through.
+    Closed,
+    /// The destination is left alone.
+    Open,
+    /// One export finds out whether the destination is back.
+    HalfOpen,
+}
+
+impl fmt::Display for BreakerState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+            Self::HalfOpen => "half-open",
+        })
+    }
+}
+
+/// Says that a breaker opened or closed.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct BreakerEvent {
+    /// The destination's name.
+    pub destination: Arc<str>,
+    /// What the breaker is now.
+    pub state: BreakerState,
+    /// The last failure, when it opened.
+    pub error: Option<Error>,
+}
+
+/// What a user wants to be called when a breaker opens or closes.
+pub(super) type BreakerHook = Arc<dyn Fn(&BreakerEvent) + Send + Sync>;
+
+/// The breaker of one destination.
+pub(super) struct Circuit {
+    name: Arc<str>,
+    settings: Breaker,
+    hook: Option<BreakerHook>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    mode: Mode,
+    in_a_row: u32,
+    latest: VecDeque<bool>,
+    wait: Duration,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+enum Mode {
+    #[default]
+    Closed,
+    Open {
+        until: Instant,
+    },
+    Probing,
+}
+
+impl Circuit {
+    pub(super) fn new(name: &str, settings: Breaker, hook: Option<BreakerHook>) -> Self {
+        Self {
+            name: name.into(),
+            state: Mutex::default(),
+            settings,
+            hook,
+        }
+    }
+
+    /// Lets an export through, or not: the destination is down, or another export is finding out.
+    pub(super) fn ask(&self) -> Option<Pass<'_>> {
+        let mut state = self.lock();
+        let is_probe = match state.mode {
+            Mode::Closed => false,
+            Mode::Open { until } if Instant::now() >= until => {
+                state.mode = Mode::Probing;
+                true
+            }
+            Mode::Open { .. } | Mode::Probing => return None,
+        };
+        drop(state);
+        Some(Pass {
+            circuit: self,
+            is_probe,
+            is_told: false,
+        })
+    }
+
+    /// Lets an export through in any case, because there is nowhere else to go.
+    pub(super) fn force(&self) -> Pass<'_> {
+        Pass {
+            circuit: self,
+            is_probe: false,
+            is_told: false,
+        }
+    }
+
+    /// When the destination is worth a try: now while it is well.
+    pub(super) fn due(&self) -> Instant {
+        match self.lock().mode {
+            Mode::Open { until } => until,
+            Mode::Closed | Mode::Probing => Instant::now(),
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn state(&self) -> BreakerState {
+        match self.lock().mode {
+            Mode::Closed => BreakerState::Closed,
+            Mode::Open { .. } => BreakerState::Open,
+            Mode::Probing => BreakerState::HalfOpen,
+        }
+    }
+
+    fn succeeded(&self) {
+        let mut state = self.lock();
+        let was_down = !matches!(state.mode, Mode::Closed);
+        self.remember(&mut state, true);
+        state.in_a_row = 0;
+        if was_down {
+            *state = State::default();
+        }
+        drop(state);
+        if was_down {
+            self.tell(BreakerState::Closed, None);
+        }
+    }
+
+    fn failed(&self, error: &Error, is_probe: bool) {
+        let mut state = self.lock();
+        self.remember(&mut state, false);
+        state.in_a_row = state.in_a_row.saturating_add(1);
+        let opens = match state.mode {
+            Mode::Closed => self.is_enough(&state),
+            Mode::Probing => is_probe,
+            // One that was under way when the breaker opened; only a longer wait that is asked for counts.
+            Mode::Open { .. } => false,
+        };
+        let asked = error.retry_after().unwrap_or_default().min(WAIT_MAX);
+        if let Mode::Open { until } = &mut state.mode {
+            *until = (*until).max(Instant::now() + asked);
+        }
+        if !opens {
+            return;
+        }
+        let is_news = matches!(state.mode, Mode::Closed);
+        state.wait = match is_news {
+            true => self.settings.wait,
+            false => state.wait.saturating_mul(2),
+        };
+        state.wait = state.wait.min(self.settings.wait_max).min(WAIT_MAX);
+        let wait = state.wait.max(asked);
+        let wait = wait.mul_f64(1.0 + SPREAD * fastrand::f64());
+        state.mode = Mode::Open {
+            until: Instant::now() + wait,
+        };
+        drop(state);
+        if is_news {
+            self.tell(BreakerState::Open, Some(error));
+        }
+    }
+
+    /// The probe's future was dropped: the next export may find out.
+    fn unknown(&self, is_probe: bool) {
+        let mut state = self.lock();
+        if is_probe && matches!(state.mode, Mode::Probing) {
+            state.mode = Mode::Open {
+                until: Instant::now(),
+            };
+        }
+    }
+
+    fn remember(&self, state: &mut State, is_success: bool) {
+        let Some(rate) = self.settings.rate else {
+            return;
+        };
+        if state.latest.len() == rate.exports {
+            state.latest.pop_front();
+        }
+        state.latest.push_back(is_success);
+    }
+
+    fn is_enough(&self, state: &State) -> bool {
+        let by_rate = self.settings.rate.is_some_and(|rate| {
+            let failed = state.latest.iter().filter(|is_success| !**is_success);
+            let failed = failed.count() as f64;
+            state.latest.len() == rate.exports && failed >= rate.part * rate.exports as f64
+        });
+        by_rate || state.in_a_row >= self.settings.failures
+    }
+
+    fn tell(&self, now: BreakerState, error: Option<&Error>) {
+        let name = &self.name;
+        match error {
+            Some(error) => {
+                tracing::warn!(target: "outspan", "{name} is left alone for now: {error}");
+            }
+            None => tracing::info!(target: "outspan", "{name} is back"),
+        }
+        if let Some(hook) = &self.hook {
+            hook(&BreakerEvent {
+                destination: Arc::clone(&self.name),
+                state: now,
+                error: error.cloned(),
+            });
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Circuit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Circuit")
+            .field("settings", &self.settings)
+            .field("state", &*self.lock())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Leave to export once. Whoever drops it without a word has found out nothing.
+#[derive(Debug)]
+pub(super) struct Pass<'a> {
+    circuit: &'a Circuit,
+    is_probe: bool,
+    is_told: bool,
+}
+
+impl Pass<'_> {
+    /// Tells the breaker how it went.
+    pub(super) fn tell(mut self, result: &Result<Delivery>) {
+        self.is_told = true;
+        match trouble(result) {
+            Some(error) => self.circuit.failed(error, self.is_probe),
+            None => self.circuit.succeeded(),
+        }
+    }
+}
+
+impl Drop for Pass<'_> {
+    fn drop(&mut self) {
+        if !self.is_told {
+            self.circuit.unknown(self.is_probe);
+        }
+    }
+}
+
+/// The error that says that a destination is not well. A refusal of data is none.
+pub(super) fn trouble(result: &Result<Delivery>) -> Option<&Error> {
+    let counts = |error: &&Error| error.is_temporary() || error.kind() == ErrorKind::Internal;
+    match result {
+        Err(error) => Some(error).filter(counts),
+        Ok(delivery) => delivery.rest.iter().map(|left| &left.error).find(counts),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn circuit(settings: Breaker) -> Circuit {
+        Circuit::new("a", settings, None)
+    }
+
+    fn fail(circuit: &Circuit) {
+        let pass = circuit.ask().unwrap_or_else(|| circuit.force());
+        pass.tell(&Err(Error::unavailable("down")));
+    }
+
+    fn succeed(circuit: &Circuit) {
+        let pass = circuit.ask().unwrap_or_else(|| circuit.force());
+        pass.tell(&Ok(Delivery::default()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn opens_after_failures_in_a_row_and_not_before() {
+        let circuit = circuit(Breaker::default().failures(3));
+        fail(&circuit);
+        fail(&circuit);
+        succeed(&circuit);
+        fail(&circuit);
+        fail(&circuit);
+        assert_eq!(circuit.state(), BreakerState::Closed);
+        fail(&circuit);
+        assert_eq!(circuit.state(), BreakerState::Open);
+        assert!(circuit.ask().is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn opens_at_a_failure_rate() {
+        let circuit = circuit(Breaker::default().failures(100).failure_rate(0.5, 4));
+        for _ in 0..2 {
+            succeed(&circuit);
+            fail(&circuit);
+        }
+        assert_eq!(circuit.state(), BreakerState::Open);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_export_finds_out_and_the_waits_grow() {
+        let settings = Breaker::default()
+            .failures(1)
+            .wait(SECOND)
+            .wait_max(SECOND * 3);
+        let circuit = circuit(settings);
+        fail(&circuit);
+        for wait in [1.0, 2.0, 3.0, 3.0] {
+            let left = circuit.due() - Instant::now();
+            let range = wait..wait * 1.1 + 0.01;
+            assert!(range.contains(&left.as_secs_f64()), "{left:?}, not {wait}");
+            tokio::time::advance(left).await;
+            let probe = circuit.ask().expect("a probe goes through");
+            assert!(circuit.ask().is_none(), "only one");
+            assert_eq!(circuit.state(), BreakerState::HalfOpen);
+            probe.tell(&Err(Error::unavailable("still down")));
+        }
+        tokio::time::advance(SECOND * 4).await;
+        succeed(&circuit);
+        assert_eq!(circuit.state(), BreakerState::Closed);
+        assert!(circuit.ask().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_probe_that_is_dropped_leaves_it_to_the_next() {
+        let circuit = circuit(Breaker::default().failures(1).wait(SECOND));
+        fail(&circuit);
+        tokio::time::advance(SECOND * 2).await;
+        drop(circuit.ask().expect("a probe"));
+        assert!(circuit.ask().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_destination_asks_for_is_a_lower_bound() {
+        let circuit = circuit(Breaker::default().failures(1).wait(SECOND));
+        let pass = circuit.ask().expect("closed");
+        let asked = SECOND * 30;
+        pass.tell(&Err(Error::throttled("later").with_retry_after(asked)));
+        assert!(circuit.due() - Instant::now() >= asked);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_is_an_answer() {
+        let circuit = circuit(Breaker::default().failures(1));
+        let pass = circuit.ask().expect("closed");
+        pass.tell(&Err(Error::refused("bad data")));
+        assert_eq!(circuit.state(), BreakerState::Closed);
+        let pass = circuit.ask().expect("closed");
+        pass.tell(&Err(Error::internal("panic")));
+        assert_eq!(circuit.state(), BreakerState::Open);
+    }
+}

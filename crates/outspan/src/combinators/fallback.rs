@@ -1,0 +1,312 @@
+//! Destinations in the order in which they are preferred.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::breaker::Breaker;
+use super::breaker::BreakerEvent;
+use super::breaker::BreakerHook;
+use super::breaker::Circuit;
+use super::breaker::Pass;
+use super::children::check_names;
+use super::children::drain_all;
+use crate::Batch;
+use crate::Deadline;
+use crate::Delivery;
+use crate::Drained;
+use crate::Error;
+use crate::Export;
+use crate::Exporter;
+use crate::Result;
+use crate::Undelivered;
+use crate::guard::run_guarded;
+
+/// Says after which errors a [`Fallback`] goes on to the next destination.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FallOn {
+    /// After trouble that may pass: data that one destination refuses for good is not offered to the next.
+    #[default]
+    Temporary,
+    /// After every error.
+    Any,
+}
+
+/// Makes an exporter that goes to the next destination when one fails.
+///
+/// Each export begins with the first destination that is not left alone by its [`Breaker`], so it returns to the primary
+/// when that is well again. Only what was not delivered is handed on.
+///
+/// # Examples
+///
+/// ```
+/// # #[cfg(feature = "grpc")] {
+/// use std::time::Duration;
+///
+/// use outspan::combinators::Fallback;
+/// use outspan::file;
+/// use outspan::otlp;
+///
+/// # fn build(directory: &std::path::Path) -> outspan::Result<()> {
+/// let primary = otlp::grpc("http://localhost:4317").build()?;
+/// let exporter = Fallback::new()
+///     .to("backend", primary.timeout(Duration::from_secs(5)))
+///     .to("file", file::json_lines(directory.join("missed.jsonl")).build()?)
+///     .build()?;
+/// # drop(exporter);
+/// # Ok(())
+/// # }
+/// # build(&std::env::temp_dir()).unwrap();
+/// # }
+/// ```
+///
+/// # What success means
+///
+/// That one of the destinations, or several together, took everything. [`Delivery::destination`] names the last one.
+///
+/// # Errors
+///
+/// It creates none of its own. When every destination failed the error is the last one's, with its name. While all are
+/// left alone the one that is due first is tried all the same: an export never fails without an attempt.
+///
+/// # Cancellation
+///
+/// Dropping the future drops the attempt. A breaker that was finding out whether its destination is back leaves that to the
+/// next export.
+///
+/// # What it holds
+///
+/// The batch of each export that is under way. Flush and shutdown reach every destination, at the same time.
+///
+/// # Where it belongs
+///
+/// Outside the timeouts and retries of its destinations: a destination that may use the whole deadline leaves no time for
+/// the next. Inside the queue, because a queue acknowledges before anything can fail.
+#[derive(Default)]
+pub struct Fallback {
+    destinations: Vec<(String, Exporter)>,
+    fall_on: FallOn,
+    breaker: Breaker,
+    hook: Option<BreakerHook>,
+}
+
+impl Fallback {
+    /// Begins without a destination.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a destination, after those that are there. Errors and log lines call it by `name`.
+    #[must_use]
+    pub fn to(mut self, name: impl Into<String>, exporter: Exporter) -> Self {
+        self.destinations.push((name.into(), exporter));
+        self
+    }
+
+    /// Sets after which errors to go on: after temporary ones unless told.
+    #[must_use]
+    pub fn fall_on(mut self, fall_on: FallOn) -> Self {
+        self.fall_on = fall_on;
+        self
+    }
+
+    /// Sets when a destination is left alone: see [`Breaker`] for the defaults.
+    #[must_use]
+    pub fn breaker(mut self, breaker: Breaker) -> Self {
+        self.breaker = breaker;
+        self
+    }
+
+    /// Calls `hook` when the breaker of a destination opens or closes, besides the log. It must not block.
+    #[must_use]
+    pub fn on_change(mut self, hook: impl Fn(&BreakerEvent) + Send + Sync + 'static) -> Self {
+        self.hook = Some(Arc::new(hook));
+        self
+    }
+
+    /// Makes the exporter.
+    ///
+    /// # Errors
+    ///
+    /// [`Config`](crate::ErrorKind::Config) without a destination, with more than 64, or if two have the same name.
+    pub fn build(self) -> Result<Exporter> {
+        check_names(
+            "fallback",
+            self.destinations.iter().map(|(name, _)| name.as_str()),
+        )?;
+        let destinations = self.destinations.into_iter().map(|(name, exporter)| {
+            let circuit = Circuit::new(&name, self.breaker.clone(), self.hook.clone());
+            Destination {
+                name: name.into(),
+                exporter,
+                circuit,
+            }
+        });
+        Ok(Exporter::new(Falling {
+            destinations: destinations.collect(),
+            fall_on: self.fall_on,
+        }))
+    }
+}
+
+impl Exporter {
+    /// Goes to `other` while this one fails; see [`Fallback`], which takes more than two and has settings. The two are called
+    /// `primary` and `fallback`.
+    #[must_use]
+    pub fn fallback(self, other: Self) -> Self {
+        let destinations = [("primary", self), ("fallback", other)];
+        let destinations = destinations.map(|(name, exporter)| Destination {
+            name: name.into(),
+            exporter,
+            circuit: Circuit::new(name, Breaker::default(), None),
+        });
+        Self::new(Falling {
+            destinations: destinations.into(),
+            fall_on: FallOn::default(),
+        })
+    }
+}
+
+impl fmt::Debug for Fallback {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fallback")
+            .field("destinations", &self.destinations)
+            .field("fall_on", &self.fall_on)
+            .field("breaker", &self.breaker)
+            .field("on_change", &self.hook.is_some())
+            .finish()
+    }
+}
+
+/// The exporter that a [`Fallback`] makes.
+#[derive(Debug)]
+struct Falling {
+    destinations: Vec<Destination>,
+    fall_on: FallOn,
+}
+
+#[derive(Debug)]
+struct Destination {
+    name: Arc<str>,
+    exporter: Exporter,
+    circuit: Circuit,
+}
+
+/// A part that no destination has taken yet, and what the last one that was tried says.
+#[derive(Debug)]
+struct Open {
+    batch: Batch,
+    error: Option<Error>,
+}
+
+impl Destination {
+    /// Sends one part. Returns what is open of it, with errors that name the destination.
+    async fn deliver(
+        &self,
+        part: Batch,
+        pass: Pass<'_>,
+        until: Deadline,
+        total: &mut Delivery,
+    ) -> Vec<Undelivered> {
+        let export = self.exporter.export(part.clone(), until);
+        let result = run_guarded(until, "export", export).await;
+        pass.tell(&result);
+        let mut delivery = result.unwrap_or_else(|error| Delivery::failed(part, error));
+        let rest = std::mem::take(&mut delivery.rest);
+        if delivery.accepted + delivery.refused > 0 {
+            delivery.destination = Some(Arc::clone(&self.name));
+        }
+        total.absorb(delivery);
+        let named = rest.into_iter().map(|left| Undelivered {
+            batch: left.batch,
+            error: left.error.with_context("destination", &*self.name),
+        });
+        named.collect()
+    }
+}
+
+impl Falling {
+    /// Takes what the next destination should get out of what one has left.
+    fn hand_on(&self, left: Vec<Undelivered>, total: &mut Delivery) -> Vec<Open> {
+        let (open, closed): (Vec<_>, Vec<_>) =
+            left.into_iter().partition(|left| match self.fall_on {
+                FallOn::Any => true,
+                FallOn::Temporary => left.error.is_temporary(),
+            });
+        total.rest.extend(closed);
+        let open = open.into_iter().map(|left| Open {
+            batch: left.batch,
+            error: Some(left.error),
+        });
+        open.collect()
+    }
+
+    /// Offers the open parts to a destination, unless it is to be left alone.
+    async fn offer(
+        &self,
+        destination: &Destination,
+        open: Vec<Open>,
+        until: Deadline,
+        total: &mut Delivery,
+    ) -> Vec<Open> {
+        let mut still_open = Vec::new();
+        for part in open {
+            let Some(pass) = destination.circuit.ask() else {
+                still_open.push(part);
+                continue;
+            };
+            let left = destination.deliver(part.batch, pass, until, total).await;
+            still_open.extend(self.hand_on(left, total));
+        }
+        still_open
+    }
+
+    /// Tries the destination that is due first, because all are left alone.
+    async fn last_resort(
+        &self,
+        part: Batch,
+        until: Deadline,
+        total: &mut Delivery,
+    ) -> Vec<Undelivered> {
+        let all = self.destinations.iter();
+        match all.min_by_key(|destination| destination.circuit.due()) {
+            Some(due) => due.deliver(part, due.circuit.force(), until, total).await,
+            None => Vec::new(),
+        }
+    }
+}
+
+impl Export for Falling {
+    async fn export(&self, batch: Batch, until: Deadline) -> Result<Delivery> {
+        let mut total = Delivery::default();
+        let mut open = vec![Open { batch, error: None }];
+        for destination in &self.destinations {
+            open = self.offer(destination, open, until, &mut total).await;
+        }
+        for part in open {
+            match part.error {
+                Some(error) => total.rest.push(Undelivered {
+                    batch: part.batch,
+                    error,
+                }),
+                None => {
+                    let left = self.last_resort(part.batch, until, &mut total).await;
+                    total.rest.extend(left);
+                }
+            }
+        }
+        total.into_result()
+    }
+
+    async fn flush(&self, until: Deadline) -> Result<Drained> {
+        let all = self.destinations.iter();
+        let flushes = all.map(|to| (&*to.name, to.exporter.flush(until)));
+        drain_all(flushes, "flush", until).await
+    }
+
+    async fn shutdown(&self, until: Deadline) -> Result<Drained> {
+        let all = self.destinations.iter();
+        let shutdowns = all.map(|to| (&*to.name, to.exporter.shutdown(until)));
+        drain_all(shutdowns, "shutdown", until).await
+    }
+}
