@@ -9,6 +9,8 @@ use std::time::Duration;
 use outspan::Compression;
 use outspan::Exporter;
 use outspan::Retry;
+use outspan::combinators::Balance;
+use outspan::combinators::BalanceBy;
 use outspan::combinators::FanOut;
 use outspan::combinators::WaitFor;
 use outspan::otlp;
@@ -97,6 +99,33 @@ mod retry {
         ScriptedRig::new(|child| child.retry(quick())),
         exempt: {
             debug_shows_no_secret: "a retry is given no secret",
+        }
+    );
+}
+
+mod balance {
+    use super::*;
+
+    outspan_testkit::promises!(
+        ScriptedRig::new(|child| Balance::new().to("only", child).build().unwrap()),
+        exempt: {
+            debug_shows_no_secret: "a balance is given no secret",
+        }
+    );
+}
+
+mod balance_by_trace_id {
+    use super::*;
+
+    outspan_testkit::promises!(
+        ScriptedRig::new(|child| {
+            let down = ScriptedExporter::new();
+            down.always(Act::unavailable());
+            let balance = Balance::new().to("down", down.exporter()).to("up", child);
+            balance.by(BalanceBy::TraceId).build().unwrap()
+        }),
+        exempt: {
+            debug_shows_no_secret: "a balance is given no secret",
         }
     );
 }

@@ -7,19 +7,17 @@ use super::breaker::Breaker;
 use super::breaker::BreakerEvent;
 use super::breaker::BreakerHook;
 use super::breaker::Circuit;
-use super::breaker::Pass;
 use super::children::check_names;
 use super::children::drain_all;
+use super::route::Destination;
+use super::route::deliver_along;
 use crate::Batch;
 use crate::Deadline;
 use crate::Delivery;
 use crate::Drained;
-use crate::Error;
 use crate::Export;
 use crate::Exporter;
 use crate::Result;
-use crate::Undelivered;
-use crate::guard::run_guarded;
 
 /// Says after which errors a [`Fallback`] goes on to the next destination.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -136,11 +134,7 @@ impl Fallback {
         )?;
         let destinations = self.destinations.into_iter().map(|(name, exporter)| {
             let circuit = Circuit::new(&name, self.breaker.clone(), self.hook.clone());
-            Destination {
-                name: name.into(),
-                exporter,
-                circuit,
-            }
+            Destination::new(&name, exporter, circuit)
         });
         Ok(Exporter::new(Falling {
             destinations: destinations.collect(),
@@ -155,10 +149,8 @@ impl Exporter {
     #[must_use]
     pub fn fallback(self, other: Self) -> Self {
         let destinations = [("primary", self), ("fallback", other)];
-        let destinations = destinations.map(|(name, exporter)| Destination {
-            name: name.into(),
-            exporter,
-            circuit: Circuit::new(name, Breaker::default(), None),
+        let destinations = destinations.map(|(name, exporter)| {
+            Destination::new(name, exporter, Circuit::new(name, Breaker::default(), None))
         });
         Self::new(Falling {
             destinations: destinations.into(),
@@ -185,117 +177,10 @@ struct Falling {
     fall_on: FallOn,
 }
 
-#[derive(Debug)]
-struct Destination {
-    name: Arc<str>,
-    exporter: Exporter,
-    circuit: Circuit,
-}
-
-/// A part that no destination has taken yet, and what the last one that was tried says.
-#[derive(Debug)]
-struct Open {
-    batch: Batch,
-    error: Option<Error>,
-}
-
-impl Destination {
-    /// Sends one part. Returns what is open of it, with errors that name the destination.
-    async fn deliver(
-        &self,
-        part: Batch,
-        pass: Pass<'_>,
-        until: Deadline,
-        total: &mut Delivery,
-    ) -> Vec<Undelivered> {
-        let export = self.exporter.export(part.clone(), until);
-        let result = run_guarded(until, "export", export).await;
-        pass.tell(&result);
-        let mut delivery = result.unwrap_or_else(|error| Delivery::failed(part, error));
-        let rest = std::mem::take(&mut delivery.rest);
-        if delivery.accepted + delivery.refused > 0 {
-            delivery.destination = Some(Arc::clone(&self.name));
-        }
-        total.absorb(delivery);
-        let named = rest.into_iter().map(|left| Undelivered {
-            batch: left.batch,
-            error: left.error.with_context("destination", &*self.name),
-        });
-        named.collect()
-    }
-}
-
-impl Falling {
-    /// Takes what the next destination should get out of what one has left.
-    fn hand_on(&self, left: Vec<Undelivered>, total: &mut Delivery) -> Vec<Open> {
-        let (open, closed): (Vec<_>, Vec<_>) =
-            left.into_iter().partition(|left| match self.fall_on {
-                FallOn::Any => true,
-                FallOn::Temporary => left.error.is_temporary(),
-            });
-        total.rest.extend(closed);
-        let open = open.into_iter().map(|left| Open {
-            batch: left.batch,
-            error: Some(left.error),
-        });
-        open.collect()
-    }
-
-    /// Offers the open parts to a destination, unless it is to be left alone.
-    async fn offer(
-        &self,
-        destination: &Destination,
-        open: Vec<Open>,
-        until: Deadline,
-        total: &mut Delivery,
-    ) -> Vec<Open> {
-        let mut still_open = Vec::new();
-        for part in open {
-            let Some(pass) = destination.circuit.ask() else {
-                still_open.push(part);
-                continue;
-            };
-            let left = destination.deliver(part.batch, pass, until, total).await;
-            still_open.extend(self.hand_on(left, total));
-        }
-        still_open
-    }
-
-    /// Tries the destination that is due first, because all are left alone.
-    async fn last_resort(
-        &self,
-        part: Batch,
-        until: Deadline,
-        total: &mut Delivery,
-    ) -> Vec<Undelivered> {
-        let all = self.destinations.iter();
-        match all.min_by_key(|destination| destination.circuit.due()) {
-            Some(due) => due.deliver(part, due.circuit.force(), until, total).await,
-            None => Vec::new(),
-        }
-    }
-}
-
 impl Export for Falling {
     async fn export(&self, batch: Batch, until: Deadline) -> Result<Delivery> {
-        let mut total = Delivery::default();
-        let mut open = vec![Open { batch, error: None }];
-        for destination in &self.destinations {
-            open = self.offer(destination, open, until, &mut total).await;
-        }
-        for part in open {
-            match part.error {
-                Some(error) => total.rest.push(Undelivered {
-                    batch: part.batch,
-                    error,
-                }),
-                None => {
-                    let left = self.last_resort(part.batch, until, &mut total).await;
-                    total.rest.extend(left);
-                }
-            }
-        }
-        total.into_result()
+        let order: Vec<_> = self.destinations.iter().collect();
+        deliver_along(&order, batch, self.fall_on, until).await
     }
 
     async fn flush(&self, until: Deadline) -> Result<Drained> {

@@ -2,13 +2,17 @@
 //!
 //! Each call wraps what stands before it; the last one written is the outermost.
 
+mod balance;
 mod breaker;
 mod children;
 mod fallback;
 mod fan_out;
 mod retry;
+mod route;
 mod timeout;
 
+pub use balance::Balance;
+pub use balance::BalanceBy;
 pub use breaker::Breaker;
 pub use breaker::BreakerEvent;
 pub use breaker::BreakerState;

@@ -1,0 +1,286 @@
+//! Who takes part, and how that changes.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::sync::Weak;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::sync::oneshot;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::super::breaker::Breaker;
+use super::super::breaker::BreakerHook;
+use super::super::breaker::Circuit;
+use super::super::route::Destination;
+use crate::Deadline;
+use crate::Drained;
+use crate::Error;
+use crate::Export;
+use crate::Exporter;
+use crate::Result;
+use crate::runtime;
+
+/// The least time between two look-ups.
+pub(super) const PAUSE: Duration = Duration::from_secs(1);
+
+/// How long a member that is gone has to deliver what it holds.
+const RETIREMENT: Duration = Duration::from_secs(30);
+
+/// How many addresses a name may stand for.
+const ADDRESSES_MAX: usize = 64;
+
+/// What every member is made with.
+pub(super) struct Source {
+    pub(super) breaker: Breaker,
+    pub(super) hook: Option<BreakerHook>,
+}
+
+impl Source {
+    pub(super) fn member(&self, name: &str, exporter: Exporter) -> Destination {
+        let circuit = Circuit::new(name, self.breaker.clone(), self.hook.clone());
+        Destination::new(name, exporter, circuit)
+    }
+}
+
+/// The members at this moment.
+pub(super) struct Members {
+    source: Source,
+    current: watch::Sender<Arc<[Arc<Destination>]>>,
+    /// Whether addresses are looked up, so that members may still come.
+    is_resolved: bool,
+    state: Mutex<State>,
+    wanted: Notify,
+    left: watch::Sender<usize>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    is_closed: bool,
+    /// What members achieved that are gone.
+    retired: Drained,
+    trouble: Option<String>,
+}
+
+impl Members {
+    pub(super) fn new(listed: Vec<Arc<Destination>>, source: Source, is_resolved: bool) -> Self {
+        Self {
+            source,
+            current: watch::Sender::new(listed.into()),
+            is_resolved,
+            state: Mutex::default(),
+            wanted: Notify::new(),
+            left: watch::Sender::new(0),
+        }
+    }
+
+    /// The members; waits for the first look-up if it has to.
+    ///
+    /// # Errors
+    ///
+    /// When no member is known in time.
+    pub(super) async fn known(&self, until: Deadline) -> Result<Arc<[Arc<Destination>]>> {
+        let members = self.current();
+        if !members.is_empty() {
+            return Ok(members);
+        }
+        let mut current = self.current.subscribe();
+        let has_members = current.wait_for(|members| !members.is_empty());
+        match until.run(has_members).await {
+            Some(Ok(members)) => Ok(Arc::clone(&members)),
+            _ => Err(Error::unavailable(match &self.lock().trouble {
+                Some(trouble) => format!("no member is known: {trouble}"),
+                None => "no member is known: the name has no address yet".to_owned(),
+            })),
+        }
+    }
+
+    pub(super) fn current(&self) -> Arc<[Arc<Destination>]> {
+        Arc::clone(&self.current.borrow())
+    }
+
+    /// Takes no more members, and hands out those that are there.
+    pub(super) fn close(&self) -> Arc<[Arc<Destination>]> {
+        self.lock().is_closed = true;
+        self.wanted.notify_one();
+        self.current()
+    }
+
+    /// Has addresses looked up before their time.
+    pub(super) fn look_up_soon(&self) {
+        if self.is_resolved {
+            self.wanted.notify_one();
+        }
+    }
+
+    /// What members achieved that are gone, since the last time; waits until they are.
+    pub(super) async fn retired(&self, until: Deadline) -> Drained {
+        let mut left = self.left.subscribe();
+        // Out of time, what is not told now is told the next time.
+        drop(until.run(left.wait_for(|left| *left == 0)).await);
+        std::mem::take(&mut self.lock().retired)
+    }
+
+    /// Looks addresses up for as long as anybody holds the members.
+    pub(super) fn look_up_again_and_again(
+        self: &Arc<Self>,
+        look_up: Box<dyn Fn() -> io::Result<Vec<SocketAddr>> + Send + Sync>,
+        make: Box<dyn Fn(SocketAddr) -> Result<Exporter> + Send + Sync>,
+        every: Duration,
+    ) -> Result<()> {
+        let members = Arc::downgrade(self);
+        let look_up = Arc::new(look_up);
+        let work = async move {
+            while let Some(found) = ask(&look_up).await {
+                if !Self::update(&members, found, &make) {
+                    return;
+                }
+                let looked_up_at = Instant::now();
+                if !Self::wait(&members, looked_up_at + every).await {
+                    return;
+                }
+                tokio::time::sleep_until(looked_up_at + PAUSE).await;
+            }
+        };
+        // It ends by itself when the members are gone.
+        drop(runtime::handle()?.spawn(work));
+        Ok(())
+    }
+
+    /// Waits until addresses are wanted; false when nobody is there any more.
+    async fn wait(members: &Weak<Self>, at: Instant) -> bool {
+        while Instant::now() < at {
+            let Some(members) = members.upgrade() else {
+                return false;
+            };
+            // Looked after now and then, so that members that nobody holds are let go.
+            let look = at.min(Instant::now() + PAUSE);
+            tokio::select! {
+                () = members.wanted.notified() => return true,
+                () = tokio::time::sleep_until(look) => {}
+            }
+        }
+        true
+    }
+
+    /// Takes note of what was found; false when nobody is there any more.
+    fn update(
+        members: &Weak<Self>,
+        found: io::Result<Vec<SocketAddr>>,
+        make: &(dyn Fn(SocketAddr) -> Result<Exporter> + Send + Sync),
+    ) -> bool {
+        let Some(members) = members.upgrade() else {
+            return false;
+        };
+        let found = found.map_err(|e| e.to_string()).and_then(|found| {
+            let is_empty = found.is_empty();
+            (!is_empty)
+                .then_some(found)
+                .ok_or_else(|| "the name has no address".to_owned())
+        });
+        match found {
+            Ok(found) => members.replace(found, make),
+            Err(trouble) => members.keep(trouble),
+        }
+        !members.lock().is_closed
+    }
+
+    /// Keeps the members that are known, and says once why.
+    fn keep(&self, trouble: String) {
+        let is_news = self.lock().trouble.replace(trouble.clone()).is_none();
+        if is_news {
+            let known = self.current().len();
+            tracing::warn!(target: "outspan", "addresses cannot be looked up, keeping the {known} that are known: {trouble}");
+        }
+    }
+
+    fn replace(
+        self: &Arc<Self>,
+        mut found: Vec<SocketAddr>,
+        make: &(dyn Fn(SocketAddr) -> Result<Exporter> + Send + Sync),
+    ) {
+        found.sort_unstable();
+        found.dedup();
+        found.truncate(ADDRESSES_MAX);
+        let before = self.current();
+        let mut members = Vec::with_capacity(found.len());
+        let mut trouble = None;
+        for address in found {
+            let name = address.to_string();
+            if let Some(known) = before.iter().find(|member| *member.name == *name) {
+                members.push(Arc::clone(known));
+                continue;
+            }
+            match make(address) {
+                Ok(exporter) => members.push(Arc::new(self.source.member(&name, exporter))),
+                Err(error) => trouble = Some(format!("{name}: {error}")),
+            }
+        }
+        if let Some(trouble) = trouble {
+            self.keep(trouble);
+        } else {
+            self.lock().trouble = None;
+        }
+        if members.is_empty() || self.lock().is_closed {
+            return;
+        }
+        let gone: Vec<_> = before
+            .iter()
+            .filter(|member| !members.iter().any(|other| other.name == member.name))
+            .cloned()
+            .collect();
+        self.current.send_replace(members.into());
+        gone.into_iter().for_each(|member| self.retire(member));
+    }
+
+    /// Shuts a member down that is gone, and keeps what it says.
+    fn retire(self: &Arc<Self>, member: Arc<Destination>) {
+        self.left.send_modify(|left| *left += 1);
+        let members = Arc::clone(self);
+        let work = async move {
+            let until = Deadline::after(RETIREMENT);
+            let drained = member.exporter.shutdown(until).await;
+            if let Ok(drained) = drained {
+                members.lock().retired.merge(&drained);
+            }
+            members.left.send_modify(|left| *left -= 1);
+        };
+        if let Ok(runtime) = runtime::handle() {
+            drop(runtime.spawn(work));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Members {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Members")
+            .field("current", &self.current())
+            .field("state", &*self.lock())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Looks up on a thread of its own, because the system's call blocks and cannot be stopped.
+async fn ask(
+    look_up: &Arc<Box<dyn Fn() -> io::Result<Vec<SocketAddr>> + Send + Sync>>,
+) -> Option<io::Result<Vec<SocketAddr>>> {
+    let look_up = Arc::clone(look_up);
+    let (found, answer) = oneshot::channel();
+    let thread = std::thread::Builder::new()
+        .name("outspan-lookup".into())
+        .spawn(move || drop(found.send(look_up())));
+    if let Err(error) = thread {
+        return Some(Err(error));
+    }
+    Some(answer.await.unwrap_or_else(|e| Err(io::Error::other(e))))
+}

@@ -1,0 +1,386 @@
+//! Spreading batches over several destinations that are alike.
+
+mod members;
+mod rendezvous;
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::net::ToSocketAddrs;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use outspan_wire::otlp::Split;
+
+use self::members::Members;
+use self::members::Source;
+use super::FallOn;
+use super::breaker::Breaker;
+use super::breaker::BreakerEvent;
+use super::breaker::BreakerHook;
+use super::children::check_names;
+use super::children::drain_all;
+use super::route::Destination;
+use super::route::Open;
+use super::route::deliver_along;
+use super::route::finish;
+use super::route::hand_on;
+use crate::Batch;
+use crate::Deadline;
+use crate::Delivery;
+use crate::Drained;
+use crate::Error;
+use crate::Export;
+use crate::Exporter;
+use crate::Result;
+
+/// How often names are looked up again unless told: what the Collector's resolver does by default is 5 s; most
+/// records live longer than that.
+const EVERY: Duration = Duration::from_secs(30);
+
+/// Says which member gets a batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BalanceBy {
+    /// One after the other.
+    #[default]
+    RoundRobin,
+    /// The one with the fewest exports under way; among equals one after the other.
+    LeastInFlight,
+    /// The trace id: all spans of a trace go to the same member, so that it sees whole traces. A batch is split for that.
+    /// When a member comes or goes only the traces of that member move (rendezvous hashing: Thaler and Ravishankar,
+    /// "A Name-Based Mapping Scheme for Rendezvous", 1996).
+    TraceId,
+}
+
+/// Makes an exporter that spreads batches over members.
+///
+/// A member that fails is left alone by its [`Breaker`] and found again; meanwhile the others take its share. What one member
+/// could not deliver is offered to the next, so trouble of one member is no trouble of the export.
+///
+/// # Examples
+///
+/// ```
+/// # #[cfg(feature = "grpc")] {
+/// use std::time::Duration;
+///
+/// use outspan::combinators::Balance;
+/// use outspan::combinators::BalanceBy;
+/// use outspan::otlp;
+///
+/// # fn build() -> outspan::Result<()> {
+/// let listed = Balance::new()
+///     .to("a", otlp::grpc("http://10.0.0.1:4317").build()?)
+///     .to("b", otlp::grpc("http://10.0.0.2:4317").build()?)
+///     .by(BalanceBy::TraceId)
+///     .build()?;
+///
+/// // Every address that a name has, looked up again and again.
+/// let resolved = Balance::resolved("collectors.internal:4317", |address| {
+///     otlp::grpc(format!("http://{address}"))
+///         .build()
+///         .map(|exporter| exporter.timeout(Duration::from_secs(5)))
+/// })
+/// .build()?;
+/// # drop((listed, resolved));
+/// # Ok(())
+/// # }
+/// # build().unwrap();
+/// # }
+/// ```
+///
+/// # What success means
+///
+/// That every span was taken by one member. [`Delivery::destination`] names the last one.
+///
+/// # Errors
+///
+/// The last member's, with its name, when every member failed. It creates one of its own: no member is known, because the
+/// name has no address yet, which is temporary.
+///
+/// # Cancellation
+///
+/// Dropping the future drops the exports. A breaker that was finding out whether its member is back leaves that to the next
+/// export.
+///
+/// # What it holds
+///
+/// The batches of exports that are under way; for [`BalanceBy::TraceId`] their parts as well. Members that a name no longer
+/// has are shut down in the background, with 30 s to deliver what they hold. Flush and shutdown reach every member, at the
+/// same time.
+///
+/// # Where it belongs
+///
+/// Outside the timeouts of its members, inside a retry or a queue.
+pub struct Balance {
+    members: Vec<(String, Exporter)>,
+    resolve: Option<Resolve>,
+    every: Duration,
+    by: BalanceBy,
+    breaker: Breaker,
+    hook: Option<BreakerHook>,
+}
+
+/// Where members come from whose addresses change.
+struct Resolve {
+    look_up: Box<dyn Fn() -> io::Result<Vec<SocketAddr>> + Send + Sync>,
+    make: Box<dyn Fn(SocketAddr) -> Result<Exporter> + Send + Sync>,
+}
+
+impl Default for Balance {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Balance {
+    /// Begins without a member; [`to`](Self::to) adds them.
+    pub fn new() -> Self {
+        Self {
+            members: Vec::new(),
+            resolve: None,
+            every: EVERY,
+            by: BalanceBy::default(),
+            breaker: Breaker::default(),
+            hook: None,
+        }
+    }
+
+    /// Takes a member for each address that `host` (`NAME:PORT`) has, made by `make`.
+    ///
+    /// The name is looked up on a thread of its own, when this is built, then every 30 s (see [`every`](Self::every)), and, at
+    /// most once a second, when a member fails. If that does not work the known members stay.
+    pub fn resolved(
+        host: impl Into<String>,
+        make: impl Fn(SocketAddr) -> Result<Exporter> + Send + Sync + 'static,
+    ) -> Self {
+        let host = host.into();
+        let look_up = move || host.to_socket_addrs().map(Iterator::collect);
+        Self::looked_up(look_up, make)
+    }
+
+    /// Takes a member for each address that `look_up` finds, made by `make`; as [`resolved`](Self::resolved), for other ways to
+    /// find addresses. `look_up` may block.
+    pub fn looked_up(
+        look_up: impl Fn() -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
+        make: impl Fn(SocketAddr) -> Result<Exporter> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            resolve: Some(Resolve {
+                look_up: Box::new(look_up),
+                make: Box::new(make),
+            }),
+            ..Self::new()
+        }
+    }
+
+    /// Adds a member. Errors and log lines call it by `name`, and so does the choice by trace id.
+    #[must_use]
+    pub fn to(mut self, name: impl Into<String>, exporter: Exporter) -> Self {
+        self.members.push((name.into(), exporter));
+        self
+    }
+
+    /// Sets which member gets a batch: one after the other unless told.
+    #[must_use]
+    pub fn by(mut self, by: BalanceBy) -> Self {
+        self.by = by;
+        self
+    }
+
+    /// Sets how often addresses are looked up: every 30 s unless told, at most once a second.
+    #[must_use]
+    pub fn every(mut self, every: Duration) -> Self {
+        self.every = every.max(members::PAUSE);
+        self
+    }
+
+    /// Sets when a member is left alone: see [`Breaker`] for the defaults.
+    #[must_use]
+    pub fn breaker(mut self, breaker: Breaker) -> Self {
+        self.breaker = breaker;
+        self
+    }
+
+    /// Calls `hook` when the breaker of a member opens or closes, besides the log. It must not block.
+    #[must_use]
+    pub fn on_change(mut self, hook: impl Fn(&BreakerEvent) + Send + Sync + 'static) -> Self {
+        self.hook = Some(Arc::new(hook));
+        self
+    }
+
+    /// Makes the exporter, and begins to look addresses up.
+    ///
+    /// # Errors
+    ///
+    /// [`Config`](crate::ErrorKind::Config) without a member (unless addresses are looked up), with more than 64, if two have
+    /// the same name, or if the library's thread cannot be started.
+    pub fn build(self) -> Result<Exporter> {
+        let source = Source {
+            breaker: self.breaker,
+            hook: self.hook,
+        };
+        let names = self.members.iter().map(|(name, _)| name.as_str());
+        let is_resolved = self.resolve.is_some();
+        if !is_resolved || !self.members.is_empty() {
+            check_names("balance", names)?;
+        }
+        let listed = self.members.into_iter();
+        let listed = listed.map(|(name, exporter)| Arc::new(source.member(&name, exporter)));
+        let members = Arc::new(Members::new(listed.collect(), source, is_resolved));
+        if let Some(resolve) = self.resolve {
+            members.look_up_again_and_again(resolve.look_up, resolve.make, self.every)?;
+        }
+        Ok(Exporter::new(Balanced {
+            members,
+            by: self.by,
+            turn: AtomicUsize::new(0),
+        }))
+    }
+}
+
+impl fmt::Debug for Balance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Balance")
+            .field("members", &self.members)
+            .field("is_resolved", &self.resolve.is_some())
+            .field("every", &self.every)
+            .field("by", &self.by)
+            .field("breaker", &self.breaker)
+            .field("on_change", &self.hook.is_some())
+            .finish()
+    }
+}
+
+/// The exporter that a [`Balance`] makes.
+#[derive(Debug)]
+struct Balanced {
+    members: Arc<Members>,
+    by: BalanceBy,
+    turn: AtomicUsize,
+}
+
+impl Balanced {
+    /// The members in the order in which they are tried.
+    fn order<'a>(&self, members: &'a [Arc<Destination>]) -> Vec<&'a Destination> {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % members.len().max(1);
+        let (before, from) = members.split_at(turn);
+        let mut order: Vec<&Destination> = from.iter().chain(before).map(Arc::as_ref).collect();
+        if self.by == BalanceBy::LeastInFlight {
+            order.sort_by_key(|member| member.in_flight());
+        }
+        order
+    }
+
+    /// Sends each trace to its member, and what a member does not take to the next one of each trace.
+    async fn export_by_trace(
+        &self,
+        members: &[Arc<Destination>],
+        batch: Batch,
+        until: Deadline,
+    ) -> Result<Delivery> {
+        let all: Vec<&Destination> = members.iter().map(Arc::as_ref).collect();
+        let mut total = Delivery::default();
+        let mut open = vec![Open { batch, error: None }];
+        let mut candidates: Vec<bool> = vec![true; all.len()];
+        while !open.is_empty() && candidates.contains(&true) {
+            let mut next = Vec::new();
+            let mut exports = Vec::new();
+            for part in open {
+                for (place, piece) in by_member(&part.batch, &all, &candidates)? {
+                    let Some(pass) = all[place].circuit.ask() else {
+                        candidates[place] = false;
+                        next.push(Open {
+                            batch: piece,
+                            error: part.error.clone(),
+                        });
+                        continue;
+                    };
+                    let member = all[place];
+                    exports.push(async move {
+                        let mut achieved = Delivery::default();
+                        let left = member.deliver(piece, pass, until, &mut achieved).await;
+                        (place, achieved, left)
+                    });
+                }
+            }
+            for (place, achieved, left) in join_all(exports).await {
+                total.absorb(achieved);
+                let left = hand_on(left, FallOn::Temporary, &mut total);
+                candidates[place] &= left.is_empty();
+                next.extend(left);
+            }
+            open = next;
+        }
+        finish(&all, open, total, until).await
+    }
+}
+
+/// Splits a batch by the member that each trace prefers among the candidates.
+fn by_member(
+    batch: &Batch,
+    members: &[&Destination],
+    candidates: &[bool],
+) -> Result<Vec<(usize, Batch)>> {
+    let names = || {
+        let candidates = members.iter().zip(candidates).enumerate();
+        candidates
+            .filter(|(_, (_, is_candidate))| **is_candidate)
+            .map(|(place, (member, _))| (place, &*member.name))
+    };
+    let mut only = names();
+    if let (Some((place, _)), None) = (only.next(), only.next()) {
+        return Ok(vec![(place, batch.clone())]);
+    }
+    let key = |trace_id| rendezvous::choose(names(), trace_id) as u128;
+    let parts = Split::by_key(batch.as_request(), key)
+        .map_err(|e| Error::internal("a batch cannot be split").with_source(e))?;
+    Ok(parts
+        .map(|part| {
+            let place = part.key as usize;
+            (place, Batch::trusted(part.bytes, part.spans))
+        })
+        .collect())
+}
+
+impl Export for Balanced {
+    async fn export(&self, batch: Batch, until: Deadline) -> Result<Delivery> {
+        let members = self.members.known(until).await?;
+        let result = match self.by {
+            BalanceBy::TraceId => self.export_by_trace(&members, batch, until).await,
+            BalanceBy::RoundRobin | BalanceBy::LeastInFlight => {
+                let order = self.order(&members);
+                deliver_along(&order, batch, FallOn::Temporary, until).await
+            }
+        };
+        if super::breaker::trouble(&result).is_some() {
+            self.members.look_up_soon();
+        }
+        result
+    }
+
+    async fn flush(&self, until: Deadline) -> Result<Drained> {
+        let members = self.members.current();
+        let flushes = members
+            .iter()
+            .map(|to| (&*to.name, to.exporter.flush(until)));
+        let mut drained = drain_all(flushes, "flush", until).await?;
+        drained.merge(&self.members.retired(until).await);
+        Ok(drained)
+    }
+
+    async fn shutdown(&self, until: Deadline) -> Result<Drained> {
+        let members = self.members.close();
+        let shutdowns = members
+            .iter()
+            .map(|to| (&*to.name, to.exporter.shutdown(until)));
+        let drained = drain_all(shutdowns, "shutdown", until).await;
+        let retired = self.members.retired(until).await;
+        let mut drained = drained?;
+        drained.merge(&retired);
+        Ok(drained)
+    }
+}

@@ -1,0 +1,161 @@
+//! Trying one destination after the other.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+
+use super::FallOn;
+use super::breaker::Circuit;
+use super::breaker::Pass;
+use crate::Batch;
+use crate::Deadline;
+use crate::Delivery;
+use crate::Error;
+use crate::ErrorKind;
+use crate::Export;
+use crate::Exporter;
+use crate::Result;
+use crate::Undelivered;
+use crate::guard::run_guarded;
+
+/// A destination that is one of several to choose from.
+#[derive(Debug)]
+pub(super) struct Destination {
+    pub(super) name: Arc<str>,
+    pub(super) exporter: Exporter,
+    pub(super) circuit: Circuit,
+    in_flight: AtomicUsize,
+}
+
+/// A part that no destination has taken yet, and what the last one that was tried says.
+#[derive(Debug)]
+pub(super) struct Open {
+    pub(super) batch: Batch,
+    pub(super) error: Option<Error>,
+}
+
+/// Counts an export for as long as it is under way.
+struct InFlight<'a>(&'a AtomicUsize);
+
+impl<'a> InFlight<'a> {
+    fn begin(counter: &'a AtomicUsize) -> Self {
+        counter.fetch_add(1, Ordering::Relaxed);
+        Self(counter)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Destination {
+    pub(super) fn new(name: &str, exporter: Exporter, circuit: Circuit) -> Self {
+        Self {
+            name: name.into(),
+            exporter,
+            circuit,
+            in_flight: AtomicUsize::new(0),
+        }
+    }
+
+    /// How many exports are under way.
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Sends one part. Returns what is open of it, with errors that name the destination.
+    pub(super) async fn deliver(
+        &self,
+        part: Batch,
+        pass: Pass<'_>,
+        until: Deadline,
+        total: &mut Delivery,
+    ) -> Vec<Undelivered> {
+        let under_way = InFlight::begin(&self.in_flight);
+        let export = self.exporter.export(part.clone(), until);
+        let result = run_guarded(until, "export", export).await;
+        drop(under_way);
+        pass.tell(&result);
+        let mut delivery = result.unwrap_or_else(|error| Delivery::failed(part, error));
+        let rest = std::mem::take(&mut delivery.rest);
+        if delivery.accepted + delivery.refused > 0 {
+            delivery.destination = Some(Arc::clone(&self.name));
+        }
+        total.absorb(delivery);
+        let named = rest.into_iter().map(|left| Undelivered {
+            batch: left.batch,
+            error: left.error.with_context("destination", &*self.name),
+        });
+        named.collect()
+    }
+}
+
+/// Offers a batch to one destination after the other, and each time hands on only what was not delivered.
+///
+/// Those that are to be left alone are passed over; if that is all of them, the one that is due first is tried.
+pub(super) async fn deliver_along(
+    order: &[&Destination],
+    batch: Batch,
+    fall_on: FallOn,
+    until: Deadline,
+) -> Result<Delivery> {
+    let mut total = Delivery::default();
+    let mut open = vec![Open { batch, error: None }];
+    for destination in order {
+        let mut still_open = Vec::new();
+        for part in open {
+            let Some(pass) = destination.circuit.ask() else {
+                still_open.push(part);
+                continue;
+            };
+            let left = destination.deliver(part.batch, pass, until, &mut total);
+            let left = left.await;
+            still_open.extend(hand_on(left, fall_on, &mut total));
+        }
+        open = still_open;
+    }
+    finish(order, open, total, until).await
+}
+
+/// Takes what the next destination should get out of what one has left.
+pub(super) fn hand_on(left: Vec<Undelivered>, fall_on: FallOn, total: &mut Delivery) -> Vec<Open> {
+    let (open, closed): (Vec<_>, Vec<_>) = left.into_iter().partition(|left| match fall_on {
+        FallOn::Any => true,
+        // One that was shut down in the meantime took nothing, and the next one may.
+        FallOn::Temporary => {
+            left.error.is_temporary() || left.error.kind() == ErrorKind::ShutDown
+        }
+    });
+    total.rest.extend(closed);
+    let open = open.into_iter().map(|left| Open {
+        batch: left.batch,
+        error: Some(left.error),
+    });
+    open.collect()
+}
+
+/// Ends an export: what was never tried gets one attempt, the rest keeps its errors.
+pub(super) async fn finish(
+    order: &[&Destination],
+    open: Vec<Open>,
+    mut total: Delivery,
+    until: Deadline,
+) -> Result<Delivery> {
+    for part in open {
+        if let Some(error) = part.error {
+            total.rest.push(Undelivered {
+                batch: part.batch,
+                error,
+            });
+            continue;
+        }
+        if let Some(due) = order.iter().min_by_key(|to| to.circuit.due()) {
+            let left = due.deliver(part.batch, due.circuit.force(), until, &mut total);
+            let left = left.await;
+            total.rest.extend(left);
+        }
+    }
+    total.into_result()
+}
