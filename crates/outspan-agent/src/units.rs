@@ -29,23 +29,43 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 ///
 /// # Errors
 ///
-/// Words for the user, if it is no such number or is below one byte.
+/// Words for the user, if it is no such number, is below one byte or above 1 GiB.
 pub(crate) fn bytes(text: &str) -> Result<usize, String> {
+    // A batch beyond 1 GiB is a slip of the finger.
+    bytes_up_to(text, 1 << 30)
+}
+
+/// Reads a size of memory such as `256MiB` or `4GiB`.
+///
+/// # Errors
+///
+/// Words for the user, if it is no such number, is below one byte or above 1 TiB.
+pub(crate) fn memory(text: &str) -> Result<usize, String> {
+    bytes_up_to(text, 1 << 40)
+}
+
+fn bytes_up_to(text: &str, most: u64) -> Result<usize, String> {
     let (number, unit) = split_unit(text);
     let factor = match unit.to_ascii_lowercase().as_str() {
         "" | "b" => 1.0,
         "kb" => 1e3,
         "mb" => 1e6,
+        "gb" => 1e9,
         "k" | "kib" => 1024.0,
         "m" | "mib" => 1024.0 * 1024.0,
-        _ => return Err(format!("unknown unit \"{unit}\": use KiB, MiB, KB or MB")),
+        "g" | "gib" => 1024.0 * 1024.0 * 1024.0,
+        _ => {
+            return Err(format!(
+                "unknown unit \"{unit}\": use KiB, MiB, GiB, KB, MB or GB"
+            ));
+        }
     };
     let bytes = positive(number)? * factor;
-    // A batch beyond 1 GiB is a slip of the finger, and every number below it is exact in an f64.
-    if !(1.0..=f64::from(1 << 30)).contains(&bytes) {
-        return Err("must be between 1 byte and 1024 MiB".into());
+    // Every number below the bound is exact in an f64.
+    if !(1.0..=most as f64).contains(&bytes) {
+        return Err(format!("must be between 1 byte and {}", show_bytes(most)));
     }
-    Ok(bytes as usize)
+    usize::try_from(bytes as u64).map_err(|_| "more than this machine can address".to_owned())
 }
 
 /// Reads a rate in spans per second, such as `500`, `0.5` or `500/s`.
@@ -59,6 +79,23 @@ pub(crate) fn rate(text: &str) -> Result<f64, String> {
     match rate {
         0.001..=1e9 => Ok(rate),
         _ => Err("must be between 0.001 and 1000000000 spans a second".into()),
+    }
+}
+
+/// Holds a rate in spans per second; `None` sets no limit.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Rate(pub(crate) Option<f64>);
+
+/// Reads a rate as [`rate`] does, or 0 for as fast as it goes.
+///
+/// # Errors
+///
+/// Words for the user, if it is neither.
+pub(crate) fn rate_or_none(text: &str) -> Result<Rate, String> {
+    let number = text.trim().strip_suffix("/s").unwrap_or(text);
+    match number.trim().parse::<f64>() {
+        Ok(0.0) => Ok(Rate(None)),
+        _ => rate(text).map(|rate| Rate(Some(rate))),
     }
 }
 
@@ -165,6 +202,8 @@ mod tests {
         assert_eq!(bytes("1MiB"), Ok(1 << 20));
         assert_eq!(bytes("512 kib"), Ok(512 << 10));
         assert_eq!(bytes("2MB"), Ok(2_000_000));
+        assert_eq!(bytes("1GiB"), Ok(1 << 30));
+        assert_eq!(memory("4GiB"), Ok(4 << 30));
         for wrong in ["", "0", "1GiBB", "2048MiB", "-5", "0.2"] {
             assert!(bytes(wrong).is_err(), "{wrong}");
         }
@@ -176,6 +215,12 @@ mod tests {
         assert_eq!(rate("0.5/s"), Ok(0.5));
         for wrong in ["", "0", "-1", "fast", "1e12"] {
             assert!(rate(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(rate_or_none("0"), Ok(Rate(None)));
+        assert_eq!(rate_or_none("0/s"), Ok(Rate(None)));
+        assert_eq!(rate_or_none("500/s"), Ok(Rate(Some(500.0))));
+        for wrong in ["", "-1", "fast", "1e12", "nan"] {
+            assert!(rate_or_none(wrong).is_err(), "{wrong}");
         }
     }
 

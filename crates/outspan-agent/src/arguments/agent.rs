@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::LocalArguments;
-use super::OtlpArguments;
 use super::When;
+use super::targets::TargetArguments;
 use crate::units;
 
 const AGENT_EXAMPLES: &str = "\
@@ -32,21 +31,15 @@ Exit status:
 #[derive(Args, Debug)]
 #[command(after_help = AGENT_EXAMPLES)]
 pub(crate) struct AgentArguments {
-    /// Where spans go, as for `outspan send`; several get everything each, with a queue of its own
-    #[arg(long, value_name = "URL", required = true)]
-    pub(crate) to: Vec<String>,
-
-    /// Where to listen: grpc://, http://, with TLS grpcs://, https://; port 0 takes a free one
-    /// [default: grpc://localhost:4317 and http://localhost:4318]
-    #[arg(long, value_name = "URL")]
-    pub(crate) listen: Vec<String>,
+    #[command(flatten)]
+    pub(crate) to: TargetArguments,
 
     /// Where to answer /healthz, /readyz, /status and /metrics; off: nowhere
     #[arg(long, value_name = "ADDRESS", default_value = "localhost:8888")]
     pub(crate) admin: String,
 
     /// Bound of memory, for everything the agent holds
-    #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = units::bytes)]
+    #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = units::memory)]
     pub(crate) memory: usize,
 
     /// How long stopping may take, from the signal on, to deliver what is held
@@ -70,16 +63,15 @@ pub(crate) struct AgentArguments {
 
     #[command(flatten, next_help_heading = "Batches")]
     pub(crate) batches: BatchArguments,
-
-    #[command(flatten, next_help_heading = "OTLP destinations")]
-    pub(crate) otlp: OtlpArguments,
-
-    #[command(flatten, next_help_heading = "Other destinations")]
-    pub(crate) local: LocalArguments,
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct ReceivingArguments {
+    /// Where to listen: grpc://, http://, with TLS grpcs://, https://; port 0 takes a free one
+    /// [default: grpc://localhost:4317 and http://localhost:4318]
+    #[arg(long, value_name = "URL")]
+    pub(crate) listen: Vec<String>,
+
     /// File of the certificate that grpcs:// and https:// show, PEM
     #[arg(long, value_name = "FILE", requires = "listen_key")]
     pub(crate) listen_cert: Option<PathBuf>,

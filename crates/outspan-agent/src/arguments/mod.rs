@@ -1,17 +1,21 @@
 //! The command line.
 
 mod agent;
+mod destination;
 mod send;
+mod targets;
 
 use clap::Parser;
 use clap::Subcommand;
 use clap::ValueEnum;
 
 pub(crate) use self::agent::AgentArguments;
-pub(crate) use self::send::LocalArguments;
-pub(crate) use self::send::OtlpArguments;
-pub(crate) use self::send::Protocol;
+pub(crate) use self::agent::ReceivingArguments;
+pub(crate) use self::destination::DestinationArguments;
+pub(crate) use self::destination::OtlpArguments;
+pub(crate) use self::destination::Protocol;
 pub(crate) use self::send::SendArguments;
+pub(crate) use self::targets::Given;
 
 /// Gets finished OpenTelemetry spans into the backends that keep them.
 #[derive(Debug, Parser)]

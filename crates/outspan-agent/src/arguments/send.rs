@@ -4,9 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use clap::ValueEnum;
-use outspan::Compression;
 
+use super::DestinationArguments;
 use super::When;
 use crate::units;
 
@@ -69,11 +68,8 @@ pub(crate) struct SendArguments {
     #[command(flatten, next_help_heading = "Delivery")]
     pub(crate) delivery: DeliveryArguments,
 
-    #[command(flatten, next_help_heading = "OTLP destinations")]
-    pub(crate) otlp: OtlpArguments,
-
-    #[command(flatten, next_help_heading = "Other destinations")]
-    pub(crate) local: LocalArguments,
+    #[command(flatten)]
+    pub(crate) options: DestinationArguments,
 }
 
 #[derive(Args, Debug)]
@@ -93,83 +89,6 @@ pub(crate) struct DeliveryArguments {
     /// Bytes a batch at most, uncompressed; a larger span goes alone
     #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = units::bytes)]
     pub(crate) batch_bytes: usize,
-
-    /// Level of compression: gzip 0 to 9 [default: 6], zstd 1 to 22 [default: 3]
-    #[arg(long, value_name = "LEVEL")]
-    pub(crate) compression_level: Option<u32>,
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct OtlpArguments {
-    /// Header, such as authorization=TOKEN; @FILE and env:NAME in place of the value read it from there
-    #[arg(long, value_name = "NAME=VALUE")]
-    pub(crate) header: Vec<String>,
-
-    /// What HTTP requests hold [default: protobuf]
-    #[arg(long, value_name = "FORMAT")]
-    pub(crate) protocol: Option<Protocol>,
-
-    /// Compression of requests: none, gzip or zstd [default: none]
-    #[arg(long, value_name = "NAME")]
-    pub(crate) compression: Option<Compression>,
-
-    /// Limit of each attempt [default: 10s]
-    #[arg(long, value_name = "DURATION", value_parser = units::duration)]
-    pub(crate) timeout: Option<Duration>,
-
-    /// How often a batch is sent again at most after a temporary error; 0: never [default: while time lasts]
-    #[arg(long, value_name = "TIMES")]
-    pub(crate) retries: Option<u32>,
-
-    /// How long a batch is sent again after temporary errors [default: 1m]
-    #[arg(long, value_name = "DURATION", value_parser = units::duration)]
-    pub(crate) max_elapsed: Option<Duration>,
-
-    /// Batches on the way at the same time [default: 4]
-    #[arg(long, value_name = "BATCHES", value_parser = clap::value_parser!(u16).range(1..=256))]
-    pub(crate) concurrency: Option<u16>,
-
-    /// File of certificate authorities to trust, PEM [default: those of the system]
-    #[arg(long, value_name = "FILE")]
-    pub(crate) ca: Option<PathBuf>,
-
-    /// File of the certificate to show, PEM
-    #[arg(long, value_name = "FILE", requires = "key")]
-    pub(crate) cert: Option<PathBuf>,
-
-    /// File of its private key, PEM
-    #[arg(long, value_name = "FILE", requires = "cert")]
-    pub(crate) key: Option<PathBuf>,
-
-    /// Name to expect in the server's certificate [default: the host of the URL]
-    #[arg(long, value_name = "NAME")]
-    pub(crate) server_name: Option<String>,
-
-    /// Believe any certificate. Whoever is in between can read and change everything
-    #[arg(long)]
-    pub(crate) insecure_skip_verify: bool,
-}
-
-/// Names the encodings of OTLP/HTTP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Protocol {
-    Protobuf,
-    Json,
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct LocalArguments {
-    /// Show attributes in the trees of stdout:
-    #[arg(long)]
-    pub(crate) attributes: bool,
-
-    /// Add to the file if it exists
-    #[arg(long, conflicts_with = "overwrite")]
-    pub(crate) append: bool,
-
-    /// Replace the file if it exists
-    #[arg(long)]
-    pub(crate) overwrite: bool,
 }
 
 #[cfg(test)]

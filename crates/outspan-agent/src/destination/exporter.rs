@@ -1,44 +1,91 @@
 //! From arguments to the exporter that delivers.
 
+use std::fmt;
 use std::io::IsTerminal;
 use std::time::Duration;
 
+use outspan::Compression;
 use outspan::Error;
 use outspan::Exporter;
-use outspan::Retry;
 use outspan::file;
 use outspan::otlp;
 use outspan::stdout;
 
+use crate::arguments::DestinationArguments;
+use crate::arguments::OtlpArguments;
 use crate::arguments::Protocol;
-use crate::arguments::SendArguments;
+use crate::arguments::When;
 use crate::screen::wants_colours;
-use crate::send::Notices;
 
 use super::Destination;
-use super::Header;
 use super::Receiver;
 use super::StdoutFormat;
 use super::TargetFile;
 use super::Transport;
+use super::header::Header;
 
 /// How long an attempt may take unless told: OTLP's own default.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The first wait before trying again. Somebody is looking on, so it is shorter than a service's.
-const FIRST_WAIT: Duration = Duration::from_secs(1);
-
 /// How many batches are on the way at the same time unless told: enough to hide a round trip.
 const CONCURRENCY: u16 = 4;
+
+/// How standard output is used.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Look {
+    pub(crate) colours: When,
+    /// Bytes of the traces that wait for the rest of their spans, at most; unless told what the library says.
+    pub(crate) trees_bytes: Option<usize>,
+}
+
+/// An option that was given and that the destination has no use for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Meaningless {
+    /// The option's name on the command line, without the dashes.
+    pub(crate) option: &'static str,
+    /// What it needs.
+    need: &'static str,
+}
+
+impl Meaningless {
+    /// The name by which the parser of the command line knows the option.
+    pub(crate) fn id(self) -> String {
+        self.option.replace('-', "_")
+    }
+}
+
+impl fmt::Display for Meaningless {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { option, need } = self;
+        write!(f, "--{option} has no meaning here: it needs {need}")
+    }
+}
 
 /// Checks that every option that was given has a meaning for the destination: none is ignored in silence.
 ///
 /// # Errors
 ///
 /// Words for the user: the first option that has none.
-pub(crate) fn check_options(destination: &Destination, send: &SendArguments) -> Result<(), String> {
-    let otlp = &send.otlp;
-    let local = &send.local;
+pub(crate) fn check_options(
+    destination: &Destination,
+    options: &DestinationArguments,
+) -> Result<(), String> {
+    match meaningless(destination, options).first() {
+        Some(option) => Err(option.to_string()),
+        None => Ok(()),
+    }
+}
+
+/// Lists the options that were given and have no meaning for the destination.
+pub(crate) fn meaningless(
+    destination: &Destination,
+    options: &DestinationArguments,
+) -> Vec<Meaningless> {
+    const OTLP: &str = "an OTLP destination";
+    const TLS: &str = "grpcs:// or https://";
+    const FILE: &str = "file:";
+
+    let DestinationArguments { otlp, local } = options;
     let receiver = match destination {
         Destination::Otlp(receiver) => Some(receiver),
         _ => None,
@@ -50,128 +97,109 @@ pub(crate) fn check_options(destination: &Destination, send: &SendArguments) -> 
     let is_trees = *destination == Destination::Stdout(StdoutFormat::Trees);
     let compresses = match destination {
         Destination::Otlp(_) => otlp.compression.is_some(),
-        Destination::File(file) => file.compression != outspan::Compression::None,
+        Destination::File(file) => file.compression != Compression::None,
         Destination::Stdout(_) => false,
     };
     let needs = [
+        ("header", !otlp.header.is_empty(), is_otlp, OTLP),
+        ("timeout", otlp.timeout.is_some(), is_otlp, OTLP),
+        ("retries", otlp.retries.is_some(), is_otlp, OTLP),
+        ("max-elapsed", otlp.max_elapsed.is_some(), is_otlp, OTLP),
+        ("concurrency", otlp.concurrency.is_some(), is_otlp, OTLP),
         (
-            "--header",
-            !otlp.header.is_empty(),
-            is_otlp,
-            "an OTLP destination",
-        ),
-        (
-            "--timeout",
-            otlp.timeout.is_some(),
-            is_otlp,
-            "an OTLP destination",
-        ),
-        (
-            "--retries",
-            otlp.retries.is_some(),
-            is_otlp,
-            "an OTLP destination",
-        ),
-        (
-            "--max-elapsed",
-            otlp.max_elapsed.is_some(),
-            is_otlp,
-            "an OTLP destination",
-        ),
-        (
-            "--concurrency",
-            otlp.concurrency.is_some(),
-            is_otlp,
-            "an OTLP destination",
-        ),
-        (
-            "--compression",
+            "compression",
             otlp.compression.is_some(),
             is_otlp,
             "an OTLP destination; a file is compressed when its name ends in .gz or .zst",
         ),
         (
-            "--protocol",
+            "protocol",
             otlp.protocol.is_some(),
             is_http,
             "http:// or https://",
         ),
-        ("--ca", otlp.ca.is_some(), is_secure, "grpcs:// or https://"),
+        ("ca", otlp.ca.is_some(), is_secure, TLS),
+        ("cert", otlp.cert.is_some(), is_secure, TLS),
+        ("key", otlp.key.is_some(), is_secure, TLS),
+        ("server-name", otlp.server_name.is_some(), is_secure, TLS),
         (
-            "--cert",
-            otlp.cert.is_some(),
-            is_secure,
-            "grpcs:// or https://",
-        ),
-        (
-            "--server-name",
-            otlp.server_name.is_some(),
-            is_secure,
-            "grpcs:// or https://",
-        ),
-        (
-            "--insecure-skip-verify",
+            "insecure-skip-verify",
             otlp.insecure_skip_verify,
             is_secure,
-            "grpcs:// or https://",
+            TLS,
         ),
         (
-            "--attributes",
+            "attributes",
             local.attributes,
             is_trees,
             "the trees of stdout:",
         ),
-        ("--append", local.append, is_file, "file:"),
-        ("--overwrite", local.overwrite, is_file, "file:"),
+        ("append", local.append, is_file, FILE),
+        ("overwrite", local.overwrite, is_file, FILE),
         (
-            "--compression-level",
-            send.delivery.compression_level.is_some(),
+            "compression-level",
+            otlp.compression_level.is_some(),
             compresses,
             "--compression, or a file that ends in .gz or .zst",
         ),
     ];
-    match needs
-        .iter()
-        .find(|(_, is_given, has_meaning, _)| *is_given && !has_meaning)
-    {
-        Some((option, .., need)) => Err(format!("{option} has no meaning here: it needs {need}")),
-        None => Ok(()),
-    }
+    let meaningless = needs
+        .into_iter()
+        .filter(|(_, is_given, has_meaning, _)| *is_given && !has_meaning);
+    meaningless
+        .map(|(option, .., need)| Meaningless { option, need })
+        .collect()
 }
 
 /// How many batches are on the way at the same time. Files and standard output keep the order.
-pub(crate) fn concurrency(destination: &Destination, send: &SendArguments) -> usize {
+pub(crate) fn concurrency(destination: &Destination, options: &DestinationArguments) -> usize {
     match destination {
-        Destination::Otlp(_) => usize::from(send.otlp.concurrency.unwrap_or(CONCURRENCY)),
+        Destination::Otlp(_) => usize::from(options.otlp.concurrency.unwrap_or(CONCURRENCY)),
         _ => 1,
     }
 }
 
-/// Builds the exporter.
+/// How long an attempt may take. What is written on this machine takes as long as it takes: whoever reads may pause.
+pub(crate) fn attempt_timeout(
+    destination: &Destination,
+    options: &DestinationArguments,
+) -> Option<Duration> {
+    match destination {
+        Destination::Otlp(_) => Some(options.otlp.timeout.unwrap_or(ATTEMPT_TIMEOUT)),
+        _ => None,
+    }
+}
+
+/// Builds the exporter, which makes one attempt of any length.
 ///
 /// # Errors
 ///
-/// Whatever is wrong with the options; nothing was sent.
+/// Words for the user, whatever is wrong with the options. Nothing was sent.
 pub(crate) fn build(
     destination: &Destination,
-    send: &SendArguments,
-    headers: Vec<Header>,
-    notices: Notices,
-) -> outspan::Result<Exporter> {
-    match destination {
-        Destination::Otlp(receiver) => build_otlp(receiver, send, headers, notices),
-        Destination::File(target) => build_file(target, send),
-        Destination::Stdout(format) => build_stdout(*format, send),
-    }
+    options: &DestinationArguments,
+    look: Look,
+) -> Result<Exporter, String> {
+    let exporter = match destination {
+        Destination::Otlp(receiver) => {
+            let headers = options
+                .otlp
+                .header
+                .iter()
+                .map(|text| text.parse::<Header>());
+            build_otlp(receiver, &options.otlp, headers.collect::<Result<_, _>>()?)
+        }
+        Destination::File(target) => build_file(target, options),
+        Destination::Stdout(format) => build_stdout(*format, options, look),
+    };
+    exporter.map_err(|error| error.to_string())
 }
 
 fn build_otlp(
     receiver: &Receiver,
-    send: &SendArguments,
+    options: &OtlpArguments,
     headers: Vec<Header>,
-    notices: Notices,
 ) -> outspan::Result<Exporter> {
-    let options = &send.otlp;
     let mut builder = match receiver.transport {
         Transport::Grpc => otlp::grpc(&receiver.endpoint),
         Transport::Http => otlp::http(&receiver.endpoint),
@@ -188,32 +216,19 @@ fn build_otlp(
         .compression(options.compression.unwrap_or_default())
         .max_concurrent_exports(usize::from(options.concurrency.unwrap_or(CONCURRENCY)))
         .user_agent(concat!("outspan/", env!("CARGO_PKG_VERSION")));
-    if let Some(level) = send.delivery.compression_level {
+    if let Some(level) = options.compression_level {
         builder = builder.compression_level(level);
     }
     if receiver.is_secure {
-        builder = builder.tls(tls(send));
+        builder = builder.tls(tls(options));
     }
     let timeout = options.timeout.unwrap_or(ATTEMPT_TIMEOUT);
-    let exporter = builder
+    builder
         .connect_timeout(timeout.min(ATTEMPT_TIMEOUT))
-        .build()?
-        .timeout(timeout);
-    Ok(notices.around(exporter).retry(retry(send)))
+        .build()
 }
 
-fn retry(send: &SendArguments) -> Retry {
-    let mut retry = Retry::default()
-        .initial_interval(FIRST_WAIT)
-        .max_retries(send.otlp.retries);
-    if let Some(elapsed) = send.otlp.max_elapsed {
-        retry = retry.max_elapsed(elapsed);
-    }
-    retry
-}
-
-fn tls(send: &SendArguments) -> otlp::Tls {
-    let options = &send.otlp;
+fn tls(options: &OtlpArguments) -> otlp::Tls {
     let mut tls = otlp::Tls::new();
     if let Some(file) = &options.ca {
         tls = tls.ca_file(file);
@@ -230,11 +245,11 @@ fn tls(send: &SendArguments) -> otlp::Tls {
     }
 }
 
-fn build_file(target: &TargetFile, send: &SendArguments) -> outspan::Result<Exporter> {
+fn build_file(target: &TargetFile, options: &DestinationArguments) -> outspan::Result<Exporter> {
     let path = &target.path;
     let holds_something =
         std::fs::metadata(path).is_ok_and(|file| file.is_file() && file.len() > 0);
-    let is_decided = send.local.append || send.local.overwrite;
+    let is_decided = options.local.append || options.local.overwrite;
     if holds_something && !is_decided {
         return Err(Error::config(format!(
             "{} exists: add --append or --overwrite",
@@ -246,18 +261,22 @@ fn build_file(target: &TargetFile, send: &SendArguments) -> outspan::Result<Expo
         false => file::protobuf(path),
     };
     builder = builder.compression(target.compression);
-    if send.local.overwrite {
+    if options.local.overwrite {
         builder = builder.truncate();
     }
-    if let Some(level) = send.delivery.compression_level {
+    if let Some(level) = options.otlp.compression_level {
         builder = builder.compression_level(level);
     }
     builder.build()
 }
 
-fn build_stdout(format: StdoutFormat, send: &SendArguments) -> outspan::Result<Exporter> {
+fn build_stdout(
+    format: StdoutFormat,
+    options: &DestinationArguments,
+    look: Look,
+) -> outspan::Result<Exporter> {
     match format {
-        StdoutFormat::Trees => build_trees(send),
+        StdoutFormat::Trees => build_trees(options, look),
         StdoutFormat::Pretty => stdout::pretty().build(),
         StdoutFormat::Compact => stdout::compact().build(),
         StdoutFormat::Json => stdout::json_lines().build(),
@@ -265,15 +284,18 @@ fn build_stdout(format: StdoutFormat, send: &SendArguments) -> outspan::Result<E
     }
 }
 
-fn build_trees(send: &SendArguments) -> outspan::Result<Exporter> {
+fn build_trees(options: &DestinationArguments, look: Look) -> outspan::Result<Exporter> {
     let is_terminal = std::io::stdout().is_terminal();
     let mut builder = stdout::trees()
-        .attributes(send.local.attributes)
-        .colors(wants_colours(send.color, is_terminal));
+        .attributes(options.local.attributes)
+        .colors(wants_colours(look.colours, is_terminal));
     if let Some((terminal_size::Width(columns), _)) = terminal_size::terminal_size()
         && is_terminal
     {
         builder = builder.width(usize::from(columns));
+    }
+    if let Some(bytes) = look.trees_bytes {
+        builder = builder.bytes_max(bytes);
     }
     builder.build()
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod exporter;
 mod header;
+mod reader;
 
 use std::fmt;
 use std::path::Path;
@@ -9,7 +10,9 @@ use std::path::PathBuf;
 
 use outspan::Compression;
 
-pub(crate) use self::header::Header;
+pub(crate) use self::reader::BROKEN_PIPE;
+pub(crate) use self::reader::ReaderGone;
+pub(crate) use self::reader::is_reader_gone;
 
 /// Says where spans go.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,8 +1,5 @@
 //! What to do about an error, for whoever started the program.
 
-use std::error::Error as StdError;
-use std::io;
-
 use outspan::Error;
 use outspan::ErrorKind;
 
@@ -33,12 +30,6 @@ fn refuses_everything(status: Option<u16>) -> bool {
         status,
         Some(7 | 12 | 16 | 300..=399 | 401 | 403 | 404 | 405 | 407)
     )
-}
-
-/// Whether whoever read standard output went away.
-pub(crate) fn is_broken_pipe(destination: &Destination, error: &Error) -> bool {
-    matches!(destination, Destination::Stdout(_))
-        && io_kinds(error).contains(&io::ErrorKind::BrokenPipe)
 }
 
 /// Says what to do about an error on this command line. Errors themselves say what is wrong, and with what.
@@ -81,19 +72,6 @@ fn no_connection(receiver: &Receiver, message: &str) -> Option<&'static str> {
     }
 }
 
-/// The kinds of all I/O errors among an error's causes.
-fn io_kinds(error: &Error) -> Vec<io::ErrorKind> {
-    let mut kinds = Vec::new();
-    let mut cause: Option<&(dyn StdError + 'static)> = error.source();
-    while let Some(error) = cause {
-        if let Some(io) = error.downcast_ref::<io::Error>() {
-            kinds.push(io.kind());
-        }
-        cause = error.source();
-    }
-    kinds
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -134,14 +112,5 @@ mod tests {
         assert!(told("grpc://localhost", &refused(16)).contains("--header"));
         assert_eq!(advice(&to("stdout:"), &closed), None);
         assert_eq!(advice(&to("grpc://localhost"), &refused(3)), None);
-    }
-
-    #[test]
-    fn a_broken_pipe_is_known_by_its_cause() {
-        let broken = || io::Error::from(io::ErrorKind::BrokenPipe);
-        let error = Error::unavailable("cannot write").with_source(broken());
-        assert!(is_broken_pipe(&to("stdout:"), &error));
-        assert!(!is_broken_pipe(&to("grpc://localhost"), &error));
-        assert!(!is_broken_pipe(&to("stdout:"), &Error::refused("x")));
     }
 }

@@ -11,15 +11,18 @@ mod tally;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use outspan::Deadline;
 use outspan::Exporter;
+use outspan::Retry;
 use tokio::sync::watch;
 
+use crate::arguments::OtlpArguments;
 use crate::arguments::SendArguments;
 use crate::destination::Destination;
-use crate::destination::Header;
 use crate::destination::exporter;
+use crate::destination::exporter::Look;
 use crate::screen::Screen;
 use crate::screen::Tone;
 use crate::screen::start_log;
@@ -29,13 +32,16 @@ use crate::units::show_bytes;
 use self::input::Inputs;
 use self::intake::BatchLimits;
 use self::intake::Intake;
-pub(crate) use self::notice::Notices;
+use self::notice::Notices;
 use self::pace::Pace;
 use self::progress::Progress;
 use self::session::Session;
 
 /// The exit status for wrong usage or configuration.
 const USAGE: u8 = 2;
+
+/// The first wait before trying again. Somebody is looking on, so it is shorter than a service's.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
 
 /// Runs the command.
 pub(crate) fn run(send: SendArguments) -> ExitCode {
@@ -66,9 +72,7 @@ struct Plan {
 impl Plan {
     fn new(send: &SendArguments) -> Result<Self, String> {
         let destination = Destination::parse(&send.to).map_err(|e| format!("--to: {e}"))?;
-        exporter::check_options(&destination, send)?;
-        let headers = send.otlp.header.iter().map(|text| text.parse::<Header>());
-        let headers = headers.collect::<Result<Vec<_>, _>>()?;
+        exporter::check_options(&destination, &send.options)?;
         let inputs = Inputs::check(&send.files)?;
         if let Destination::File(file) = &destination
             && inputs.contains(&file.path)
@@ -78,8 +82,16 @@ impl Plan {
             ));
         }
         let (notices, news) = Notices::new();
-        let exporter = exporter::build(&destination, send, headers, notices)
-            .map_err(|error| error.to_string())?;
+        let look = Look {
+            colours: send.color,
+            trees_bytes: None,
+        };
+        let mut exporter = exporter::build(&destination, &send.options, look)?;
+        if let Some(timeout) = exporter::attempt_timeout(&destination, &send.options) {
+            exporter = notices
+                .around(exporter.timeout(timeout))
+                .retry(retry(&send.options.otlp));
+        }
         Ok(Self {
             destination,
             inputs,
@@ -91,7 +103,7 @@ impl Plan {
     async fn carry_out(self, send: &SendArguments, screen: Screen) -> Result<u8, String> {
         let failed = |e: std::io::Error| format!("cannot start: {e}");
         let mut signals = Signals::listen().map_err(failed)?;
-        let exports = exporter::concurrency(&self.destination, send);
+        let exports = exporter::concurrency(&self.destination, &send.options);
         let pace = Pace::new(send.delivery.rate);
         let limits = BatchLimits {
             spans: pace.batch_spans(send.delivery.batch_spans as usize),
@@ -115,7 +127,7 @@ impl Plan {
             session::Options {
                 exports,
                 until,
-                retries: send.otlp.retries != Some(0),
+                retries: send.options.otlp.retries != Some(0),
             },
             pace,
         );
@@ -137,5 +149,15 @@ impl Plan {
         let size = size.unwrap_or_default();
         progress.begin(&format!("sending {from}{size} to {}", self.destination));
         progress
+    }
+}
+
+fn retry(options: &OtlpArguments) -> Retry {
+    let retry = Retry::default()
+        .initial_interval(FIRST_WAIT)
+        .max_retries(options.retries);
+    match options.max_elapsed {
+        Some(elapsed) => retry.max_elapsed(elapsed),
+        None => retry,
     }
 }

@@ -15,7 +15,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio::time::MissedTickBehavior;
 
+use crate::destination::BROKEN_PIPE;
 use crate::destination::Destination;
+use crate::destination::is_reader_gone;
 use crate::screen::LINE_INTERVAL;
 use crate::screen::Tone;
 use crate::signals::Signal;
@@ -355,7 +357,7 @@ impl Session {
     /// Says what became of everything, and returns the exit status.
     pub(crate) fn report(&self, from: &str) -> u8 {
         if let Some(Ending::Error(error)) = &self.ending
-            && advice::is_broken_pipe(&self.destination, error)
+            && is_reader_gone(&self.destination, error)
         {
             return BROKEN_PIPE;
         }
@@ -440,9 +442,6 @@ impl Session {
         }
     }
 }
-
-/// The exit status of a program whose reader went away: 128 and the number of SIGPIPE.
-const BROKEN_PIPE: u8 = 141;
 
 /// Waits until another batch may go, then for what comes next.
 async fn next_step(intake: &mut Intake, pace: &Pace) -> Step {
