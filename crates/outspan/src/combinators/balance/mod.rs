@@ -12,7 +12,8 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use outspan_wire::otlp::Split;
 
 use self::members::Members;
@@ -284,36 +285,40 @@ impl Balanced {
     ) -> Result<Delivery> {
         let all: Vec<&Destination> = members.iter().map(Arc::as_ref).collect();
         let mut total = Delivery::default();
-        let mut open = vec![Open { batch, error: None }];
         let mut candidates: Vec<bool> = vec![true; all.len()];
-        while !open.is_empty() && candidates.contains(&true) {
-            let mut next = Vec::new();
-            let mut exports = Vec::new();
-            for part in open {
+        let mut waiting = vec![Open { batch, error: None }];
+        let mut under_way = FuturesUnordered::new();
+        let mut open = Vec::new();
+        loop {
+            while let Some(part) = waiting.pop() {
+                if !candidates.contains(&true) {
+                    open.push(part);
+                    continue;
+                }
                 for (place, piece) in by_member(&part.batch, &all, &candidates)? {
                     let Some(pass) = all[place].circuit.ask() else {
                         candidates[place] = false;
-                        next.push(Open {
+                        waiting.push(Open {
                             batch: piece,
                             error: part.error.clone(),
                         });
                         continue;
                     };
                     let member = all[place];
-                    exports.push(async move {
+                    under_way.push(async move {
                         let mut achieved = Delivery::default();
                         let left = member.deliver(piece, pass, until, &mut achieved).await;
                         (place, achieved, left)
                     });
                 }
             }
-            for (place, achieved, left) in join_all(exports).await {
-                total.absorb(achieved);
-                let left = hand_on(left, FallOn::Temporary, &mut total);
-                candidates[place] &= left.is_empty();
-                next.extend(left);
-            }
-            open = next;
+            let Some((place, achieved, left)) = under_way.next().await else {
+                break;
+            };
+            total.absorb(achieved);
+            let left = hand_on(left, FallOn::Temporary, &mut total);
+            candidates[place] &= left.is_empty();
+            waiting.extend(left);
         }
         finish(&all, open, total, until).await
     }
