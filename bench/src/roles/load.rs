@@ -529,3 +529,56 @@ impl Tally {
 fn add(counter: &AtomicU64, count: u64) {
     counter.fetch_add(count, Ordering::Relaxed);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_the_options_that_it_writes() {
+        for spans_per_second in [None, Some(1000)] {
+            let options = Options {
+                to: "127.0.0.1:4317".to_owned(),
+                protocol: Protocol::Http,
+                coding: Coding::Zstd,
+                spans: 512,
+                connections: 3,
+                in_flight: 7,
+                spans_per_second,
+            };
+            let written = options.arguments();
+            let words: Vec<&str> = written.iter().map(String::as_str).collect();
+            let read = Options::parse(&words).expect("it wrote them");
+            assert_eq!(read.arguments(), written);
+        }
+    }
+
+    #[test]
+    fn reads_the_numbers_that_it_tells_in_their_order() {
+        let tally = Tally::default();
+        let counters = [
+            &tally.spans,
+            &tally.acknowledged,
+            &tally.attempts,
+            &tally.later,
+            &tally.later_with_wait,
+            &tally.unknown,
+            &tally.refused,
+        ];
+        for (number, counter) in (1..).zip(counters) {
+            add(counter, number);
+        }
+        let told = super::super::numbers(&tally.line()).expect("numbers");
+        let sent = Sent::of(&told).expect("as many as there are");
+        assert_eq!((sent.spans, sent.acknowledged, sent.attempts), (1, 2, 3));
+        assert_eq!((sent.later, sent.later_with_wait), (4, 5));
+        assert_eq!((sent.unknown, sent.refused), (6, 7));
+    }
+
+    #[test]
+    fn sends_spans_of_the_size_that_the_page_tells() {
+        let batch = spans::spans(0, spans::BATCH);
+        let request = encode::peer_request(batch).encode_to_vec();
+        assert_eq!(request.len() / spans::BATCH, 423);
+    }
+}

@@ -256,3 +256,46 @@ impl Cpu {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cpu(threads: &[(&str, u64)], all: u64) -> Cpu {
+        let exact = |(name, millis): &(&str, u64)| {
+            let name: &str = name;
+            (name.to_owned(), Duration::from_millis(*millis))
+        };
+        Cpu {
+            threads: threads.iter().map(exact).collect(),
+            all: Duration::from_millis(all),
+        }
+    }
+
+    #[test]
+    fn adds_the_exact_times_of_threads_that_are_old_and_new() {
+        let earlier = cpu(&[("1", 100)], 100);
+        let now = cpu(&[("1", 107), ("2", 4)], 120);
+        assert_eq!(now.since(&earlier), Duration::from_millis(11));
+    }
+
+    #[test]
+    fn counts_what_a_thread_used_that_has_ended() {
+        let earlier = cpu(&[("1", 100), ("2", 10)], 110);
+        let now = cpu(&[("1", 150)], 260);
+        assert_eq!(now.since(&earlier), Duration::from_millis(150));
+    }
+
+    #[test]
+    fn sees_the_time_that_this_process_uses() {
+        let pid = std::process::id();
+        let before = Cpu::of(pid).expect("this is Linux");
+        let began = Instant::now();
+        let mut turns = 0_u64;
+        while began.elapsed() < Duration::from_millis(50) {
+            turns = std::hint::black_box(turns + 1);
+        }
+        let used = Cpu::of(pid).expect("this is Linux").since(&before);
+        assert!(used > Duration::ZERO, "{turns} turns");
+    }
+}

@@ -554,3 +554,78 @@ impl AsyncWrite for CountedStream {
         self.inner.is_write_vectored()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::encode;
+    use crate::spans;
+
+    fn state() -> End {
+        End::new(Options {
+            ports: 2,
+            ..Options::default()
+        })
+    }
+
+    fn request(spans: usize) -> Vec<u8> {
+        encode::peer_request(spans::spans(0, spans)).encode_to_vec()
+    }
+
+    fn take_coded(end: &End, coding: Coding, port: usize, message: &[u8]) {
+        let mut headers = HeaderMap::new();
+        let encoding = HeaderValue::from_static(coding.as_str());
+        headers.insert("grpc-encoding", encoding);
+        let packed = coding.compress(message).expect("room");
+        let framed = super::super::wire::grpc_frame(&packed, coding != Coding::None);
+        take(&headers, &framed, port, end);
+    }
+
+    #[test]
+    fn counts_spans_of_every_coding_at_their_port() {
+        let end = state();
+        for coding in Coding::ALL {
+            take_coded(&end, coding, 1, &request(20));
+        }
+        let arrived = end.state().arrived.clone();
+        assert_eq!((arrived.requests, arrived.spans), (3, 60));
+        assert_eq!(arrived.at_port, [0, 60]);
+        assert_eq!((arrived.looked_into, arrived.wrong), (20, 0));
+    }
+
+    #[test]
+    fn tells_what_is_broken_from_what_is_whole() {
+        let end = state();
+        let mut broken = request(20);
+        broken.truncate(broken.len() - 1);
+        take_coded(&end, Coding::None, 0, &broken);
+        assert!(end.state().arrived.wrong > 0);
+    }
+
+    #[test]
+    fn counts_the_spans_of_json() {
+        let end = state();
+        let json = serde_json::to_vec(&encode::peer_request(spans::spans(0, 20)));
+        let mut headers = HeaderMap::new();
+        let kind = HeaderValue::from_static("application/json");
+        headers.insert("content-type", kind);
+        let http = End::new(Options {
+            protocol: Protocol::Http,
+            ..end.options
+        });
+        take(&headers, &json.expect("it is plain data"), 0, &http);
+        let arrived = http.state().arrived.clone();
+        assert_eq!((arrived.spans, arrived.wrong), (20, 0));
+    }
+
+    #[test]
+    fn reads_the_line_that_it_tells() {
+        let end = state();
+        take_coded(&end, Coding::None, 0, &request(5));
+        let line = end.state().arrived.line();
+        let numbers = super::super::numbers(&line).expect("numbers");
+        let arrived = Arrived::of(&numbers).expect("as many as there are");
+        assert_eq!(arrived.line(), line);
+        assert_eq!(arrived.at_port, [5, 0]);
+    }
+}
