@@ -115,7 +115,8 @@ impl fmt::Debug for Losses {
     }
 }
 
-/// Says what a flush or a shutdown achieved: what left while it ran, and what was lost.
+/// Says what a flush or a shutdown achieved: what left while it ran, and what was lost. A queue, which acknowledges before it
+/// delivers, tells of everything since the last time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Drained {

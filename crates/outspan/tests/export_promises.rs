@@ -12,10 +12,12 @@ use outspan::Retry;
 use outspan::combinators::Balance;
 use outspan::combinators::BalanceBy;
 use outspan::combinators::FanOut;
+use outspan::combinators::Queued;
 use outspan::combinators::WaitFor;
 use outspan::otlp;
 use outspan::otlp::OutgoingRequest;
 use outspan::otlp::Tls;
+use outspan::queue::BatchLimits;
 use outspan_testkit::Act;
 use outspan_testkit::Certificates;
 use outspan_testkit::Collector;
@@ -99,6 +101,36 @@ mod retry {
         ScriptedRig::new(|child| child.retry(quick())),
         exempt: {
             debug_shows_no_secret: "a retry is given no secret",
+        }
+    );
+}
+
+mod queued {
+    use super::*;
+
+    outspan_testkit::promises!(
+        ScriptedRig::new(|child| Queued::new(child).retry(quick()).build().unwrap()),
+        exempt: {
+            a_dropped_future_leaks_nothing: "its futures end at once: success means accepted",
+            debug_shows_no_secret: "a queue is given no secret",
+        }
+    );
+}
+
+mod queued_and_merged {
+    use super::*;
+
+    outspan_testkit::promises!(
+        ScriptedRig::new(|child| {
+            let limits = BatchLimits {
+                delay: Duration::from_millis(1),
+                ..BatchLimits::default()
+            };
+            Queued::new(child).retry(quick()).batches(limits).build().unwrap()
+        }),
+        exempt: {
+            a_dropped_future_leaks_nothing: "its futures end at once: success means accepted",
+            debug_shows_no_secret: "a queue is given no secret",
         }
     );
 }

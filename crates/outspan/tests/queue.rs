@@ -177,10 +177,9 @@ async fn after_a_shutdown_pushes_are_counted_as_lost() {
     queue.push(vec![batch_of(4)], late);
     assert_eq!(queue.account().dropped.of(DropReason::Shutdown), 4);
     assert_eq!(queue.bytes(), 0);
-    assert!(
-        queue.shutdown(soon()).await.unwrap().is_complete(),
-        "twice is fine"
-    );
+    let again = queue.shutdown(soon()).await.unwrap();
+    assert_eq!(again.lost.total(), 4, "what came too late is told");
+    assert!(queue.shutdown(soon()).await.unwrap().is_complete());
 }
 
 #[tokio::test]

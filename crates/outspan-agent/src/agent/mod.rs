@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use outspan::Deadline;
+use outspan::queue::BatchLimits;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -26,7 +27,7 @@ pub(crate) use self::status::Status;
 use self::memory::Division;
 use crate::admin::Admin;
 use crate::arguments::AgentArguments;
-use crate::pipeline::BatchLimits;
+use crate::destination::ReaderGone;
 use crate::pipeline::Destination;
 use crate::pipeline::Pipeline;
 use crate::receivers;
@@ -35,6 +36,7 @@ use crate::receivers::Receivers;
 use crate::screen::Screen;
 use crate::screen::Tone;
 use crate::screen::start_log;
+use crate::signals::Signal;
 use crate::signals::Signals;
 
 /// The exit status for wrong usage or configuration.
@@ -55,7 +57,8 @@ pub(crate) fn run(arguments: AgentArguments) -> ExitCode {
 }
 
 fn carry_out(arguments: &AgentArguments, screen: &Screen) -> Result<u8, String> {
-    let settings = Settings::new(arguments)?;
+    let reader = ReaderGone::new();
+    let settings = Settings::new(arguments, &reader)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("outspan-agent")
@@ -64,7 +67,7 @@ fn carry_out(arguments: &AgentArguments, screen: &Screen) -> Result<u8, String> 
     runtime.block_on(async {
         let mut signals = Signals::listen().map_err(|e| format!("cannot start: {e}"))?;
         let agent = Arc::new(Agent::start(settings).await?);
-        report::started(screen, &agent);
+        report::started(screen, &agent, arguments);
         let admin = match arguments.admin.as_str() {
             "off" => None,
             address => Some(Admin::start(address, Arc::clone(&agent)).await?),
@@ -72,8 +75,11 @@ fn carry_out(arguments: &AgentArguments, screen: &Screen) -> Result<u8, String> 
         if let Some(admin) = &admin {
             screen.say(format_args!("admin on {}", admin.address()));
         }
-        let signal = signals.next().await;
-        report::stopping(screen, signal, &agent, arguments.shutdown_timeout);
+        let why = tokio::select! {
+            signal = signals.next() => Ending::Signal(signal),
+            () = reader.wait() => Ending::ReaderGone,
+        };
+        report::stopping(screen, why, &agent, arguments.shutdown_timeout);
         let until = Deadline::after(arguments.shutdown_timeout).named("--shutdown-timeout");
         let stopped = tokio::select! {
             () = agent.stop(until) => Ok(()),
@@ -83,8 +89,16 @@ fn carry_out(arguments: &AgentArguments, screen: &Screen) -> Result<u8, String> 
             report::stopping_now(screen, again);
             agent.abort().await;
         }
-        Ok(report::stopped(screen, &agent))
+        Ok(report::stopped(screen, why, &agent))
     })
+}
+
+/// Says what ends an agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    Signal(Signal),
+    /// Whoever read standard output has gone.
+    ReaderGone,
 }
 
 /// Everything an agent needs to start.

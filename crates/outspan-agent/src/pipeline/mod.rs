@@ -22,6 +22,7 @@ use futures_util::future::join_all;
 use outspan::Account;
 use outspan::Batch;
 use outspan::Deadline;
+use outspan::queue::BatchLimits;
 use outspan::queue::MemoryQueue;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -41,14 +42,6 @@ pub(crate) struct Destination {
     pub(crate) name: String,
     /// What waits for it.
     pub(crate) queue: MemoryQueue,
-}
-
-/// Says how large batches get, and how long they stay open.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct BatchLimits {
-    pub(crate) spans: usize,
-    pub(crate) bytes: usize,
-    pub(crate) delay: Duration,
 }
 
 /// Says why spans were not accepted. Nothing of them was taken or counted.

@@ -1,44 +1,33 @@
-//! The batch that requests are merged into.
+//! The batch that requests are merged into, and the room that was taken for it.
 
 use outspan::Batch;
+use outspan::queue::BatchLimits;
+use outspan::queue::Merger;
 use outspan::queue::Room;
 use tokio::time::Instant;
-
-use super::BatchLimits;
-
-/// Requests smaller than this are put together early, so that thousands of them do not cost an allocation each.
-const SMALL: usize = 4096;
-
-/// How many small requests are put together at a time.
-const SMALL_PIECES: usize = 64;
 
 /// Collects requests that go to the same destinations, until there are enough or their time is up.
 #[derive(Debug, Default)]
 pub(super) struct OpenBatch {
-    pieces: Vec<Batch>,
-    /// How many pieces at the end are small.
-    small: usize,
-    bytes: usize,
-    spans: usize,
+    merger: Merger,
     /// Room in each destination's queue; none in those that do not get this batch.
     rooms: Vec<Option<Room>>,
-    opened_at: Option<Instant>,
 }
 
 impl OpenBatch {
     pub(super) fn is_empty(&self) -> bool {
-        self.pieces.is_empty()
+        self.merger.is_empty()
+    }
+
+    /// When the first request came, if one did.
+    pub(super) fn opened_at(&self) -> Option<Instant> {
+        self.merger.opened_at()
     }
 
     /// How many pieces it holds.
     #[cfg(test)]
     pub(super) fn pieces(&self) -> usize {
-        self.pieces.len()
-    }
-
-    /// When the first request came, if one did.
-    pub(super) fn opened_at(&self) -> Option<Instant> {
-        self.opened_at
+        self.merger.pieces()
     }
 
     /// Adds a request, and gives back what is complete by that.
@@ -49,44 +38,24 @@ impl OpenBatch {
         limits: &BatchLimits,
     ) -> Vec<Self> {
         let mut done = Vec::new();
-        if !self.is_empty() && !self.takes(&piece, &rooms, limits) {
+        if !self.goes_along(&rooms) || !self.merger.fits(&piece, limits) {
             done.push(std::mem::take(self));
         }
-        self.put(piece, rooms);
-        if self.bytes >= limits.bytes || self.spans >= limits.spans {
+        self.merger.put(piece);
+        self.take(rooms);
+        if self.merger.is_full(limits) {
             done.push(std::mem::take(self));
         }
         done
     }
 
-    /// Whether a request fits in here, and goes to the same destinations.
-    fn takes(&self, piece: &Batch, rooms: &[Option<Room>], limits: &BatchLimits) -> bool {
-        let goes_along = self
-            .rooms
-            .iter()
-            .zip(rooms)
-            .all(|(ours, theirs)| ours.is_some() == theirs.is_some());
-        goes_along
-            && self.bytes + piece.size() <= limits.bytes
-            && self.spans + piece.spans() <= limits.spans
+    /// Whether a request goes to the same destinations.
+    fn goes_along(&self, rooms: &[Option<Room>]) -> bool {
+        let mut both = self.rooms.iter().zip(rooms);
+        both.all(|(ours, theirs)| ours.is_some() == theirs.is_some())
     }
 
-    fn put(&mut self, piece: Batch, rooms: Vec<Option<Room>>) {
-        self.opened_at.get_or_insert_with(Instant::now);
-        self.bytes += piece.size();
-        self.spans += piece.spans();
-        let is_small = piece.size() < SMALL;
-        self.pieces.push(piece);
-        self.small = match is_small {
-            true => self.small + 1,
-            false => 0,
-        };
-        if self.small == SMALL_PIECES {
-            let first = self.pieces.len() - SMALL_PIECES;
-            let small = self.pieces.split_off(first);
-            self.pieces.push(Batch::concatenate(&small));
-            self.small = 0;
-        }
+    fn take(&mut self, rooms: Vec<Option<Room>>) {
         if self.rooms.is_empty() {
             self.rooms = rooms;
             return;
@@ -102,15 +71,6 @@ impl OpenBatch {
 
     /// Puts everything together: one batch, or several if one request alone is too large.
     pub(super) fn finish(self, limits: &BatchLimits) -> (Vec<Batch>, Vec<Option<Room>>) {
-        if self.is_empty() {
-            return (Vec::new(), self.rooms);
-        }
-        let whole = Batch::concatenate(&self.pieces);
-        let batches = whole
-            .split_by_bytes(limits.bytes)
-            .into_iter()
-            .flat_map(|part| part.split_by_spans(limits.spans))
-            .collect();
-        (batches, self.rooms)
+        (self.merger.finish(limits), self.rooms)
     }
 }

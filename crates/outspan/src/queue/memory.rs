@@ -3,6 +3,8 @@
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use super::Budget;
@@ -73,6 +75,8 @@ pub struct MemoryQueue {
 struct Core {
     queue: Queue,
     shared: Arc<Shared>,
+    /// What the last flush told of.
+    told: Mutex<Account>,
 }
 
 /// Room in a queue for spans that are on their way into it.
@@ -127,6 +131,46 @@ impl MemoryQueue {
             bytes,
             spans,
         })
+    }
+
+    /// Takes room for a batch, waiting for it by `until`; none if the time is up, or if it could never fit.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping the future takes nothing.
+    pub async fn reserve_by(&self, bytes: usize, spans: usize, until: Deadline) -> Option<Room> {
+        if bytes > self.bytes_max() {
+            return None;
+        }
+        let mut progress = self.core.shared.progress.subscribe();
+        let room = async {
+            loop {
+                progress.mark_unchanged();
+                if let Some(room) = self.reserve(bytes, spans) {
+                    return Some(room);
+                }
+                if progress.changed().await.is_err() {
+                    return None;
+                }
+            }
+        };
+        until.run(room).await.flatten()
+    }
+
+    /// Takes room for a batch, dropping those that wait longest to make it; they count as `queue_full`. None if it could
+    /// never fit, or if everything that is held is in flight.
+    pub fn reserve_by_dropping(&self, bytes: usize, spans: usize) -> Option<Room> {
+        if bytes > self.bytes_max() {
+            return None;
+        }
+        loop {
+            if let Some(room) = self.reserve(bytes, spans) {
+                return Some(room);
+            }
+            if !self.core.shared.evict() {
+                return None;
+            }
+        }
     }
 
     /// Whether there is room for `bytes` at this moment; [`reserve`](Self::reserve) may still fail.
@@ -188,7 +232,8 @@ impl MemoryQueue {
         self.core.shared.diagnostics.trouble()
     }
 
-    /// Delivers what is held now, then has the exporter flush.
+    /// Delivers what is held now, then has the exporter flush. Says what became of every span since the last flush, because
+    /// whoever pushed was told nothing.
     ///
     /// # Errors
     ///
@@ -198,10 +243,9 @@ impl MemoryQueue {
     ///
     /// Dropping the future ends the hurry; the batches stay.
     pub async fn flush(&self, until: Deadline) -> Result<Drained> {
-        let before = self.account();
         let core = Arc::clone(&self.core);
         let flushed = on_runtime(async move { core.queue.flush(until).await }).await?;
-        self.drained(&before, flushed)
+        self.drained(flushed)
     }
 
     /// Takes no more batches, delivers what is held, counts what is left at `until` as lost, and shuts the exporter down.
@@ -215,11 +259,10 @@ impl MemoryQueue {
     ///
     /// Dropping the future leaves the queue closed, with what it holds; [`abort`](Self::abort) ends it.
     pub async fn shutdown(&self, until: Deadline) -> Result<Drained> {
-        let before = self.account();
         let core = Arc::clone(&self.core);
         let flushed = on_runtime(async move { core.queue.shutdown(until).await }).await?;
         self.core.shared.diagnostics.finish();
-        self.drained(&before, flushed)
+        self.drained(flushed)
     }
 
     /// Stops at once. What is held is counted as lost when this returns.
@@ -230,8 +273,13 @@ impl MemoryQueue {
         self.core.shared.diagnostics.finish();
     }
 
-    fn drained(&self, before: &Account, flushed: Flushed) -> Result<Drained> {
-        let mut drained = self.account().since(before);
+    /// What became of spans since the last time that somebody was told.
+    fn drained(&self, flushed: Flushed) -> Result<Drained> {
+        let now = self.account();
+        let mut told = self.core.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut drained = now.since(&told);
+        *told = now;
+        drop(told);
         drained.left = flushed.left;
         drained.merge(&flushed.inside);
         match flushed.error {
@@ -286,6 +334,15 @@ impl Room {
         Ok(())
     }
 
+    /// Gives the room back as if it had not been taken: its spans are somebody else's again.
+    pub fn give_back(mut self) {
+        let spans = std::mem::take(&mut self.spans) as u64;
+        self.shared.ledger.step(|account| {
+            account.received -= spans;
+            account.queued -= spans;
+        });
+    }
+
     /// Turns the room into that of batches with so many bytes and spans. What `queue` has no room of is added to it.
     fn settle(mut self, queue: &Arc<Shared>, bytes: usize, spans: usize) {
         if !Arc::ptr_eq(&self.shared, queue) {
@@ -310,6 +367,7 @@ impl Drop for Room {
         self.shared
             .lose_queued(DropReason::Shutdown, self.spans as u64);
         self.shared.budget.give_back(self.bytes, self.spans);
+        self.shared.progress.send_replace(());
     }
 }
 
@@ -409,7 +467,11 @@ impl MemoryQueueBuilder {
         );
         let shared = Arc::clone(&queue.shared);
         Ok(MemoryQueue {
-            core: Arc::new(Core { queue, shared }),
+            core: Arc::new(Core {
+                queue,
+                shared,
+                told: Mutex::default(),
+            }),
             _summaries: summaries,
         })
     }

@@ -18,6 +18,7 @@
 
 mod budget;
 mod memory;
+mod merger;
 mod schedule;
 #[cfg(test)]
 mod tests;
@@ -40,6 +41,8 @@ pub(crate) use self::budget::Budget;
 pub use self::memory::MemoryQueue;
 pub use self::memory::MemoryQueueBuilder;
 pub use self::memory::Room;
+pub use self::merger::BatchLimits;
+pub use self::merger::Merger;
 use self::schedule::Item;
 use self::schedule::Schedule;
 use self::schedule::Step;
@@ -485,6 +488,18 @@ impl Shared {
     fn drop_spans(&self, reason: DropReason, spans: u64, error: &Error, verdict: &mut Verdict) {
         verdict.dropped.add(reason, spans);
         self.diagnostics.dropped(reason, spans, Some(error));
+    }
+
+    /// Drops the batch that waits longest; false if none waits.
+    fn evict(&self) -> bool {
+        let Some(item) = self.lock().take_oldest() else {
+            return false;
+        };
+        let spans = item.batch.spans();
+        self.lose_queued(DropReason::QueueFull, spans as u64);
+        self.budget.give_back(item.charged, spans);
+        self.progress.send_replace(());
+        true
     }
 
     fn lose_queued(&self, reason: DropReason, spans: u64) {

@@ -306,6 +306,21 @@ impl Schedule {
         down.is_asked && self.flights.is_empty() && !until.allows(wait)
     }
 
+    /// Takes the batch that waits longest.
+    pub(super) fn take_oldest(&mut self) -> Option<Item> {
+        let oldest = |items: &VecDeque<Item>| {
+            let numbered = items.iter().map(|item| item.arrival).enumerate();
+            numbered.min_by_key(|(_, arrival)| *arrival)
+        };
+        match (oldest(&self.again), oldest(&self.fresh)) {
+            (Some((place, again)), fresh) if fresh.is_none_or(|(_, fresh)| again <= fresh) => {
+                self.again.remove(place)
+            }
+            (_, Some((place, _))) => self.fresh.remove(place),
+            _ => None,
+        }
+    }
+
     /// How many exports are in flight.
     pub(super) fn exports(&self) -> usize {
         self.flights.len()

@@ -1,0 +1,415 @@
+//! A queue in memory as an exporter: success means accepted.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::sync::Weak;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::Account;
+use crate::Batch;
+use crate::Deadline;
+use crate::Delivery;
+use crate::Drained;
+use crate::DropEvent;
+use crate::Error;
+use crate::Export;
+use crate::Exporter;
+use crate::Result;
+use crate::Retry;
+use crate::queue::BatchLimits;
+use crate::queue::MemoryQueue;
+use crate::queue::MemoryQueueBuilder;
+use crate::queue::Merger;
+use crate::queue::Room;
+use crate::runtime;
+
+/// Says what a [`Queued`] exporter does with a batch that it has no room for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FullPolicy {
+    /// Waits for room until the caller's deadline, then fails.
+    #[default]
+    Wait,
+    /// Fails at once; the caller still has the batch.
+    DropNewest,
+    /// Drops the batches that wait longest, counted as `queue_full`. Exports that are under way are never dropped.
+    DropOldest,
+}
+
+/// Puts a queue in memory in front of an exporter, so that whoever exports does not wait for the destination.
+///
+/// # Examples
+///
+/// ```
+/// # #[cfg(feature = "grpc")] {
+/// use std::time::Duration;
+///
+/// use outspan::combinators::Queued;
+/// use outspan::otlp;
+///
+/// # fn build() -> outspan::Result<()> {
+/// let exporter = Queued::new(otlp::grpc("http://localhost:4317").build()?)
+///     .bytes(16 << 20)
+///     .attempt_timeout(Some(Duration::from_secs(5)))
+///     .build()?;
+/// # drop(exporter);
+/// # Ok(())
+/// # }
+/// # build().unwrap();
+/// # }
+/// ```
+///
+/// # What success means
+///
+/// That the batch was accepted, not that it was delivered. What became of it is in the account of the
+/// [`QueueHandle`], in log lines (`tracing`, target `outspan`), and for whoever flushes or shuts down in [`Drained`].
+///
+/// # Errors
+///
+/// It creates [`Throttled`](crate::ErrorKind::Throttled), temporary, when there is no room (at once or at the deadline, as
+/// [`FullPolicy`] says), and [`TooLarge`](crate::ErrorKind::TooLarge) for a batch that could never fit. Errors of the exporter
+/// inside never come out; temporary ones are tried again by the queue itself, so it needs no retry inside.
+///
+/// # Cancellation
+///
+/// Dropping the future of an export takes nothing, or everything.
+///
+/// # What it holds
+///
+/// Batches, within its bounds of bytes (64 MiB unless told) and spans; nothing is allocated ahead. A batch stays until it is
+/// delivered, refused, or lost for a reason that is counted.
+///
+/// # Flush and shutdown
+///
+/// Flush delivers what is held, and says what is left. Shutdown does so once; what is held at the deadline is lost, counted and
+/// told.
+///
+/// # Where it belongs
+///
+/// Around everything that should not keep the caller waiting: as a child of a fan-out, or outermost. A fallback or a retry
+/// outside of it never sees a failure; put them inside.
+#[derive(Debug)]
+pub struct Queued {
+    queue: MemoryQueueBuilder,
+    batches: Option<BatchLimits>,
+    when_full: FullPolicy,
+}
+
+impl Queued {
+    /// Begins a queue in front of `exporter`.
+    pub fn new(exporter: Exporter) -> Self {
+        Self {
+            queue: MemoryQueue::builder(exporter),
+            batches: None,
+            when_full: FullPolicy::default(),
+        }
+    }
+
+    /// Begins each log line with `name`; by default lines name no destination.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.queue = self.queue.name(name);
+        self
+    }
+
+    /// How many bytes of batches may be held: 64 MiB unless told.
+    #[must_use]
+    pub fn bytes(mut self, bytes: usize) -> Self {
+        self.queue = self.queue.bytes(bytes);
+        self
+    }
+
+    /// How many spans may be held: as many as fit into the bytes unless told.
+    #[must_use]
+    pub fn spans(mut self, spans: Option<NonZeroUsize>) -> Self {
+        self.queue = self.queue.spans(spans);
+        self
+    }
+
+    /// What happens to a batch without room: it waits unless told.
+    #[must_use]
+    pub fn when_full(mut self, when_full: FullPolicy) -> Self {
+        self.when_full = when_full;
+        self
+    }
+
+    /// Merges batches before they are sent: not unless told.
+    #[must_use]
+    pub fn batches(mut self, limits: BatchLimits) -> Self {
+        self.batches = Some(limits);
+        self
+    }
+
+    /// How many exports may be in flight: 4 unless told.
+    #[must_use]
+    pub fn concurrent_exports(mut self, exports: usize) -> Self {
+        self.queue = self.queue.concurrent_exports(exports);
+        self
+    }
+
+    /// How long each call of the exporter inside may take: 10 s unless told, no limit with `None`.
+    #[must_use]
+    pub fn attempt_timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.queue = self.queue.attempt_timeout(timeout);
+        self
+    }
+
+    /// How long a batch is tried after its first attempt: as long as there is room for it unless told.
+    #[must_use]
+    pub fn export_limit(mut self, limit: Option<Duration>) -> Self {
+        self.queue = self.queue.export_limit(limit);
+        self
+    }
+
+    /// The waits between attempts: those of [`Retry::default`] unless told.
+    #[must_use]
+    pub fn retry(mut self, retry: Retry) -> Self {
+        self.queue = self.queue.retry(retry);
+        self
+    }
+
+    /// Calls `hook` whenever spans are dropped, besides the log. It must not block.
+    #[must_use]
+    pub fn on_drop(mut self, hook: impl Fn(&DropEvent) + Send + Sync + 'static) -> Self {
+        self.queue = self.queue.on_drop(hook);
+        self
+    }
+
+    /// Makes the exporter.
+    ///
+    /// # Errors
+    ///
+    /// [`Config`](crate::ErrorKind::Config) for a bound of 0, and if the library's thread cannot be started.
+    pub fn build(self) -> Result<Exporter> {
+        Ok(self.build_with_handle()?.0)
+    }
+
+    /// Makes the exporter, and a handle that tells how it is doing.
+    ///
+    /// # Errors
+    ///
+    /// As [`build`](Self::build).
+    pub fn build_with_handle(self) -> Result<(Exporter, QueueHandle)> {
+        if let Some(limits) = self.batches
+            && (limits.bytes == 0 || limits.spans == 0)
+        {
+            return Err(Error::config(
+                "a limit of the queue's batches is 0: no span could ever be exported",
+            ));
+        }
+        let core = Arc::new(Core {
+            queue: self.queue.start()?,
+            batches: self.batches,
+            when_full: self.when_full,
+            open: Mutex::default(),
+            opened: Arc::default(),
+        });
+        if self.batches.is_some() {
+            // It ends by itself when the exporter is gone.
+            let delays = close_in_time(Arc::downgrade(&core));
+            drop(runtime::handle()?.spawn(delays));
+        }
+        let handle = QueueHandle(Arc::clone(&core));
+        Ok((Exporter::new(Queueing(core)), handle))
+    }
+}
+
+impl Exporter {
+    /// Puts a queue in memory in front; see [`Queued`] for the settings and their defaults.
+    ///
+    /// # Errors
+    ///
+    /// If the library's thread cannot be started.
+    pub fn queued(self) -> Result<Self> {
+        Queued::new(self).build()
+    }
+}
+
+/// Tells how a [`Queued`] exporter is doing.
+#[derive(Clone, Debug)]
+pub struct QueueHandle(Arc<Core>);
+
+impl QueueHandle {
+    /// Says where every span is that was accepted.
+    pub fn account(&self) -> Account {
+        self.0.queue.account()
+    }
+
+    /// How many bytes are held.
+    pub fn bytes(&self) -> usize {
+        self.0.queue.bytes()
+    }
+
+    /// What keeps the destination from taking spans at this moment; nothing while it takes them.
+    pub fn trouble(&self) -> Option<String> {
+        self.0.queue.trouble()
+    }
+}
+
+/// The exporter that a [`Queued`] makes.
+#[derive(Debug)]
+struct Queueing(Arc<Core>);
+
+#[derive(Debug)]
+struct Core {
+    queue: MemoryQueue,
+    batches: Option<BatchLimits>,
+    when_full: FullPolicy,
+    open: Mutex<Open>,
+    opened: Arc<Notify>,
+}
+
+/// The batch that others are merged into.
+#[derive(Debug, Default)]
+struct Open {
+    merger: Merger,
+    room: Option<Room>,
+    is_closed: bool,
+}
+
+impl Core {
+    async fn room(&self, batch: &Batch, until: Deadline) -> Result<Room> {
+        let (bytes, spans) = (batch.memory(), batch.spans());
+        if bytes > self.queue.bytes_max() {
+            return Err(Error::too_large(format!(
+                "a batch of {bytes} bytes does not fit into a queue of {}",
+                self.queue.bytes_max()
+            )));
+        }
+        let room = match self.when_full {
+            FullPolicy::Wait => self.queue.reserve_by(bytes, spans, until).await,
+            FullPolicy::DropNewest => self.queue.reserve(bytes, spans),
+            FullPolicy::DropOldest => self.queue.reserve_by_dropping(bytes, spans),
+        };
+        room.ok_or_else(|| {
+            let (bytes, bytes_max) = (self.queue.bytes(), self.queue.bytes_max());
+            Error::throttled(format!(
+                "the queue is full: it holds {bytes} of {bytes_max} bytes"
+            ))
+        })
+    }
+
+    /// Puts a batch to the others, and hands on what is complete by that.
+    fn take(&self, batch: Batch, room: Room, limits: &BatchLimits) -> Result<()> {
+        let mut open = self.lock();
+        if open.is_closed {
+            drop(open);
+            room.give_back();
+            return Err(Error::shut_down());
+        }
+        let was_empty = open.merger.is_empty();
+        let mut done = Vec::new();
+        if !open.merger.fits(&batch, limits) {
+            done.push(open.take());
+        }
+        open.merger.put(batch);
+        open.add(room);
+        if open.merger.is_full(limits) {
+            done.push(open.take());
+        }
+        let is_opened = was_empty && !open.merger.is_empty();
+        drop(open);
+        if is_opened {
+            self.opened.notify_one();
+        }
+        for (merger, room) in done {
+            self.ship(merger, room);
+        }
+        Ok(())
+    }
+
+    fn ship(&self, merger: Merger, room: Option<Room>) {
+        if let (Some(limits), Some(room)) = (&self.batches, room) {
+            self.queue.push(merger.finish(limits), room);
+        }
+    }
+
+    fn ship_open(&self, closes: bool) {
+        let mut open = self.lock();
+        open.is_closed |= closes;
+        let (merger, room) = open.take();
+        drop(open);
+        self.ship(merger, room);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Open {
+    fn take(&mut self) -> (Merger, Option<Room>) {
+        (std::mem::take(&mut self.merger), self.room.take())
+    }
+
+    fn add(&mut self, room: Room) {
+        match &mut self.room {
+            Some(ours) => {
+                // Both are of the one queue that is behind.
+                let merged = ours.merge(room);
+                debug_assert!(merged.is_ok(), "room of another queue");
+            }
+            None => self.room = Some(room),
+        }
+    }
+}
+
+/// Hands on batches whose delay is over, for as long as anybody holds the exporter.
+async fn close_in_time(core: Weak<Core>) {
+    /// How often to look whether anybody does.
+    const LOOK: Duration = Duration::from_secs(10);
+
+    loop {
+        let Some(held) = core.upgrade() else {
+            return;
+        };
+        let delay = held.batches.map(|limits| limits.delay).unwrap_or_default();
+        let due = held.lock().merger.opened_at().map(|at| at + delay);
+        if due.is_some_and(|due| due <= Instant::now()) {
+            held.ship_open(false);
+            continue;
+        }
+        let opened = Arc::clone(&held.opened);
+        drop(held);
+        match due {
+            Some(due) => tokio::time::sleep_until(due).await,
+            None => {
+                tokio::select! {
+                    () = opened.notified() => {}
+                    () = tokio::time::sleep(LOOK) => {}
+                }
+            }
+        }
+    }
+}
+
+impl Export for Queueing {
+    async fn export(&self, batch: Batch, until: Deadline) -> Result<Delivery> {
+        if batch.is_empty() {
+            return Ok(Delivery::of(&batch));
+        }
+        let delivery = Delivery::of(&batch);
+        let room = self.0.room(&batch, until).await?;
+        match &self.0.batches {
+            Some(limits) => self.0.take(batch, room, limits)?,
+            None => self.0.queue.push(vec![batch], room),
+        }
+        Ok(delivery)
+    }
+
+    async fn flush(&self, until: Deadline) -> Result<Drained> {
+        self.0.ship_open(false);
+        self.0.queue.flush(until).await
+    }
+
+    async fn shutdown(&self, until: Deadline) -> Result<Drained> {
+        self.0.ship_open(true);
+        self.0.queue.shutdown(until).await
+    }
+}
