@@ -6,10 +6,11 @@ use std::time::Duration;
 use clap::Args;
 
 use super::When;
+use super::destination::DESTINATIONS;
 use super::targets::TargetArguments;
 use crate::units;
 
-const AGENT_EXAMPLES: &str = "\
+const EXAMPLES: &str = "\
 Examples:
   outspan agent --to stdout:                                show what programs send
   outspan agent --to grpcs://otlp.example.com:4317 \\
@@ -17,19 +18,28 @@ Examples:
   outspan agent --to grpc://a:4317 --to grpc://b:4317       pass it on to both
 
 Programs find the agent at their defaults: OTLP/gRPC on localhost:4317, OTLP/HTTP on
-localhost:4318. Either address takes both.
+localhost:4318. Either address takes both.";
 
+const OPTIONS: &str = "\
+Options of destinations:
+  After a --to an option holds for that destination alone. Before the first --to it holds
+  for all that it has a meaning for: a header there goes to every OTLP destination,
+  whoever runs it.";
+
+const EXIT_STATUS: &str = "\
 Exit status:
-  0    stopped by a signal; everything that was received was delivered
-  1    stopped; something was refused or lost, the summary says what and why
-  2    wrong usage or configuration, or an address that is taken";
+  0    stopped by a signal; every destination has everything that was received for it
+  1    stopped by a signal; a destination refused or lost something, the summary says
+       what and why
+  2    wrong usage or configuration, or an address that is taken
+  141  whoever read standard output went away";
 
 /// Receives spans over OTLP and passes them on.
 ///
 /// Takes spans from programs in any language, keeps them in memory until they are delivered, and tries again what fails
 /// for a time. When there is no room, programs are told to send again later, so that nothing is lost.
 #[derive(Args, Debug)]
-#[command(after_help = AGENT_EXAMPLES)]
+#[command(after_help = format!("{EXAMPLES}\n\n{DESTINATIONS}\n\n{OPTIONS}\n\n{EXIT_STATUS}"))]
 pub(crate) struct AgentArguments {
     #[command(flatten)]
     pub(crate) to: TargetArguments,

@@ -9,6 +9,17 @@ use outspan::Compression;
 
 use crate::units;
 
+/// The part of the help that says which destinations there are.
+pub(super) const DESTINATIONS: &str = "\
+Destinations:
+  grpc://HOST[:PORT]    OTLP/gRPC, with TLS as grpcs://; port 4317 unless given
+  http://HOST[:PORT]    OTLP/HTTP, with TLS as https://; port 80 or 443 unless given
+                        (OTLP is usually on 4318), path /v1/traces unless given
+  file:PATH             .jsonl or .json: OTLP JSON lines; .pb or .bin: protobuf with
+                        lengths; either with .gz or .zst behind it
+  stdout:               trace trees; also stdout:pretty, stdout:compact, stdout:json,
+                        stdout:otlp";
+
 /// What can be said about a destination besides its address. Not every option has a meaning for each.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct DestinationArguments {
@@ -81,7 +92,7 @@ pub(crate) enum Protocol {
     Json,
 }
 
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, Default)]
 pub(crate) struct LocalArguments {
     /// Show attributes in the trees of stdout:
     #[arg(long)]

@@ -7,25 +7,18 @@ use clap::Args;
 
 use super::DestinationArguments;
 use super::When;
+use super::destination::DESTINATIONS;
 use crate::units;
 
-const SEND_EXAMPLES: &str = "\
+const EXAMPLES: &str = "\
 Examples:
   outspan send shop.jsonl --to stdout:                      show the traces
   outspan send shop.jsonl --to grpc://localhost:4317        deliver over OTLP/gRPC
   outspan send *.pb.zst --to https://otlp.example.com \\
       --header authorization=env:TOKEN --compression gzip   deliver over OTLP/HTTP
-  outspan send - --to file:spans.pb.gz < spans.jsonl        convert
+  outspan send - --to file:spans.pb.gz < spans.jsonl        convert";
 
-Destinations:
-  grpc://HOST[:PORT]    OTLP/gRPC, with TLS as grpcs://; port 4317 unless given
-  http://HOST[:PORT]    OTLP/HTTP, with TLS as https://; port 80 or 443 unless given
-                        (OTLP is usually on 4318), path /v1/traces unless given
-  file:PATH             .jsonl or .json: OTLP JSON lines; .pb or .bin: protobuf with
-                        lengths; either with .gz or .zst behind it
-  stdout:               trace trees; also stdout:pretty, stdout:compact, stdout:json,
-                        stdout:otlp
-
+const EXIT_STATUS: &str = "\
 Exit status:
   0         everything was delivered
   1         something was not; the summary says what and why
@@ -39,7 +32,7 @@ Exit status:
 /// compressed with gzip or zstd; what a file holds is recognised by its content. Small records are merged into batches,
 /// large ones are split. Says at the end what was delivered, refused and failed.
 #[derive(Args, Debug)]
-#[command(after_help = SEND_EXAMPLES)]
+#[command(after_help = format!("{EXAMPLES}\n\n{DESTINATIONS}\n\n{EXIT_STATUS}"))]
 pub(crate) struct SendArguments {
     /// Files to read, in this order; - reads standard input
     #[arg(required = true, value_name = "FILE")]
