@@ -368,12 +368,18 @@ impl Slot {
                         eprintln!("load: no answer: {why}");
                     }
                     add(&tally.unknown, spans);
-                    tokio::time::sleep(PAUSE).await;
-                    if let Ok(sender) = Sender::connect(&self.options).await {
-                        self.sender = sender;
-                    }
+                    self.reconnect().await;
                 }
+                Answer::Closed => self.reconnect().await,
             }
+        }
+    }
+
+    /// Opens another connection, of which the next attempt makes use; if that fails, that attempt fails again.
+    async fn reconnect(&mut self) {
+        match Sender::connect(&self.options).await {
+            Ok(sender) => self.sender = sender,
+            Err(_) => tokio::time::sleep(PAUSE).await,
         }
     }
 }
@@ -391,7 +397,10 @@ enum Answer {
     Acknowledged,
     Later(Option<Duration>),
     Refused(String),
+    /// It was sent and may have arrived.
     None(String),
+    /// It was not sent, because the connection was closed before.
+    Closed,
 }
 
 impl Sender {
@@ -422,11 +431,11 @@ impl Sender {
         let answer = match self {
             Self::Http2(sender) => match sender.ready().await {
                 Ok(()) => sender.send_request(request).await,
-                Err(e) => Err(e),
+                Err(_) => return Answer::Closed,
             },
             Self::Http1(sender) => match sender.ready().await {
                 Ok(()) => sender.send_request(request).await,
-                Err(e) => Err(e),
+                Err(_) => return Answer::Closed,
             },
         };
         match (answer, self) {
