@@ -1,1 +1,331 @@
 //! Answers requests.
+//!
+//! ```text
+//! head ──route, token──▶ admission ──▶ body ──▶ decompressed content ──▶ spans ──▶ pipeline ──▶ answer
+//!                        is there room     every byte is taken                     takes over or
+//!                        for it at all?    from the intake first                   sends back
+//! ```
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt::Display;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderValue;
+use http::Request;
+use http::Response;
+use http::Version;
+use http::header;
+use http::request::Parts;
+use http_body::Body;
+use tokio::time::timeout;
+
+use super::Counters;
+use super::Settings;
+use super::Tokens;
+use super::answer::Answer;
+use super::answer::Form;
+use super::body::Content;
+use super::body::Turns;
+use super::cors::Cors;
+use super::counters::Transport;
+use super::failure::Bound;
+use super::failure::Failure;
+use super::grpc;
+use super::grpc::Message;
+use super::inflate::Encoding;
+use super::route;
+use super::spans::Spans;
+use super::tally::Outcome;
+use super::tally::Tally;
+use crate::agent::Intake;
+use crate::agent::Taken;
+use crate::pipeline::Pipeline;
+use crate::pipeline::Refusal;
+
+/// Up to which size a content is read in place, in bytes: in well below a millisecond. Longer ones are read on a thread that
+/// may take its time.
+const PROTOBUF_IN_PLACE: usize = 512 << 10;
+const JSON_IN_PLACE: usize = 64 << 10;
+
+/// How much longer JSON is than what it becomes, at least, for guessing whether there is room.
+const JSON_EXPANSION: usize = 4;
+
+/// Answers every request that comes to the agent's addresses, whatever it is.
+///
+/// It waits for nothing but the request's body: what there is no room for is sent back at once.
+#[derive(Debug)]
+pub(crate) struct Service {
+    max_request_bytes: usize,
+    request_timeout: Duration,
+    tokens: Tokens,
+    cors: Option<Cors>,
+    intake: Arc<Intake>,
+    pipeline: Arc<Pipeline>,
+    counters: Arc<Counters>,
+}
+
+impl Service {
+    /// Passes what it receives on to `pipeline`, and holds what is on its way in within `intake`.
+    pub(crate) fn new(
+        settings: Settings,
+        intake: Arc<Intake>,
+        pipeline: Arc<Pipeline>,
+        counters: Arc<Counters>,
+    ) -> Self {
+        Self {
+            max_request_bytes: settings.max_request_bytes,
+            request_timeout: settings.request_timeout,
+            cors: Cors::new(&settings.cors_origins),
+            tokens: settings.tokens,
+            intake,
+            pipeline,
+            counters,
+        }
+    }
+
+    /// Answers a request.
+    ///
+    /// An answer may come before the end of the body; over HTTP/1 the connection is then to be closed, which the answer
+    /// says. Every request is counted once, but for the questions that browsers ask beforehand.
+    ///
+    /// # Cancellation
+    ///
+    /// The request counts as broken, and nothing of it was taken over. Contents that are read on another thread still are,
+    /// and then dropped.
+    pub(crate) async fn answer<B>(&self, request: Request<B>) -> Response<Answer>
+    where
+        B: Body<Data = Bytes, Error: Display> + Unpin,
+    {
+        let (head, mut body) = request.into_parts();
+        if let Some(answer) = self.cors.as_ref().and_then(|cors| cors.preflight(&head)) {
+            return answer;
+        }
+        let (form, routed) = route::route(&head, self.cors.is_some());
+        let transport = match form {
+            Form::Grpc => Transport::Grpc,
+            Form::Protobuf | Form::Json | Form::Text => Transport::Http,
+        };
+        let mut tally = Tally::begin(self.counters.of(transport));
+        let received = match routed {
+            Ok(()) => self.receive(form, &head, &mut body, &mut tally).await,
+            Err(failure) => Err(failure),
+        };
+        let mut response = match received {
+            Ok(spans) => self.accept(form, spans, &mut tally),
+            Err(failure) => {
+                tally.outcome = failure.outcome;
+                form.failure(failure)
+            }
+        };
+        if let Some(cors) = &self.cors {
+            cors.decorate(&head.headers, response.headers_mut());
+        }
+        if head.version < Version::HTTP_2 && !body.is_end_stream() {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(header::CONNECTION, close);
+        }
+        response
+    }
+
+    /// Hands spans over, and says what became of them. The room that they took on their way in is free again after that.
+    fn accept(
+        &self,
+        form: Form,
+        (spans, taken): (Spans, Taken),
+        tally: &mut Tally<'_>,
+    ) -> Response<Answer> {
+        let count = spans.batch.spans();
+        let accepted = self.pipeline.accept(spans.batch);
+        drop(taken);
+        if let Err(refusal) = accepted {
+            let failure = <Box<Failure>>::from(refusal);
+            tally.outcome = failure.outcome;
+            match failure.outcome {
+                Outcome::Deferred => tally.deferred_spans = count + spans.refused,
+                _ => tally.refused_spans = count + spans.refused,
+            }
+            return form.failure(failure);
+        }
+        tally.outcome = Outcome::Accepted;
+        tally.accepted_spans = count;
+        tally.refused_spans = spans.refused;
+        match spans.partial {
+            None => form.success(),
+            Some(partial) => form.partial_success(partial),
+        }
+    }
+
+    /// Reads a request whose head is right.
+    async fn receive<B>(
+        &self,
+        form: Form,
+        head: &Parts,
+        body: &mut B,
+        tally: &mut Tally<'_>,
+    ) -> Result<(Spans, Taken), Box<Failure>>
+    where
+        B: Body<Data = Bytes, Error: Display> + Unpin,
+    {
+        if !self.tokens.allow(&head.headers).await {
+            return Err(Failure::unauthenticated());
+        }
+        let (content, taken) = match form {
+            Form::Grpc => {
+                let patience = grpc::timeout(&head.headers);
+                let limit = patience.map_or(self.request_timeout, |t| t.min(self.request_timeout));
+                let message = timeout(limit, self.read_message(head, body, tally));
+                message
+                    .await
+                    .unwrap_or_else(|_| Err(Failure::slow(limit)))?
+            }
+            Form::Protobuf | Form::Json | Form::Text => {
+                let limit = self.request_timeout;
+                let content = timeout(limit, self.read_body(form, head, body, tally));
+                content
+                    .await
+                    .unwrap_or_else(|_| Err(Failure::slow(limit)))?
+            }
+        };
+        self.read_spans(form, content, taken).await
+    }
+
+    /// Reads the body of a request over HTTP.
+    async fn read_body<B>(
+        &self,
+        form: Form,
+        head: &Parts,
+        body: &mut B,
+        tally: &mut Tally<'_>,
+    ) -> Result<(Bytes, Taken), Box<Failure>>
+    where
+        B: Body<Data = Bytes, Error: Display> + Unpin,
+    {
+        let encoding = route::content_encoding(head)?;
+        let declared = body.size_hint().exact();
+        let declared = declared.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+        let mut content = self.begin(form, encoding, declared)?;
+        let mut turns = Turns::default();
+        while let Some(piece) = next_piece(body, &mut turns).await? {
+            tally.bytes += piece.len();
+            content.add(piece, &mut turns).await?;
+        }
+        content.finish()
+    }
+
+    /// Reads the message of a call of gRPC.
+    async fn read_message<B>(
+        &self,
+        head: &Parts,
+        body: &mut B,
+        tally: &mut Tally<'_>,
+    ) -> Result<(Bytes, Taken), Box<Failure>>
+    where
+        B: Body<Data = Bytes, Error: Display> + Unpin,
+    {
+        let mut message = Message::default();
+        let mut content = None;
+        let mut turns = Turns::default();
+        while let Some(mut piece) = next_piece(body, &mut turns).await? {
+            tally.bytes += piece.len();
+            if let Some(prefix) = message.read_prefix(&mut piece)? {
+                let encoding = grpc::encoding(&head.headers, prefix)?;
+                let declared = grpc::length(prefix.length);
+                content = Some(self.begin(Form::Grpc, encoding, Some(declared))?);
+            }
+            if piece.is_empty() {
+                continue;
+            }
+            message.receive(piece.len())?;
+            if let Some(content) = &mut content {
+                content.add(piece, &mut turns).await?;
+            }
+        }
+        message.finish()?;
+        match content {
+            Some(content) => content.finish(),
+            None => Err(Failure::no_message()),
+        }
+    }
+
+    /// Admits a content of this length, or says why not before more of it is read.
+    fn begin(
+        &self,
+        form: Form,
+        encoding: Encoding,
+        declared: Option<usize>,
+    ) -> Result<Content, Box<Failure>> {
+        let limit = self.limit(form);
+        let content = Content::begin(&self.intake, limit, encoding, declared)?;
+        let expected = match form {
+            Form::Json => declared.unwrap_or(0) / JSON_EXPANSION,
+            _ => declared.unwrap_or(0),
+        };
+        let is_exact = form != Form::Json && encoding == Encoding::Identity;
+        match self.pipeline.check(expected) {
+            Ok(()) => Ok(content),
+            // It is a guess, and the spans themselves may well fit.
+            Err(Refusal::TooLarge { .. }) if !is_exact => Ok(content),
+            Err(refusal) => Err(refusal.into()),
+        }
+    }
+
+    /// How many bytes a content may have. JSON needs room for what it becomes besides.
+    fn limit(&self, form: Form) -> usize {
+        match form {
+            Form::Json => self.max_request_bytes.min(self.intake.max() / 2),
+            Form::Grpc | Form::Protobuf | Form::Text => self.max_request_bytes,
+        }
+    }
+
+    /// Makes spans of a content; of a large one on another thread, so that nobody waits meanwhile.
+    async fn read_spans(
+        &self,
+        form: Form,
+        content: Bytes,
+        mut taken: Taken,
+    ) -> Result<(Spans, Taken), Box<Failure>> {
+        let in_place = match form {
+            Form::Json => JSON_IN_PLACE,
+            _ => PROTOBUF_IN_PLACE,
+        };
+        if form == Form::Json && !taken.grow(content.len()) {
+            return Err(match taken.bytes() + content.len() > self.intake.max() {
+                true => Failure::too_large(Bound::Memory(self.intake.max())),
+                false => Failure::no_room(),
+            });
+        }
+        if content.len() <= in_place {
+            return Ok((Spans::read(form, content)?, taken));
+        }
+        let read = tokio::task::spawn_blocking(move || (Spans::read(form, content), taken));
+        match read.await {
+            Ok((spans, taken)) => Ok((spans?, taken)),
+            Err(error) if error.is_cancelled() => Err(Failure::stopping()),
+            Err(_) => Err(Failure::internal()),
+        }
+    }
+}
+
+/// The next bytes of a body; nothing at its end. Trailers are passed over.
+async fn next_piece<B>(body: &mut B, turns: &mut Turns) -> Result<Option<Bytes>, Box<Failure>>
+where
+    B: Body<Data = Bytes, Error: Display> + Unpin,
+{
+    loop {
+        let frame = poll_fn(|context| Pin::new(&mut *body).poll_frame(context));
+        let Some(frame) = frame.await else {
+            return Ok(None);
+        };
+        let piece = frame.map_err(Failure::interrupted)?.into_data();
+        match piece {
+            Ok(piece) if !piece.is_empty() => return Ok(Some(piece)),
+            _ => turns.work(0).await,
+        }
+    }
+}

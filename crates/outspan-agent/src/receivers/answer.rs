@@ -1,0 +1,216 @@
+//! Answers on the wire: gRPC's with trailers, HTTP's in the encoding of the request.
+//!
+//! ```text
+//!               success                                     failure
+//! gRPC          200, prefix + ExportTraceServiceResponse,   200, no body, grpc-status, grpc-message,
+//!               trailer grpc-status: 0                      grpc-status-details-bin with the details
+//! HTTP          200, ExportTraceServiceResponse             4xx or 5xx, google.rpc.Status, Retry-After
+//! ```
+//!
+//! Texts are cut, so that every answer stays below the 8 KiB that peers take of headers ("OTLP/gRPC Response",
+//! "OTLP/HTTP Response" ask for a bound).
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::Context;
+use std::task::Poll;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http::HeaderName;
+use http::HeaderValue;
+use http::Response;
+use http::StatusCode;
+use http::header;
+use http_body::Body;
+use http_body::Frame;
+use http_body::SizeHint;
+use outspan::wire::grpc;
+use outspan::wire::otlp;
+use outspan::wire::otlp::PartialSuccess;
+
+use super::failure::Failure;
+use super::failure::GRPC_ENCODINGS;
+
+/// How much text an answer has, in bytes.
+const TEXT_BYTES_MAX: usize = 1024;
+
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+const GRPC_DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
+const GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
+
+/// Full success over gRPC: the prefix of an empty message.
+const GRPC_SUCCESS: Bytes = Bytes::from_static(&[0; grpc::Prefix::BYTES]);
+
+/// Full success over HTTP with JSON.
+const JSON_SUCCESS: Bytes = Bytes::from_static(b"{}");
+
+/// Says how a request is written, and so its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    Grpc,
+    Protobuf,
+    Json,
+    /// Neither is known; the answer is for people.
+    Text,
+}
+
+/// The body of an answer: at most one piece, at most one set of trailers.
+#[derive(Debug, Default)]
+pub(crate) struct Answer {
+    data: Option<Bytes>,
+    trailers: Option<HeaderMap>,
+}
+
+impl Form {
+    fn content_type(self) -> HeaderValue {
+        HeaderValue::from_static(match self {
+            Self::Grpc => "application/grpc",
+            Self::Protobuf => "application/x-protobuf",
+            Self::Json => "application/json",
+            Self::Text => "text/plain; charset=utf-8",
+        })
+    }
+
+    /// An answer whose headers say its form.
+    fn answer(self, status: StatusCode, body: Answer) -> Response<Answer> {
+        let mut response = Response::new(body);
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, self.content_type());
+        if self == Self::Grpc {
+            headers.insert(GRPC_ACCEPT_ENCODING, GRPC_ENCODINGS);
+        }
+        response
+    }
+
+    /// Says that everything was accepted.
+    pub(super) fn success(self) -> Response<Answer> {
+        self.accepted(match self {
+            Self::Grpc => GRPC_SUCCESS,
+            Self::Protobuf | Self::Text => Bytes::new(),
+            Self::Json => JSON_SUCCESS,
+        })
+    }
+
+    /// Says that spans were accepted, and what else there is to say.
+    pub(super) fn partial_success(self, mut partial: PartialSuccess) -> Response<Answer> {
+        partial.shorten(TEXT_BYTES_MAX);
+        let mut message = Vec::new();
+        match self {
+            Self::Json => otlp::write_json_response(&partial, &mut message),
+            Self::Grpc | Self::Protobuf | Self::Text => {
+                otlp::write_response(&partial, &mut message);
+            }
+        }
+        if self == Self::Grpc {
+            let prefix = grpc::Prefix {
+                compressed: false,
+                // The text is bounded, so the message is.
+                length: u32::try_from(message.len()).unwrap_or(u32::MAX),
+            };
+            message.splice(..0, prefix.write());
+        }
+        self.accepted(message.into())
+    }
+
+    fn accepted(self, data: Bytes) -> Response<Answer> {
+        let trailers = (self == Self::Grpc).then(|| {
+            let mut trailers = HeaderMap::with_capacity(1);
+            trailers.insert(GRPC_STATUS, HeaderValue::from_static("0"));
+            trailers
+        });
+        let data = (!data.is_empty()).then_some(data);
+        self.answer(StatusCode::OK, Answer { data, trailers })
+    }
+
+    /// Says why nothing was accepted.
+    pub(super) fn failure(self, mut failure: Box<Failure>) -> Response<Answer> {
+        failure.status.shorten(TEXT_BYTES_MAX);
+        match self {
+            Self::Grpc => self.grpc_failure(&failure),
+            Self::Protobuf | Self::Json | Self::Text => self.http_failure(*failure),
+        }
+    }
+
+    /// An answer without a body, whose headers are its trailers ("gRPC over HTTP2", "Trailers-Only").
+    fn grpc_failure(self, failure: &Failure) -> Response<Answer> {
+        let status = &failure.status;
+        let mut response = self.answer(StatusCode::OK, Answer::default());
+        let headers = response.headers_mut();
+        let code = grpc::Code::from_number(status.code).unwrap_or(grpc::Code::Unknown);
+        headers.insert(GRPC_STATUS, HeaderValue::from_static(code.digits()));
+        insert_text(headers, GRPC_MESSAGE, grpc::write_message(&status.message));
+        if status.retry_delay.is_some() || !status.violations.is_empty() {
+            let mut details = Vec::new();
+            otlp::write_status(status, &mut details);
+            insert_text(headers, GRPC_DETAILS, grpc::write_binary(&details));
+        }
+        response
+    }
+
+    fn http_failure(self, failure: Failure) -> Response<Answer> {
+        let status = failure.status;
+        let mut body = Vec::new();
+        match self {
+            Self::Protobuf => otlp::write_status(&status, &mut body),
+            Self::Json => otlp::write_json_status(&status, &mut body),
+            Self::Grpc | Self::Text => {
+                body.extend_from_slice(status.message.as_bytes());
+                body.push(b'\n');
+            }
+        }
+        let body = Answer {
+            data: Some(body.into()),
+            trailers: None,
+        };
+        let mut response = self.answer(failure.http, body);
+        let headers = response.headers_mut();
+        if let Some(wait) = status.retry_delay {
+            // Whole seconds only, and none would mean at once (RFC 9110, 10.2.3).
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+        }
+        headers.extend(failure.header);
+        response
+    }
+}
+
+/// Inserts a text that the wire format made fit for a header.
+fn insert_text(headers: &mut HeaderMap, name: HeaderName, text: String) {
+    if let Ok(value) = HeaderValue::try_from(text) {
+        headers.insert(name, value);
+    }
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if let Some(data) = self.data.take() {
+            return Poll::Ready(Some(Ok(Frame::data(data))));
+        }
+        Poll::Ready(
+            self.trailers
+                .take()
+                .map(|trailers| Ok(Frame::trailers(trailers))),
+        )
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.data.is_none() && self.trailers.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        // With trailers there is no `content-length`: gRPC's answers never have one.
+        match self.trailers {
+            Some(_) => SizeHint::default(),
+            None => SizeHint::with_exact(self.data.as_ref().map_or(0, |data| data.len() as u64)),
+        }
+    }
+}
