@@ -213,6 +213,23 @@ async fn the_hook_hears_of_every_drop() {
     assert_eq!(heard, [(DropReason::QueueFull, 3), (DropReason::Failed, 2)]);
 }
 
+#[tokio::test]
+async fn whoever_waits_for_the_queue_to_shrink_goes_on_when_it_has() {
+    let gate = Gate::new();
+    let child = ScriptedExporter::new();
+    child.always(Act::when(&gate, Act::Deliver));
+    let queue = queue(&child);
+    queue.wait_until_at_most(0).await;
+    let batch = batch_of(2);
+    let room = queue.reserve(batch.memory(), 2).unwrap();
+    queue.push(vec![batch], room);
+    let mut shrunk = std::pin::pin!(queue.wait_until_at_most(0));
+    assert!(futures_util::poll!(&mut shrunk).is_pending());
+    gate.open();
+    shrunk.await;
+    assert_eq!(queue.bytes(), 0);
+}
+
 #[test]
 fn works_without_any_runtime_of_the_caller_s() {
     let child = ScriptedExporter::new();

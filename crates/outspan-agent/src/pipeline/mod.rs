@@ -35,6 +35,13 @@ const BUSY_WAIT: Duration = Duration::from_secs(1);
 /// How long senders are asked to wait while every destination is down.
 const DOWN_WAIT: Duration = Duration::from_secs(5);
 
+/// From which part of its bound on a queue counts as crowded: far more than a destination that keeps up ever leaves in it.
+const CROWDED_PART: usize = 8;
+
+/// How long an answer waits at most while every queue is crowded. A sender that waits for its answers sends no faster than
+/// the destinations take, long before there is no room.
+const CROWDED_WAIT: Duration = Duration::from_millis(100);
+
 /// Says where spans go.
 #[derive(Debug)]
 pub(crate) struct Destination {
@@ -135,6 +142,19 @@ impl Pipeline {
         Ok(())
     }
 
+    /// Waits while every destination that takes spans has a crowded queue, for 100 ms at most. To be called before what was
+    /// accepted is acknowledged.
+    pub(crate) async fn slow_down(&self) {
+        let working = || self.destinations.iter().filter(|to| !to.is_down());
+        if working().next().is_none() || working().any(|to| !to.is_crowded()) {
+            return;
+        }
+        let relieved = working().map(|to| Box::pin(to.queue.wait_until_at_most(to.crowded_at())));
+        let relieved = futures_util::future::select_all(relieved);
+        // Out of time there is still room: it was taken before.
+        drop(tokio::time::timeout(CROWDED_WAIT, relieved).await);
+    }
+
     /// Closes batches whose delay is over, for ever.
     pub(crate) async fn run(&self) {
         loop {
@@ -218,8 +238,7 @@ impl Pipeline {
     }
 
     fn wait(&self) -> Duration {
-        let is_down = |to: &Destination| to.queue.trouble().is_some();
-        match self.destinations.iter().all(is_down) {
+        match self.destinations.iter().all(Destination::is_down) {
             true => DOWN_WAIT,
             false => BUSY_WAIT,
         }
@@ -227,6 +246,20 @@ impl Pipeline {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Destination {
+    fn is_down(&self) -> bool {
+        self.queue.trouble().is_some()
+    }
+
+    fn crowded_at(&self) -> usize {
+        self.queue.bytes_max() / CROWDED_PART
+    }
+
+    fn is_crowded(&self) -> bool {
+        self.queue.bytes() > self.crowded_at()
     }
 }
 

@@ -273,3 +273,67 @@ async fn an_empty_request_is_nothing() {
     pipeline.shutdown(soon()).await;
     assert_eq!(child.exports().len(), 0);
 }
+
+/// How long a sender would wait now, given a clock that stands still otherwise.
+async fn slowed(pipeline: &Pipeline) -> bool {
+    let mut slow_down = std::pin::pin!(pipeline.slow_down());
+    futures_util::poll!(&mut slow_down).is_pending()
+}
+
+#[tokio::test]
+async fn senders_are_slowed_down_while_the_queue_is_crowded() {
+    let gate = Gate::new();
+    let child = ScriptedExporter::new();
+    child.always(Act::when(&gate, Act::Deliver));
+    let piece = batch_of(10);
+    let destinations = vec![destination("a", &child, piece.memory() * 12)];
+    let pipeline = Pipeline::new(destinations, LIMITS);
+    pipeline.accept(piece).unwrap();
+    assert!(!slowed(&pipeline).await, "one batch is no crowd");
+    pipeline.accept(batch_of(10)).unwrap();
+    pipeline.accept(batch_of(10)).unwrap();
+    assert!(slowed(&pipeline).await);
+    let began = Instant::now();
+    pipeline.slow_down().await;
+    assert!(began.elapsed() >= CROWDED_WAIT, "but not for long");
+    gate.open();
+    child.wait_until_idle().await;
+    pipeline.shutdown(soon()).await;
+    assert!(!slowed(&pipeline).await);
+}
+
+#[tokio::test]
+async fn senders_are_not_slowed_down_for_one_destination_of_several() {
+    let gate = Gate::new();
+    let [stuck, healthy] = [ScriptedExporter::new(), ScriptedExporter::new()];
+    stuck.always(Act::when(&gate, Act::Deliver));
+    let bound = batch_of(10).memory() * 12;
+    let destinations = vec![
+        destination("stuck", &stuck, bound),
+        destination("healthy", &healthy, bound),
+    ];
+    let pipeline = Pipeline::new(destinations, LIMITS);
+    for _ in 0..5 {
+        pipeline.accept(batch_of(10)).unwrap();
+    }
+    healthy.wait_for_exports(5).await;
+    healthy.wait_until_idle().await;
+    pipeline.destinations[1].queue.wait_until_at_most(0).await;
+    assert!(!slowed(&pipeline).await);
+    gate.open();
+    pipeline.shutdown(soon()).await;
+}
+
+#[tokio::test]
+async fn senders_are_not_slowed_down_while_every_destination_is_down() {
+    let child = ScriptedExporter::new();
+    child.always(Act::unavailable());
+    let destinations = vec![destination("a", &child, batch_of(10).memory() * 12)];
+    let pipeline = Pipeline::new(destinations, LIMITS);
+    for _ in 0..5 {
+        pipeline.accept(batch_of(10)).unwrap();
+    }
+    child.wait_for_exports(3).await;
+    assert!(!slowed(&pipeline).await, "waiting would not help");
+    pipeline.abort().await;
+}

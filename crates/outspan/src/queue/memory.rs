@@ -173,6 +173,21 @@ impl MemoryQueue {
         }
     }
 
+    /// Waits until at most `bytes` are held, or the queue ends.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping the future changes nothing.
+    pub async fn wait_until_at_most(&self, bytes: usize) {
+        let mut progress = self.core.shared.progress.subscribe();
+        loop {
+            progress.mark_unchanged();
+            if self.bytes() <= bytes || progress.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
     /// Whether there is room for `bytes` at this moment; [`reserve`](Self::reserve) may still fail.
     pub fn has_room(&self, bytes: usize) -> bool {
         let budget = &self.core.shared.budget;
@@ -276,7 +291,11 @@ impl MemoryQueue {
     /// What became of spans since the last time that somebody was told.
     fn drained(&self, flushed: Flushed) -> Result<Drained> {
         let now = self.account();
-        let mut told = self.core.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = self
+            .core
+            .told
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let mut drained = now.since(&told);
         *told = now;
         drop(told);
