@@ -1,18 +1,23 @@
 //! The `outspan` program: gets finished spans into the backends that keep them.
 //!
 //! `outspan agent --to URL` receives spans from programs in any language and passes them on;
-//! `outspan send FILE... --to URL` sends span files. `outspan help` tells the rest.
+//! `outspan send FILE... --to URL` sends span files; `outspan demo` shows all of it with nothing else installed, and
+//! `outspan generate --to URL` sends as many made-up spans as asked. `outspan help` tells the rest.
 //!
 //! This crate is a program first. It is a library so that benches and fuzz targets can run what the program runs.
 
 mod admin;
 mod agent;
 mod arguments;
+mod demo;
 mod destination;
+mod generate;
+mod live;
 mod pipeline;
 mod receivers;
 mod screen;
 mod send;
+mod shop;
 mod signals;
 mod units;
 
@@ -36,6 +41,8 @@ pub fn main_with(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let arguments = Arguments::parse_from(arguments);
     match arguments.command {
         Command::Agent(agent) => agent::run(*agent),
+        Command::Demo(demo) => demo::run(*demo),
+        Command::Generate(generate) => generate::run(*generate),
         Command::Send(send) => send::run(*send),
     }
 }

@@ -98,6 +98,11 @@ impl Screen {
         self.bar.tick();
     }
 
+    /// Does something while the bar steps aside, such as writing to the same terminal.
+    pub(crate) fn step_aside<R>(&self, work: impl FnOnce() -> R) -> R {
+        self.bar.suspend(work)
+    }
+
     /// Takes the bar away.
     pub(crate) fn clear_bar(&self) {
         self.bar.finish_and_clear();
@@ -108,8 +113,9 @@ fn bar_style(has_length: bool, has_colours: bool) -> ProgressStyle {
     let template = match (has_length, has_colours) {
         (true, true) => "{bar:24.cyan/blue} {percent:>3}% {msg}",
         (true, false) => "{bar:24} {percent:>3}% {msg}",
-        (false, true) => "{spinner:.cyan} {msg}",
-        (false, false) => "{spinner} {msg}",
+        // Cut at the edge of the terminal, so that it stays one line.
+        (false, true) => "{spinner:.cyan} {wide_msg}",
+        (false, false) => "{spinner} {wide_msg}",
     };
     ProgressStyle::with_template(template)
         .unwrap_or_else(|_| ProgressStyle::default_bar())

@@ -99,6 +99,20 @@ pub(crate) fn rate_or_none(text: &str) -> Result<Rate, String> {
     }
 }
 
+/// Reads a share, such as `5`, `0.5` or `5%`.
+///
+/// # Errors
+///
+/// Words for the user, if it is not a number from 0 to 100.
+pub(crate) fn percent(text: &str) -> Result<f64, String> {
+    let number = text.trim().trim_end_matches('%').trim_end();
+    match number.parse::<f64>() {
+        Ok(percent @ 0.0..=100.0) => Ok(percent),
+        Ok(_) => Err("must be between 0 and 100".into()),
+        Err(_) => Err(format!("\"{text}\" is not a number")),
+    }
+}
+
 fn split_unit(text: &str) -> (&str, &str) {
     let text = text.trim();
     let end = text
@@ -221,6 +235,15 @@ mod tests {
         assert_eq!(rate_or_none("500/s"), Ok(Rate(Some(500.0))));
         for wrong in ["", "-1", "fast", "1e12", "nan"] {
             assert!(rate_or_none(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn shares_are_read_of_a_hundred() {
+        assert_eq!(percent("5"), Ok(5.0));
+        assert_eq!(percent("0.5 %"), Ok(0.5));
+        for wrong in ["", "%", "-1", "101", "nan", "few"] {
+            assert!(percent(wrong).is_err(), "{wrong}");
         }
     }
 

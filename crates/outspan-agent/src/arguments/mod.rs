@@ -1,7 +1,9 @@
 //! The command line.
 
 mod agent;
+mod demo;
 mod destination;
+mod generate;
 mod send;
 mod targets;
 
@@ -11,9 +13,13 @@ use clap::ValueEnum;
 
 pub(crate) use self::agent::AgentArguments;
 pub(crate) use self::agent::ReceivingArguments;
+pub(crate) use self::demo::DemoArguments;
 pub(crate) use self::destination::DestinationArguments;
+pub(crate) use self::destination::LocalArguments;
 pub(crate) use self::destination::OtlpArguments;
 pub(crate) use self::destination::Protocol;
+pub(crate) use self::generate::GenerateArguments;
+pub(crate) use self::generate::TraceArguments;
 pub(crate) use self::send::SendArguments;
 pub(crate) use self::targets::Given;
 
@@ -29,6 +35,8 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Agent(Box<AgentArguments>),
+    Demo(Box<DemoArguments>),
+    Generate(Box<GenerateArguments>),
     Send(Box<SendArguments>),
 }
 

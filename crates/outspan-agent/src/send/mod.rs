@@ -29,13 +29,18 @@ use crate::screen::start_log;
 use crate::signals::Signals;
 use crate::units::show_bytes;
 
+pub(crate) use self::advice::advice;
+pub(crate) use self::advice::is_final;
 use self::input::Inputs;
 use self::intake::BatchLimits;
 use self::intake::Intake;
-use self::notice::Notices;
-use self::pace::Pace;
+pub(crate) use self::notice::Notices;
+pub(crate) use self::pace::Pace;
 use self::progress::Progress;
 use self::session::Session;
+pub(crate) use self::tally::Outcome;
+pub(crate) use self::tally::Tally;
+pub(crate) use self::tally::printable;
 
 /// The exit status for wrong usage or configuration.
 const USAGE: u8 = 2;
@@ -152,7 +157,8 @@ impl Plan {
     }
 }
 
-fn retry(options: &OtlpArguments) -> Retry {
+/// The waits between attempts.
+pub(crate) fn retry(options: &OtlpArguments) -> Retry {
     let retry = Retry::default()
         .initial_interval(FIRST_WAIT)
         .max_retries(options.retries);

@@ -1,0 +1,65 @@
+//! One line that says how things stand: in its place on a terminal, else a new line now and then.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::screen::BAR_INTERVAL;
+use crate::screen::Screen;
+use crate::units::show_duration;
+
+/// Keeps one line up to date.
+#[derive(Debug)]
+pub(crate) struct Live {
+    screen: Screen,
+    has_place: bool,
+    /// The time between two lines where it has no place.
+    line_interval: Duration,
+    began: Instant,
+}
+
+impl Live {
+    /// Begins now, with a place for the line if standard error is a terminal.
+    pub(crate) fn new(mut screen: Screen, line_interval: Duration) -> Self {
+        Self {
+            has_place: screen.show_bar(None),
+            screen,
+            line_interval,
+            began: Instant::now(),
+        }
+    }
+
+    /// The screen, whose lines stand above the live one.
+    pub(crate) fn screen(&self) -> &Screen {
+        &self.screen
+    }
+
+    /// The time between two calls of [`show`](Self::show).
+    pub(crate) fn interval(&self) -> Duration {
+        match self.has_place {
+            true => BAR_INTERVAL,
+            false => self.line_interval,
+        }
+    }
+
+    /// How long it has taken so far.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// Shows how things stand.
+    pub(crate) fn show(&self, words: String) {
+        match self.has_place {
+            true => self.screen.move_bar(0, words),
+            false => {
+                let elapsed = show_duration(self.elapsed());
+                self.screen.say(format_args!("{elapsed}: {words}"));
+            }
+        }
+    }
+
+    /// Takes the line away.
+    pub(crate) fn end(&self) {
+        self.screen.clear_bar();
+    }
+}
