@@ -11,13 +11,17 @@ use indicatif::ProgressBar;
 use indicatif::ProgressDrawTarget;
 use indicatif::ProgressStyle;
 use tracing::Event;
+use tracing::Level;
+use tracing::Metadata;
 use tracing::Subscriber;
 use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::FmtContext;
 use tracing_subscriber::fmt::FormatEvent;
 use tracing_subscriber::fmt::FormatFields;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -143,15 +147,32 @@ pub(crate) fn start_log(screen: &Screen, verbose: u8) {
         1 => LevelFilter::DEBUG,
         _ => LevelFilter::TRACE,
     };
+    let is_quiet = screen.is_quiet;
+    let is_shown = filter_fn(move |about| {
+        let most = match verbose {
+            // The frames of HTTP/2 are details.
+            1 if !about.target().starts_with("outspan") => LevelFilter::INFO,
+            _ => level,
+        };
+        *about.level() <= most || !is_quiet && is_news_of_destinations(about)
+    });
     let log = tracing_subscriber::fmt()
-        .with_max_level(level)
+        .with_max_level(level.max(LevelFilter::INFO))
         .with_ansi(false)
         .with_writer(screen.clone());
     // Nobody else sets one in this program, so this cannot fail.
     drop(match verbose {
-        0 => log.event_format(Plain).finish().try_init(),
-        _ => log.finish().try_init(),
+        0 => log.event_format(Plain).finish().with(is_shown).try_init(),
+        _ => log.finish().with(is_shown).try_init(),
     });
+}
+
+/// Whether an event tells that a destination works again; whoever was told of the trouble wants to know.
+fn is_news_of_destinations(about: &Metadata<'_>) -> bool {
+    *about.level() == Level::INFO
+        && about
+            .module_path()
+            .is_some_and(|path| path.starts_with("outspan::"))
 }
 
 /// Shows an event like a message of the program: how bad it is, and the words.
@@ -169,9 +190,11 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        let level = event.metadata().level().as_str();
-        let word = if level == "WARN" { "warning" } else { "error" };
-        write!(writer, "{word}: ")?;
+        match *event.metadata().level() {
+            Level::ERROR => writer.write_str("error: ")?,
+            Level::WARN => writer.write_str("warning: ")?,
+            _ => {}
+        }
         context
             .field_format()
             .format_fields(writer.by_ref(), event)?;

@@ -11,3 +11,5 @@ mod input;
 mod local;
 mod options;
 mod program;
+#[path = "../program/mod.rs"]
+mod running;

@@ -1,0 +1,16 @@
+//! `outspan agent`, run as a program between senders and collectors that others wrote the decoder of.
+#![allow(
+    clippy::unwrap_used,
+    reason = "the panic of a test's helper is its report"
+)]
+
+mod agent;
+mod batches;
+mod delivery;
+mod local;
+mod overload;
+mod stopping;
+mod usage;
+
+#[path = "../program/mod.rs"]
+mod running;
