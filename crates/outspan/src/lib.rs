@@ -55,6 +55,8 @@
 //! # }
 //! ```
 //!
+//! `docs/stacks.md` in the repository has more pairs of right and wrong; [`combinators`] has the list.
+//!
 //! # Where it runs
 //!
 //! Network, timers and processors run on one thread of the library's own, which starts when it is first needed. So it works with
@@ -130,3 +132,8 @@ pub use secret::Secret;
 #[cfg(all(doctest, feature = "grpc", feature = "sdk"))]
 #[doc = include_str!("../../../README.md")]
 mod readme {}
+
+/// What belongs where in a stack.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/stacks.md")]
+mod stacks {}
