@@ -137,3 +137,8 @@ mod readme {}
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/stacks.md")]
 mod stacks {}
+
+/// Go's calls and ours.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/from-go.md")]
+mod from_go {}
