@@ -19,8 +19,6 @@ use http_body_util::BodyExt;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
-use hyper::client::conn::http2;
-use hyper_util::rt::TokioExecutor;
 use hyper_util::rt::TokioIo;
 use prost::Message;
 use tokio::net::TcpStream;
@@ -222,8 +220,15 @@ fn run(arguments: &[&str]) -> Result<(), String> {
     })
 }
 
+/// A request that is sent again and again.
+#[derive(Clone, Debug)]
+struct Prepared {
+    head: Request<()>,
+    body: Bytes,
+}
+
 /// The requests that are sent in turn.
-fn requests(options: &Options) -> Result<Vec<Request<Full<Bytes>>>, String> {
+fn requests(options: &Options) -> Result<Vec<Prepared>, String> {
     (0..BODIES)
         .map(|body| {
             let count = usize::try_from(options.spans).unwrap_or(usize::MAX);
@@ -235,7 +240,7 @@ fn requests(options: &Options) -> Result<Vec<Request<Full<Bytes>>>, String> {
         .collect()
 }
 
-fn request(options: &Options, body: &[u8]) -> Result<Request<Full<Bytes>>, String> {
+fn request(options: &Options, body: &[u8]) -> Result<Prepared, String> {
     let is_compressed = options.coding != Coding::None;
     let (path, content_type, encoding) = match options.protocol {
         Protocol::Grpc => (GRPC_PATH, "application/grpc", "grpc-encoding"),
@@ -258,13 +263,14 @@ fn request(options: &Options, body: &[u8]) -> Result<Request<Full<Bytes>>, Strin
             Bytes::copy_from_slice(body),
         ),
     };
-    request.body(Full::new(body)).map_err(|e| e.to_string())
+    let head = request.body(()).map_err(|e| e.to_string())?;
+    Ok(Prepared { head, body })
 }
 
 /// Opens the connections, and starts everything that sends.
 async fn slots(
     options: &Options,
-    requests: &[Request<Full<Bytes>>],
+    requests: &[Prepared],
     tally: &Arc<Tally>,
     stopping: &watch::Receiver<bool>,
 ) -> Result<JoinSet<()>, String> {
@@ -314,7 +320,7 @@ struct Pace {
 #[derive(Debug)]
 struct Slot {
     options: Options,
-    requests: Vec<Request<Full<Bytes>>>,
+    requests: Vec<Prepared>,
     sender: Sender,
     tally: Arc<Tally>,
     stopping: watch::Receiver<bool>,
@@ -341,7 +347,7 @@ impl Slot {
     }
 
     /// Sends one request until it is acknowledged or refused for good.
-    async fn deliver(&mut self, request: Request<Full<Bytes>>) {
+    async fn deliver(&mut self, request: Prepared) {
         let tally = Arc::clone(&self.tally);
         let spans = self.options.spans;
         add(&tally.spans, spans);
@@ -387,7 +393,7 @@ impl Slot {
 /// The sending side of a connection.
 #[derive(Debug)]
 enum Sender {
-    Http2(http2::SendRequest<Full<Bytes>>),
+    Http2(h2::client::SendRequest<Bytes>),
     Http1(http1::SendRequest<Full<Bytes>>),
 }
 
@@ -409,17 +415,16 @@ impl Sender {
         let stream = TcpStream::connect(&options.to);
         let stream = stream.await.map_err(|e| failed(&e))?;
         stream.set_nodelay(true).map_err(|e| failed(&e))?;
-        let io = TokioIo::new(stream);
         // What ends a connection is seen by the requests on it.
         match options.protocol {
             Protocol::Grpc => {
-                let handshake = http2::Builder::new(TokioExecutor::new()).handshake(io);
-                let (sender, connection) = handshake.await.map_err(|e| failed(&e))?;
+                let handshake = h2::client::handshake(stream).await;
+                let (sender, connection) = handshake.map_err(|e| failed(&e))?;
                 tokio::spawn(async move { drop(connection.await) });
                 Ok(Self::Http2(sender))
             }
             Protocol::Http => {
-                let handshake = http1::handshake(io).await;
+                let handshake = http1::handshake(TokioIo::new(stream)).await;
                 let (sender, connection) = handshake.map_err(|e| failed(&e))?;
                 tokio::spawn(async move { drop(connection.await) });
                 Ok(Self::Http1(sender))
@@ -427,28 +432,44 @@ impl Sender {
         }
     }
 
-    async fn send(&mut self, request: Request<Full<Bytes>>) -> Answer {
-        let answer = match self {
-            Self::Http2(sender) => match sender.ready().await {
-                Ok(()) => sender.send_request(request).await,
-                Err(_) => return Answer::Closed,
+    async fn send(&mut self, request: Prepared) -> Answer {
+        match self {
+            Self::Http2(sender) => match sender.clone().ready().await {
+                Ok(sender) => grpc_call(sender, request).await,
+                Err(_) => Answer::Closed,
             },
             Self::Http1(sender) => match sender.ready().await {
-                Ok(()) => sender.send_request(request).await,
-                Err(_) => return Answer::Closed,
+                Ok(()) => {
+                    let request = request.head.map(|()| Full::new(request.body));
+                    match sender.send_request(request).await {
+                        Ok(response) => http_answer(response).await,
+                        Err(e) => Answer::None(e.to_string()),
+                    }
+                }
+                Err(_) => Answer::Closed,
             },
-        };
-        match (answer, self) {
-            (Ok(answer), Self::Http2(_)) => grpc_answer(answer).await,
-            (Ok(answer), Self::Http1(_)) => http_answer(answer).await,
-            (Err(e), _) => Answer::None(e.to_string()),
         }
     }
 }
 
-async fn grpc_answer(response: Response<Incoming>) -> Answer {
+async fn grpc_call(mut sender: h2::client::SendRequest<Bytes>, request: Prepared) -> Answer {
+    let begun = sender.send_request(request.head, false);
+    let (response, mut body) = match begun {
+        Ok(begun) => begun,
+        Err(_) => return Answer::Closed,
+    };
+    // What the windows do not take yet waits in the connection, which holds no more than the requests in flight.
+    // An error means that the stream has ended; the answer, if there is one, says why.
+    drop(body.send_data(request.body, true));
+    match response.await {
+        Ok(response) => grpc_answer(response).await,
+        Err(e) => Answer::None(e.to_string()),
+    }
+}
+
+async fn grpc_answer(response: Response<h2::RecvStream>) -> Answer {
     let (head, body) = response.into_parts();
-    let (message_bytes, trailers) = match rest(body).await {
+    let (message_bytes, trailers) = match grpc_rest(body).await {
         Ok(rest) => rest,
         Err(e) => return Answer::None(e.to_string()),
     };
@@ -477,10 +498,21 @@ async fn grpc_answer(response: Response<Incoming>) -> Answer {
     }
 }
 
+/// Reads an answer to its end: how many bytes it has, and its trailers.
+async fn grpc_rest(mut body: h2::RecvStream) -> Result<(usize, Option<HeaderMap>), h2::Error> {
+    let mut bytes = 0;
+    while let Some(data) = body.data().await {
+        let length = data?.len();
+        bytes += length;
+        body.flow_control().release_capacity(length)?;
+    }
+    Ok((bytes, body.trailers().await?))
+}
+
 async fn http_answer(response: Response<Incoming>) -> Answer {
     let (head, body) = response.into_parts();
     let message_bytes = match rest(body).await {
-        Ok((message_bytes, _)) => message_bytes,
+        Ok(message_bytes) => message_bytes,
         Err(e) => return Answer::None(e.to_string()),
     };
     let wait = head.headers.get(http::header::RETRY_AFTER);
@@ -493,17 +525,13 @@ async fn http_answer(response: Response<Incoming>) -> Answer {
     }
 }
 
-/// Reads a body to its end: how many bytes it has, and its trailers.
-async fn rest(mut body: Incoming) -> hyper::Result<(usize, Option<HeaderMap>)> {
+/// Reads a body to its end: how many bytes it has.
+async fn rest(mut body: Incoming) -> hyper::Result<usize> {
     let mut bytes = 0;
-    let mut trailers = None;
     while let Some(frame) = body.frame().await {
-        match frame?.into_data() {
-            Ok(data) => bytes += data.len(),
-            Err(frame) => trailers = frame.into_trailers().ok(),
-        }
+        bytes += frame?.data_ref().map_or(0, Bytes::len);
     }
-    Ok((bytes, trailers))
+    Ok(bytes)
 }
 
 #[derive(Debug, Default)]

@@ -124,9 +124,7 @@ pub(super) fn hand_on(left: Vec<Undelivered>, fall_on: FallOn, total: &mut Deliv
     let (open, closed): (Vec<_>, Vec<_>) = left.into_iter().partition(|left| match fall_on {
         FallOn::Any => true,
         // One that was shut down in the meantime took nothing, and the next one may.
-        FallOn::Temporary => {
-            left.error.is_temporary() || left.error.kind() == ErrorKind::ShutDown
-        }
+        FallOn::Temporary => left.error.is_temporary() || left.error.kind() == ErrorKind::ShutDown,
     });
     total.rest.extend(closed);
     let open = open.into_iter().map(|left| Open {
