@@ -1,0 +1,12 @@
+//! The admin address of `outspan agent`, run as a program, read with other people's parsers.
+#![allow(
+    clippy::unwrap_used,
+    reason = "the panic of a test's helper is its report"
+)]
+
+mod account;
+mod agent;
+mod states;
+
+#[path = "../program/mod.rs"]
+mod running;
