@@ -48,6 +48,16 @@ impl Account {
         }
     }
 
+    /// Moves spans that were acknowledged, and lost after that, to where they belong.
+    pub(crate) fn take_back(&mut self, lost: &Losses) {
+        for (reason, spans) in lost.iter() {
+            // An exporter of the user's may count wrongly. The account closes all the same.
+            let spans = spans.min(self.delivered);
+            self.delivered -= spans;
+            self.dropped.add(reason, spans);
+        }
+    }
+
     /// How many spans have not come to an end yet.
     pub fn open(&self) -> u64 {
         self.queued + self.in_flight

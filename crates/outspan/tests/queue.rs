@@ -7,6 +7,7 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use outspan::Deadline;
+use outspan::Drained;
 use outspan::DropReason;
 use outspan::Error;
 use outspan::ErrorKind;
@@ -14,6 +15,7 @@ use outspan::Retry;
 use outspan::queue::MemoryQueue;
 use outspan::queue::Room;
 use outspan_testkit::Act;
+use outspan_testkit::DrainAct;
 use outspan_testkit::Gate;
 use outspan_testkit::ScriptedExporter;
 use outspan_testkit::batch_of;
@@ -194,6 +196,23 @@ async fn a_shutdown_that_is_out_of_time_says_what_was_lost() {
     let until = Deadline::after(Duration::from_millis(20));
     let drained = queue.shutdown(until).await.unwrap();
     assert_eq!(drained.lost.of(DropReason::Shutdown), 2, "{drained}");
+}
+
+#[tokio::test]
+async fn what_the_exporter_took_and_lost_in_the_end_is_not_counted_as_delivered() {
+    let child = ScriptedExporter::new();
+    let mut late = Drained::default();
+    late.lost.add(DropReason::Failed, 2);
+    child.script_shutdowns([DrainAct::Done(late)]);
+    let queue = queue(&child);
+    queue.push(vec![batch_of(5)], room(&queue, 5));
+    let drained = queue.shutdown(soon()).await.unwrap();
+    assert_eq!(drained.lost.of(DropReason::Failed), 2);
+    let account = queue.account();
+    assert_eq!((account.received, account.delivered), (5, 3));
+    assert_eq!(account.dropped.of(DropReason::Failed), 2);
+    let again = queue.shutdown(soon()).await.unwrap();
+    assert!(again.is_complete(), "{again}");
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Runs `outspan agent`, and sends to it.
 
 use std::collections::HashSet;
+use std::process::Stdio;
 use std::time::Duration;
 
 use outspan::Batch;
@@ -28,14 +29,27 @@ impl Agent {
     /// Starts an agent and waits until it listens.
     #[track_caller]
     pub(crate) fn start(arguments: &[&str]) -> Self {
-        let address = [
-            "--listen",
-            "grpc://127.0.0.1:0",
-            "--listen",
-            "http://127.0.0.1:0",
-        ];
-        let arguments = [&["agent"], &address[..], &["--admin", "off"], arguments].concat();
-        let mut running = Running::start(&arguments, &[]);
+        Self::start_with_output(arguments, Stdio::piped())
+    }
+
+    /// Starts an agent that wants TLS.
+    #[track_caller]
+    pub(crate) fn start_secure(arguments: &[&str]) -> Self {
+        Self::listen(["grpcs", "https"], arguments, Stdio::piped())
+    }
+
+    /// Starts an agent with a standard output that nobody here reads.
+    #[track_caller]
+    pub(crate) fn start_with_output(arguments: &[&str], output: Stdio) -> Self {
+        Self::listen(["grpc", "http"], arguments, output)
+    }
+
+    #[track_caller]
+    fn listen(schemes: [&str; 2], arguments: &[&str], output: Stdio) -> Self {
+        let [grpc, http] = schemes.map(|scheme| format!("{scheme}://127.0.0.1:0"));
+        let address = ["--listen", &grpc, "--listen", &http, "--admin", "off"];
+        let arguments = [&["agent"], &address[..], arguments].concat();
+        let mut running = Running::start_with_output(&arguments, &[], output);
         running.wait_until_said("sending to");
         let address = |scheme: &str| {
             let start = format!("listening on {scheme}");

@@ -55,6 +55,17 @@ async fn a_tree_that_waits_is_shown_when_the_agent_stops() {
     assert!(ran.stdout.contains('\x1b'), "{}", ran.stdout);
 }
 
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn trees_that_can_never_be_shown_are_not_called_delivered() {
+    let full = std::fs::File::options().write(true).open("/dev/full");
+    let arguments = ["--to", "stdout:", "--shutdown-timeout", "500ms"];
+    let agent = Agent::start_with_output(&arguments, full.unwrap().into());
+    agent.send(&trace("GET /basket", "SELECT items")).await;
+    let ran = agent.stop("TERM").expect_status(1);
+    assert_eq!(Outcome::of(&ran, "standard output").lost, 2);
+}
+
 #[tokio::test]
 async fn every_format_of_standard_output_is_written() {
     for (format, text) in [

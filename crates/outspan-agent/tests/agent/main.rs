@@ -9,6 +9,7 @@ mod batches;
 mod delivery;
 mod local;
 mod overload;
+mod receiving;
 mod stopping;
 mod usage;
 

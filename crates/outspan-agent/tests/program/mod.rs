@@ -62,6 +62,15 @@ pub(crate) fn outspan(arguments: &[&str]) -> Ran {
 impl Running {
     /// Starts `outspan` with variables for its environment.
     pub(crate) fn start(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        Self::start_with_output(arguments, environment, Stdio::piped())
+    }
+
+    /// Starts `outspan` with a standard output of its own, which nobody here reads.
+    pub(crate) fn start_with_output(
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+        output: Stdio,
+    ) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_outspan"));
         command
             .args(arguments)
@@ -69,14 +78,17 @@ impl Running {
             .env_remove("RUST_LOG")
             .envs(environment.iter().copied())
             .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
+            .stdout(output)
             .stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        let stdout = child.stdout.take().unwrap();
+        let stdout = child.stdout.take();
         let stderr = child.stderr.take().unwrap();
         Self {
             child,
-            stdout: Output::of(stdout),
+            stdout: match stdout {
+                Some(stdout) => Output::of(stdout),
+                None => Output::of(io::empty()),
+            },
             stderr: Output::of(stderr),
         }
     }

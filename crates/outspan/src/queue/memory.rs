@@ -276,8 +276,9 @@ impl MemoryQueue {
     pub async fn shutdown(&self, until: Deadline) -> Result<Drained> {
         let core = Arc::clone(&self.core);
         let flushed = on_runtime(async move { core.queue.shutdown(until).await }).await?;
+        let drained = self.drained(flushed);
         self.core.shared.diagnostics.finish();
-        self.drained(flushed)
+        drained
     }
 
     /// Stops at once. What is held is counted as lost when this returns.
@@ -290,15 +291,25 @@ impl MemoryQueue {
 
     /// What became of spans since the last time that somebody was told.
     fn drained(&self, flushed: Flushed) -> Result<Drained> {
-        let now = self.account();
+        let shared = &self.core.shared;
+        let mut now = self.account();
         let mut told = self
             .core
             .told
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let mut drained = now.since(&told);
+        // What the exporter held was counted as delivered when it took it.
+        let late = &flushed.inside.lost;
+        shared.ledger.step(|account| account.take_back(late));
+        now.take_back(late);
         *told = now;
         drop(told);
+        for (reason, spans) in late.iter() {
+            shared
+                .diagnostics
+                .dropped(reason, spans, flushed.error.as_ref());
+        }
         drained.left = flushed.left;
         drained.merge(&flushed.inside);
         match flushed.error {
