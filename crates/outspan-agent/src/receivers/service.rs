@@ -58,7 +58,8 @@ const JSON_EXPANSION: usize = 4;
 
 /// Answers every request that comes to the agent's addresses, whatever it is.
 ///
-/// It waits for nothing but the request's body: what there is no room for is sent back at once.
+/// It waits for the request's body, and a moment before it acknowledges spans while queues are crowded. It never waits for
+/// room: what there is none for is sent back at once.
 #[derive(Debug)]
 pub(crate) struct Service {
     max_request_bytes: usize,
@@ -96,13 +97,13 @@ impl Service {
     ///
     /// # Cancellation
     ///
-    /// The request counts as broken, and nothing of it was taken over. Contents that are read on another thread still are,
-    /// and then dropped.
+    /// Until its spans are accepted the request counts as broken, and nothing of it was taken over. A content that is read on
+    /// another thread still is, and then dropped.
     pub(crate) async fn answer<B>(&self, request: Request<B>) -> Response<Answer>
     where
         B: Body<Data = Bytes, Error: Display> + Unpin,
     {
-        let (head, mut body) = request.into_parts();
+        let (head, body) = request.into_parts();
         if let Some(answer) = self.cors.as_ref().and_then(|cors| cors.preflight(&head)) {
             return answer;
         }
@@ -111,22 +112,26 @@ impl Service {
             Form::Grpc => Transport::Grpc,
             Form::Protobuf | Form::Json | Form::Text => Transport::Http,
         };
-        let mut tally = Tally::begin(self.counters.of(transport));
+        let mut pieces = Pieces::of(body, Tally::begin(self.counters.of(transport)));
         let received = match routed {
-            Ok(()) => self.receive(form, &head, &mut body, &mut tally).await,
+            Ok(()) => self.receive(form, &head, &mut pieces).await,
             Err(failure) => Err(failure),
         };
+        let tally = &mut pieces.tally;
         let mut response = match received {
-            Ok(spans) => self.accept(form, spans, &mut tally),
+            Ok(spans) => self.accept(form, spans, tally),
             Err(failure) => {
                 tally.outcome = failure.outcome;
                 form.failure(failure)
             }
         };
+        if tally.outcome == Outcome::Accepted {
+            self.pipeline.slow_down().await;
+        }
         if let Some(cors) = &self.cors {
             cors.decorate(&head.headers, response.headers_mut());
         }
-        if head.version < Version::HTTP_2 && !body.is_end_stream() {
+        if head.version < Version::HTTP_2 && !pieces.has_ended() {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(header::CONNECTION, close);
         }
@@ -166,8 +171,7 @@ impl Service {
         &self,
         form: Form,
         head: &Parts,
-        body: &mut B,
-        tally: &mut Tally<'_>,
+        pieces: &mut Pieces<'_, B>,
     ) -> Result<(Spans, Taken), Box<Failure>>
     where
         B: Body<Data = Bytes, Error: Display> + Unpin,
@@ -179,14 +183,14 @@ impl Service {
             Form::Grpc => {
                 let patience = grpc::timeout(&head.headers);
                 let limit = patience.map_or(self.request_timeout, |t| t.min(self.request_timeout));
-                let message = timeout(limit, self.read_message(head, body, tally));
+                let message = timeout(limit, self.read_message(head, pieces));
                 message
                     .await
                     .unwrap_or_else(|_| Err(Failure::slow(limit)))?
             }
             Form::Protobuf | Form::Json | Form::Text => {
                 let limit = self.request_timeout;
-                let content = timeout(limit, self.read_body(form, head, body, tally));
+                let content = timeout(limit, self.read_body(form, head, pieces));
                 content
                     .await
                     .unwrap_or_else(|_| Err(Failure::slow(limit)))?
@@ -200,20 +204,17 @@ impl Service {
         &self,
         form: Form,
         head: &Parts,
-        body: &mut B,
-        tally: &mut Tally<'_>,
+        pieces: &mut Pieces<'_, B>,
     ) -> Result<(Bytes, Taken), Box<Failure>>
     where
         B: Body<Data = Bytes, Error: Display> + Unpin,
     {
         let encoding = route::content_encoding(head)?;
-        let declared = body.size_hint().exact();
+        let declared = pieces.body.size_hint().exact();
         let declared = declared.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
         let mut content = self.begin(form, encoding, declared)?;
-        let mut turns = Turns::default();
-        while let Some(piece) = next_piece(body, &mut turns).await? {
-            tally.bytes += piece.len();
-            content.add(piece, &mut turns).await?;
+        while let Some(piece) = pieces.next().await? {
+            content.add(piece, &mut pieces.turns).await?;
         }
         content.finish()
     }
@@ -222,17 +223,14 @@ impl Service {
     async fn read_message<B>(
         &self,
         head: &Parts,
-        body: &mut B,
-        tally: &mut Tally<'_>,
+        pieces: &mut Pieces<'_, B>,
     ) -> Result<(Bytes, Taken), Box<Failure>>
     where
         B: Body<Data = Bytes, Error: Display> + Unpin,
     {
         let mut message = Message::default();
         let mut content = None;
-        let mut turns = Turns::default();
-        while let Some(mut piece) = next_piece(body, &mut turns).await? {
-            tally.bytes += piece.len();
+        while let Some(mut piece) = pieces.next().await? {
             if let Some(prefix) = message.read_prefix(&mut piece)? {
                 let encoding = grpc::encoding(&head.headers, prefix)?;
                 let declared = grpc::length(prefix.length);
@@ -243,7 +241,7 @@ impl Service {
             }
             message.receive(piece.len())?;
             if let Some(content) = &mut content {
-                content.add(piece, &mut turns).await?;
+                content.add(piece, &mut pieces.turns).await?;
             }
         }
         message.finish()?;
@@ -312,20 +310,47 @@ impl Service {
     }
 }
 
-/// The next bytes of a body; nothing at its end. Trailers are passed over.
-async fn next_piece<B>(body: &mut B, turns: &mut Turns) -> Result<Option<Bytes>, Box<Failure>>
+/// Brings the pieces of a body, and counts them.
+struct Pieces<'a, B> {
+    body: B,
+    turns: Turns,
+    tally: Tally<'a>,
+    is_over: bool,
+}
+
+impl<'a, B> Pieces<'a, B>
 where
     B: Body<Data = Bytes, Error: Display> + Unpin,
 {
-    loop {
-        let frame = poll_fn(|context| Pin::new(&mut *body).poll_frame(context));
-        let Some(frame) = frame.await else {
-            return Ok(None);
-        };
-        let piece = frame.map_err(Failure::interrupted)?.into_data();
-        match piece {
-            Ok(piece) if !piece.is_empty() => return Ok(Some(piece)),
-            _ => turns.work(0).await,
+    fn of(body: B, tally: Tally<'a>) -> Self {
+        Self {
+            body,
+            turns: Turns::default(),
+            tally,
+            is_over: false,
         }
+    }
+
+    /// The next bytes; nothing at the end. Trailers are passed over.
+    async fn next(&mut self) -> Result<Option<Bytes>, Box<Failure>> {
+        loop {
+            let frame = poll_fn(|context| Pin::new(&mut self.body).poll_frame(context));
+            let Some(frame) = frame.await else {
+                self.is_over = true;
+                return Ok(None);
+            };
+            match frame.map_err(Failure::interrupted)?.into_data() {
+                Ok(piece) if !piece.is_empty() => {
+                    self.tally.bytes += piece.len();
+                    return Ok(Some(piece));
+                }
+                _ => self.turns.work(0).await,
+            }
+        }
+    }
+
+    /// Whether all of it was read. A body of chunks does not know it before it is asked once more.
+    fn has_ended(&self) -> bool {
+        self.is_over || self.body.is_end_stream()
     }
 }

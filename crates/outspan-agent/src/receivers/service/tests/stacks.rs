@@ -405,6 +405,24 @@ async fn http_1_keeps_its_connection_from_request_to_request() {
 }
 
 #[tokio::test]
+async fn http_1_keeps_its_connection_after_a_body_of_chunks() {
+    let server = Server::start().await;
+    let mut socket = TcpStream::connect(server.address).await.unwrap();
+    let head = "POST /v1/traces HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n";
+    let first = format!("{head}transfer-encoding: chunked\r\n\r\n1\r\n{{\r\n1\r\n}}\r\n0\r\n\r\n");
+    let last = format!("{head}connection: close\r\ncontent-length: 2\r\n\r\n{{}}");
+    let talk = async {
+        socket.write_all(first.as_bytes()).await.unwrap();
+        socket.write_all(last.as_bytes()).await.unwrap();
+        let mut answers = String::new();
+        socket.read_to_string(&mut answers).await.unwrap();
+        answers
+    };
+    let answers = timeout(SOON, talk).await.unwrap();
+    assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), 2, "{answers}");
+}
+
+#[tokio::test]
 async fn http_2_carries_otlp_over_http_too() {
     let server = Server::start().await;
     let socket = TcpStream::connect(server.address).await.unwrap();
