@@ -5,9 +5,9 @@ use std::sync::Arc;
 use crate::Batch;
 use crate::Error;
 
-/// Says what became of a batch: accepted, refused, or left over.
+/// Says what became of a batch: accepted, refused, filtered, or left over.
 ///
-/// `accepted + refused + the spans of rest` is the number of spans of the batch. A destination that refuses some
+/// `accepted + refused + filtered + the spans of rest` is the number of spans of the batch. A destination that refuses some
 /// spans (OTLP partial success) is a delivery, not an error; a batch of which nothing was delivered is an error.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
@@ -16,6 +16,8 @@ pub struct Delivery {
     pub accepted: u64,
     /// Spans that the destination refused for good.
     pub refused: u64,
+    /// Spans that a filter dropped on request, so that no destination saw them.
+    pub filtered: u64,
     /// The destination's own words: why it refused, or a warning when it refused nothing.
     pub message: Option<String>,
     /// The parts that were not delivered, each with its error. A retry sends only these.
@@ -74,12 +76,12 @@ impl Delivery {
         delivery
     }
 
-    /// Whether every span was accepted.
+    /// Whether every span was accepted, apart from those that were to be filtered.
     pub fn is_complete(&self) -> bool {
         self.refused == 0 && self.rest.is_empty()
     }
 
-    /// How many spans were not delivered and not refused.
+    /// How many spans were not delivered, not refused and not filtered.
     pub fn undelivered(&self) -> u64 {
         self.rest.iter().map(|part| part.batch.spans() as u64).sum()
     }
@@ -97,6 +99,7 @@ impl Delivery {
     pub fn absorb(&mut self, other: Self) {
         self.accepted += other.accepted;
         self.refused += other.refused;
+        self.filtered += other.filtered;
         self.attempts += other.attempts;
         self.wire_bytes += other.wire_bytes;
         self.message = other.message.or(self.message.take());
@@ -112,11 +115,12 @@ impl Delivery {
     ///
     /// # Errors
     ///
-    /// The error of the only part, when nothing was accepted and nothing refused. Several parts stay a delivery with a
+    /// The error of the only part, when nothing was accepted, refused or filtered. Several parts stay a delivery with a
     /// rest, because each has an error of its own; so does what a fan-out delivered to some of its children.
     pub fn into_result(mut self) -> crate::Result<Self> {
         let is_noted = self.rest.iter().any(|part| part.batch.pending().is_some());
-        if self.rest.len() == 1 && self.accepted == 0 && self.refused == 0 && !is_noted {
+        let is_settled = self.accepted + self.refused + self.filtered > 0;
+        if self.rest.len() == 1 && !is_settled && !is_noted {
             let part = self.rest.remove(0);
             return Err(part
                 .error

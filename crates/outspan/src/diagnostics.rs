@@ -205,6 +205,13 @@ impl Diagnostics {
         self.call_hook(reason, spans, error);
     }
 
+    /// A filter dropped spans, as it was asked to: nothing for the log.
+    pub(crate) fn filtered(&self, spans: u64) {
+        if spans > 0 {
+            self.call_hook(DropReason::Filtered, spans, None);
+        }
+    }
+
     /// The destination refused spans for good.
     pub(crate) fn refused(&self, spans: u64, why: &str) {
         let line = self.lock().refused(spans, why, Instant::now());

@@ -87,6 +87,13 @@ impl Losses {
         self.spans.iter().sum()
     }
 
+    /// The same without those that a filter removed on request.
+    pub(crate) fn unwanted(&self) -> Self {
+        let mut losses = *self;
+        losses.spans[DropReason::Filtered.index()] = 0;
+        losses
+    }
+
     /// The reasons that occurred, with their spans.
     pub fn iter(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
         DropReason::ALL
@@ -139,9 +146,10 @@ impl Drained {
         self.left += other.left;
     }
 
-    /// Whether everything was delivered: nothing lost, nothing refused, nothing left.
+    /// Whether everything was delivered: nothing lost, nothing refused, nothing left. What a filter removed on request is
+    /// no loss.
     pub fn is_complete(&self) -> bool {
-        self.lost.total() == 0 && self.refused == 0 && self.left == 0
+        self.lost.unwanted().total() == 0 && self.refused == 0 && self.left == 0
     }
 }
 
@@ -151,8 +159,13 @@ impl fmt::Display for Drained {
         if self.refused > 0 {
             write!(f, ", refused {}", self.refused)?;
         }
-        if self.lost.total() > 0 {
-            write!(f, ", lost {} ({})", self.lost.total(), self.lost)?;
+        let filtered = self.lost.of(DropReason::Filtered);
+        if filtered > 0 {
+            write!(f, ", filtered {filtered}")?;
+        }
+        let lost = self.lost.unwanted();
+        if lost.total() > 0 {
+            write!(f, ", lost {} ({lost})", lost.total())?;
         }
         if self.left > 0 {
             write!(f, ", still waiting {}", self.left)?;
@@ -174,6 +187,23 @@ mod tests {
         assert_eq!(losses.total(), 6);
         assert_eq!(losses.to_string(), "4 queue_full, 2 failed");
         assert_eq!(Losses::default().to_string(), "nothing");
+    }
+
+    #[test]
+    fn what_a_filter_removed_is_told_and_is_no_loss() {
+        let mut drained = Drained {
+            delivered: 5,
+            ..Drained::default()
+        };
+        drained.lost.add(DropReason::Filtered, 3);
+        assert!(drained.is_complete());
+        assert_eq!(drained.to_string(), "delivered 5, filtered 3");
+        drained.lost.add(DropReason::Failed, 2);
+        assert!(!drained.is_complete());
+        assert_eq!(
+            drained.to_string(),
+            "delivered 5, filtered 3, lost 2 (2 failed)"
+        );
     }
 
     #[test]

@@ -379,7 +379,8 @@ async fn export(exporter: &Exporter, batch: &Batch, until: Deadline) -> Fate {
             };
         }
     };
-    let accounted = delivery.accepted + delivery.refused + delivery.undelivered();
+    let accounted =
+        delivery.accepted + delivery.refused + delivery.filtered + delivery.undelivered();
     assert_eq!(accounted, spans, "a span is lost or made up: {delivery:?}");
     Fate {
         accepted: delivery.accepted,

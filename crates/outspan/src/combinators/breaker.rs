@@ -325,6 +325,9 @@ pub(super) struct Pass<'a> {
 impl Pass<'_> {
     /// Tells the breaker how it went.
     pub(super) fn tell(mut self, result: &Result<Delivery>) {
+        if result.as_ref().is_ok_and(asked_nobody) {
+            return;
+        }
         self.is_told = true;
         match trouble(result) {
             Some(error) => self.circuit.failed(error, self.is_probe),
@@ -339,6 +342,12 @@ impl Drop for Pass<'_> {
             self.circuit.unknown(self.is_probe);
         }
     }
+}
+
+/// Whether a filter took everything, so that the destination had nothing to answer.
+fn asked_nobody(delivery: &Delivery) -> bool {
+    let answered = delivery.accepted + delivery.refused;
+    delivery.filtered > 0 && answered == 0 && delivery.rest.is_empty()
 }
 
 /// The error that says that a destination is not well. A refusal of data is none.
@@ -382,6 +391,23 @@ mod tests {
         fail(&circuit);
         assert_eq!(circuit.state(), BreakerState::Open);
         assert!(circuit.ask().is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_batch_that_was_filtered_whole_finds_out_nothing() {
+        let settings = Breaker::default().failures(1).wait(SECOND);
+        let circuit = circuit(settings);
+        fail(&circuit);
+        tokio::time::advance(2 * SECOND).await;
+        let filtered = Delivery {
+            filtered: 3,
+            ..Delivery::default()
+        };
+        circuit.ask().expect("it is time").tell(&Ok(filtered));
+        assert_eq!(circuit.state(), BreakerState::Open);
+        let probe = circuit.ask().expect("the next may find out");
+        probe.tell(&Ok(Delivery::default()));
+        assert_eq!(circuit.state(), BreakerState::Closed);
     }
 
     #[tokio::test(start_paused = true)]

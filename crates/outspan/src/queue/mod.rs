@@ -389,11 +389,14 @@ impl Shared {
 
         let now = Instant::now();
         let works = verdict.accepted + verdict.refused > 0;
+        let asked_nobody = verdict.dropped.of(DropReason::Filtered) == flown && flown > 0;
         let trouble = verdict.trouble;
         {
             let mut schedule = self.lock();
             schedule.landed(number);
-            if works || trouble.is_none() {
+            if asked_nobody {
+                schedule.found_out_nothing(is_probe);
+            } else if works || trouble.is_none() {
                 *backoff = Backoff::new(&self.settings.retry);
                 schedule.works();
             }
@@ -427,6 +430,10 @@ impl Shared {
             self.diagnostics.refused(verdict.refused, why);
         }
         let mut open = spans - verdict.accepted - verdict.refused;
+        let filtered = delivery.filtered.min(open);
+        verdict.dropped.add(DropReason::Filtered, filtered);
+        self.diagnostics.filtered(filtered);
+        open -= filtered;
         for part in delivery.rest {
             let part_spans = part.batch.spans() as u64;
             if part_spans > open {

@@ -205,6 +205,15 @@ impl Schedule {
         self.down = None;
     }
 
+    /// A flight ended without asking the destination; if it was to find out something, the next one does.
+    pub(super) fn found_out_nothing(&mut self, is_probe: bool) {
+        if let Some(down) = &mut self.down
+            && is_probe
+        {
+            down.is_probing = false;
+        }
+    }
+
     /// The destination failed for now.
     pub(super) fn fails(
         &mut self,

@@ -11,7 +11,7 @@ use crate::Error;
 use crate::ErrorKind;
 use crate::Result;
 
-/// Is true success only if every span was accepted.
+/// Is true success only if every span was accepted that was not to be filtered.
 pub(super) fn delivered(
     spans: usize,
     exported: Result<Delivery>,
@@ -32,6 +32,9 @@ pub(super) fn delivered(
     if delivery.refused > 0 {
         let why = delivery.message.as_deref().unwrap_or("no reason given");
         text = format!("{text}, {} refused: {why}", delivery.refused);
+    }
+    if delivery.filtered > 0 {
+        text = format!("{text}, {} filtered", delivery.filtered);
     }
     if let Some(part) = delivery.rest.first() {
         text = format!("{text}, {} failed: {}", delivery.undelivered(), part.error);

@@ -314,6 +314,7 @@ impl Flight {
             match part {
                 Some(part) => account.dropped.add(part.error.drop_reason(), 1),
                 None if delivery.refused > 0 => account.refused += 1,
+                None if delivery.filtered > 0 => account.dropped.add(DropReason::Filtered, 1),
                 None => account.delivered += 1,
             }
         });
@@ -323,6 +324,8 @@ impl Flight {
                 let why = delivery.message.as_deref().unwrap_or("no reason given");
                 self.shared.tell_lost(1, &Error::refused(why));
             }
+            // It says nothing about the destination.
+            None if delivery.filtered > 0 => {}
             None => self.shared.tell_delivered(),
         }
     }

@@ -27,6 +27,8 @@ pub(super) struct Fate {
     accepted: u64,
     /// How many spans it refused for good.
     pub(super) refused: u64,
+    /// How many spans a filter in front of it dropped.
+    pub(super) filtered: u64,
     message: Option<String>,
 }
 
@@ -42,6 +44,7 @@ impl Fate {
     pub(super) fn note(&mut self, delivery: Delivery) {
         self.accepted += delivery.accepted;
         self.refused += delivery.refused;
+        self.filtered += delivery.filtered;
         self.message = delivery.message.or(self.message.take());
         self.trouble.clear();
         for left in delivery.rest {

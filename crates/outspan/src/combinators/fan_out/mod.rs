@@ -193,9 +193,11 @@ impl Fan {
         let spans = batch.spans() as u64;
         total.message = fate::join_messages(names().zip(&fates));
         total.refused = fates.iter().map(|fate| fate.refused).max().unwrap_or(0);
+        // What one child filters another may have; only what all of them filter reaches nobody.
+        total.filtered = fates.iter().map(|fate| fate.filtered).min().unwrap_or(0);
         let error = fate::join_errors(names().zip(&fates), spans);
         let Some(error) = error else {
-            total.accepted = spans.saturating_sub(total.refused);
+            close_account(&mut total, spans);
             return Ok(total);
         };
         let error = error
@@ -208,8 +210,9 @@ impl Fan {
             return Err(error);
         }
         if fates.iter().any(|fate| !fate.missing.is_empty()) {
-            // Refused spans come again with the whole; they are told when it is over.
+            // Refused and filtered spans come again with the whole; they are told when it is over.
             total.refused = 0;
+            total.filtered = 0;
             total.message = None;
             let pending = Pending {
                 fan_out: self.number,
@@ -238,8 +241,7 @@ impl Fan {
                 total.rest.push(crate::Undelivered { batch, error });
             }
         }
-        let left = total.undelivered() + total.refused;
-        total.accepted = spans.saturating_sub(left);
+        close_account(&mut total, spans);
         Ok(total)
     }
 
@@ -268,7 +270,7 @@ impl Fan {
             let delivery = delivery.flatten().unwrap_or_else(|| {
                 Delivery::failed(batch.clone(), Error::timeout("no answer", until))
             });
-            if delivery.accepted == spans {
+            if delivery.accepted > 0 && delivery.accepted + delivery.filtered == spans {
                 return Ok(delivery);
             }
             fates[place].missing.clear();
@@ -344,6 +346,14 @@ impl Behind {
             Self::LeftOut(delivery) => Some(*delivery),
         }
     }
+}
+
+/// Puts every span in one place: a span that one child lost may be one that another refused or filtered.
+fn close_account(total: &mut Delivery, spans: u64) {
+    let settled = spans.saturating_sub(total.undelivered());
+    total.refused = total.refused.min(settled);
+    total.filtered = total.filtered.min(settled - total.refused);
+    total.accepted = settled - total.refused - total.filtered;
 }
 
 impl Child {
