@@ -12,18 +12,34 @@ use crate::units::show_duration;
 #[derive(Debug)]
 pub(crate) struct Live {
     screen: Screen,
-    has_place: bool,
+    look: Look,
     /// The time between two lines where it has no place.
     line_interval: Duration,
     began: Instant,
 }
 
+/// Says how the line is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    /// In its place.
+    Place,
+    /// Again and again.
+    Lines,
+    Nothing,
+}
+
 impl Live {
-    /// Begins now, with a place for the line if standard error is a terminal.
-    pub(crate) fn new(mut screen: Screen, line_interval: Duration) -> Self {
+    /// Begins now, with a place for the line if standard error is a terminal. `is_wanted` is false where the line would
+    /// be written between something else.
+    pub(crate) fn new(mut screen: Screen, line_interval: Duration, is_wanted: bool) -> Self {
+        let look = match is_wanted {
+            false => Look::Nothing,
+            true if screen.show_bar(None) => Look::Place,
+            true => Look::Lines,
+        };
         Self {
-            has_place: screen.show_bar(None),
             screen,
+            look,
             line_interval,
             began: Instant::now(),
         }
@@ -36,9 +52,9 @@ impl Live {
 
     /// The time between two calls of [`show`](Self::show).
     pub(crate) fn interval(&self) -> Duration {
-        match self.has_place {
-            true => BAR_INTERVAL,
-            false => self.line_interval,
+        match self.look {
+            Look::Place => BAR_INTERVAL,
+            Look::Lines | Look::Nothing => self.line_interval,
         }
     }
 
@@ -49,9 +65,10 @@ impl Live {
 
     /// Shows how things stand.
     pub(crate) fn show(&self, words: String) {
-        match self.has_place {
-            true => self.screen.move_bar(0, words),
-            false => {
+        match self.look {
+            Look::Nothing => {}
+            Look::Place => self.screen.move_bar(0, words),
+            Look::Lines => {
                 let elapsed = show_duration(self.elapsed());
                 self.screen.say(format_args!("{elapsed}: {words}"));
             }

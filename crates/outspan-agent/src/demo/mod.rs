@@ -5,6 +5,8 @@ mod services;
 mod summary;
 mod window;
 
+use std::io;
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::OnceLock;
@@ -59,7 +61,13 @@ const MEMORY: &str = "64MiB";
 
 /// Runs the command.
 pub(crate) fn run(arguments: DemoArguments) -> ExitCode {
-    let live = Live::new(Screen::new(arguments.color, arguments.quiet), LINE_INTERVAL);
+    // Somebody else's lines on the same terminal know nothing of ours.
+    let shows_spans_here = arguments.to.iter().any(|url| url.starts_with("stdout:"));
+    let live = Live::new(
+        Screen::new(arguments.color, arguments.quiet),
+        LINE_INTERVAL,
+        !(shows_spans_here && io::stdout().is_terminal()),
+    );
     start_log(live.screen(), 0);
     let screen = live.screen().clone();
     let status = carry_out(&arguments, live).unwrap_or_else(|message| {
@@ -71,7 +79,7 @@ pub(crate) fn run(arguments: DemoArguments) -> ExitCode {
 }
 
 fn carry_out(arguments: &DemoArguments, live: Live) -> Result<u8, String> {
-    let failed = |e: std::io::Error| format!("cannot start: {e}");
+    let failed = |e: io::Error| format!("cannot start: {e}");
     let reader_gone = ReaderGone::new();
     let mut settings = agent_settings(&arguments.to, &reader_gone)?;
     let shown = Arc::new(Shown::new(arguments.trees == 0));
@@ -170,7 +178,7 @@ impl Demo {
     }
 
     /// Makes spans until enough are made, or a signal comes.
-    async fn sell(&self, arguments: &DemoArguments, signals: &mut Signals) -> std::io::Result<()> {
+    async fn sell(&self, arguments: &DemoArguments, signals: &mut Signals) -> io::Result<()> {
         let random = arguments.seed.map_or_else(Rng::new, Rng::with_seed);
         let plan = Plan {
             spans: (arguments.spans > 0).then_some(arguments.spans),

@@ -75,11 +75,7 @@ impl Numbers {
             show_duration(self.elapsed),
             show_rate(self.made, self.elapsed),
         )];
-        let ends = ends_of(&self.library);
-        lines.push(format!(
-            "library: {} made = {ends}",
-            show_count(self.library.received)
-        ));
+        lines.push(self.of_library());
         lines.push(self.agent());
         for to in &self.destinations {
             let received = show_count(to.account.received);
@@ -89,6 +85,18 @@ impl Numbers {
         lines.extend(self.shown.map(|shown| self.window(shown)));
         lines.push(self.verdict());
         lines
+    }
+
+    fn of_library(&self) -> String {
+        let seen = show_count(self.library.received);
+        let ends = ends_of(&self.library);
+        match self.made.saturating_sub(self.library.received) {
+            0 => format!("library: {seen} made = {ends}"),
+            unseen => format!(
+                "library: {seen} made in time = {ends} ({} came when it had stopped)",
+                show_count(unseen)
+            ),
+        }
     }
 
     /// What the library delivered, as the agent saw it.
@@ -153,7 +161,9 @@ impl Numbers {
 
     /// The same at the end, when nothing is on its way any more.
     fn lost_at_last(&self) -> u64 {
-        self.lost() + self.queued()
+        // What the SDK does not take any more, because it is being shut down, the library never saw.
+        let unseen = self.made.saturating_sub(self.library.received);
+        self.lost() + self.queued() + unseen
     }
 }
 
@@ -272,6 +282,19 @@ mod tests {
         assert_eq!(
             cut.last().map(String::as_str),
             Some("10 spans were lost or refused")
+        );
+    }
+
+    #[test]
+    fn what_was_made_too_late_is_lost() {
+        let late = numbers(account(998, 0), 998, account(998, 0)).summary();
+        assert_eq!(
+            late[1],
+            "library: 998 made in time = 998 delivered + 0 lost (2 came when it had stopped)"
+        );
+        assert_eq!(
+            late.last().map(String::as_str),
+            Some("2 spans were lost or refused")
         );
     }
 

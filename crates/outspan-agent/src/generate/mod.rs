@@ -7,6 +7,7 @@ mod stream;
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use fastrand::Rng;
 use outspan::Deadline;
@@ -38,13 +39,13 @@ use self::stream::Patterns;
 const USAGE: u8 = 2;
 
 /// How long to send when neither a time nor a number of spans is given.
-const DURATION: std::time::Duration = std::time::Duration::from_secs(10);
+const DURATION: Duration = Duration::from_secs(10);
 
 /// Runs the command.
 pub(crate) fn run(generate: GenerateArguments) -> ExitCode {
     let screen = Screen::new(generate.color, generate.quiet);
     let status = Plan::new(&generate).and_then(|plan| {
-        let live = Live::new(screen.clone(), LINE_INTERVAL);
+        let live = Live::new(screen.clone(), LINE_INTERVAL, true);
         start_log(live.screen(), generate.verbose);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
