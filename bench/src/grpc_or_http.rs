@@ -77,6 +77,8 @@ fn row(
             otlp::Protocol::Grpc => Protocol::Grpc,
             _ => Protocol::Http,
         },
+        // Decoding takes longer than an export: more than one in a hundred would be what p99 shows.
+        look_every: 512,
         ..receiver::Options::default()
     })?;
     let builder = match protocol {

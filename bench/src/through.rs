@@ -122,6 +122,7 @@ impl<'a> Run<'a> {
             protocol: self.protocol,
             ports: self.destinations,
             spans_per_second: self.taken,
+            ..receiver::Options::default()
         })
     }
 

@@ -1,7 +1,8 @@
 //! The receiving end: a server in a process of its own, which shares nothing with our own framing or reading.
 //!
 //! It counts the spans of every request, after decompression, by walking the lengths (of JSON, by its `spanId` keys), and
-//! decodes every 16th request with prost or serde to see that the spans are whole. It can take spans at a limited rate.
+//! decodes every 16th request (or as told) with prost or serde to see that the spans are whole. It can take spans at a
+//! limited rate.
 
 use std::convert::Infallible;
 use std::io;
@@ -110,6 +111,8 @@ pub(crate) struct Options {
     pub(crate) ports: usize,
     /// How many spans a second it takes; all it can unless told.
     pub(crate) spans_per_second: Option<u64>,
+    /// Of how many requests one is looked into.
+    pub(crate) look_every: u64,
 }
 
 impl Default for Options {
@@ -118,6 +121,7 @@ impl Default for Options {
             protocol: Protocol::Grpc,
             ports: 1,
             spans_per_second: None,
+            look_every: 16,
         }
     }
 }
@@ -129,6 +133,8 @@ impl Options {
             self.protocol.as_str().to_owned(),
             "--ports".to_owned(),
             self.ports.to_string(),
+            "--look-every".to_owned(),
+            self.look_every.to_string(),
         ];
         if let Some(rate) = self.spans_per_second {
             arguments.extend(["--rate".to_owned(), rate.to_string()]);
@@ -143,6 +149,7 @@ impl Options {
             protocol: Protocol::named(protocol.first().unwrap_or(&"grpc"))?,
             ports: usize::try_from(ports).unwrap_or(1),
             spans_per_second: number(arguments, "--rate")?,
+            look_every: number(arguments, "--look-every")?.unwrap_or(16).max(1),
         })
     }
 }
@@ -342,7 +349,7 @@ fn content_type(headers: &HeaderMap) -> &str {
 /// Counts a request, and says when it is through if there is a limited rate.
 fn take(headers: &HeaderMap, body: &[u8], port: usize, end: &End) -> Option<Instant> {
     let state = &mut *end.state();
-    let spans = count(headers, body, end.options.protocol, state);
+    let spans = count(headers, body, end.options, state);
     if let Some(at_port) = state.arrived.at_port.get_mut(port) {
         *at_port += spans;
     }
@@ -352,8 +359,8 @@ fn take(headers: &HeaderMap, body: &[u8], port: usize, end: &End) -> Option<Inst
     Some(state.busy_until)
 }
 
-fn count(headers: &HeaderMap, body: &[u8], protocol: Protocol, state: &mut State) -> u64 {
-    let (name, packed, is_packed) = match protocol {
+fn count(headers: &HeaderMap, body: &[u8], options: Options, state: &mut State) -> u64 {
+    let (name, packed, is_packed) = match options.protocol {
         Protocol::Grpc => (
             "grpc-encoding",
             body.get(5..).unwrap_or_default(),
@@ -383,7 +390,7 @@ fn count(headers: &HeaderMap, body: &[u8], protocol: Protocol, state: &mut State
     arrived.requests += 1;
     arrived.spans += spans;
     arrived.bytes += message.len() as u64;
-    if arrived.requests % 16 == 1 || message.is_empty() {
+    if (arrived.requests - 1).is_multiple_of(options.look_every) || message.is_empty() {
         let request = match is_json {
             true => serde_json::from_slice(message).ok(),
             false => ExportTraceServiceRequest::decode(message).ok(),
