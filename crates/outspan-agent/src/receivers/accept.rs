@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use http::HeaderMap;
+use http::header::CONTENT_TYPE;
 use outspan::Deadline;
 use socket2::SockRef;
 use socket2::TcpKeepalive;
@@ -21,12 +23,14 @@ use super::connection::Ended;
 use super::connection::Stop;
 use super::connection::stopped;
 use super::counters::Counters;
+use super::counters::Transport;
 use super::limits;
 use super::limits::Limits;
 use super::listen::Socket;
 use super::remarks::Remarks;
 use super::requests::Answers;
 use super::tls::Tls;
+use crate::agent::Intake;
 
 /// Holds what all connections share.
 #[derive(Debug)]
@@ -34,6 +38,8 @@ pub(super) struct Hub<A> {
     pub(super) answers: Arc<A>,
     pub(super) counters: Arc<Counters>,
     pub(super) limits: Limits,
+    /// Bounds the heads of open requests, over all connections.
+    pub(super) heads: Arc<Intake>,
     /// There where an address wants it.
     pub(super) tls: Option<Tls>,
     /// Over all addresses.
@@ -155,6 +161,23 @@ impl<A> Hub<A> {
             );
         }
         None
+    }
+
+    /// Counts a request whose mere head has no room.
+    pub(super) fn refuse_request(&self, headers: &HeaderMap) {
+        let is_grpc = headers
+            .get(CONTENT_TYPE)
+            .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+        let transport = if is_grpc {
+            Transport::Grpc
+        } else {
+            Transport::Http
+        };
+        let counters = self.counters.of(transport);
+        counters.deferred_requests.fetch_add(1, Ordering::Relaxed);
+        if let Some(more) = self.remarks.crowded.due() {
+            tracing::warn!(target: "outspan", "too many requests are open at the same time, the next ones have to come back{more}");
+        }
     }
 
     fn remark_accept(&self, address: &str, error: &io::Error) {

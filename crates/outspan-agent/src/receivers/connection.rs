@@ -80,7 +80,7 @@ pub(super) async fn serve<A: Answers>(
     let Some((stream, version)) = opened else {
         return;
     };
-    let requests = Requests::new(Arc::clone(&hub.answers), Arc::clone(&activity));
+    let requests = Requests::new(Arc::clone(&hub), Arc::clone(&activity));
     match version {
         Version::Http1 => {
             let protocol = Http1::new(stream, requests);

@@ -56,6 +56,10 @@ pub(super) const TCP_KEEP_ALIVE_RETRIES: u32 = 4;
 /// How many files are left to others than senders: exporters' connections, the admin address, what is written and read.
 pub(super) const FILES_RESERVED: usize = 128;
 
+/// Of the room for requests on their way in, how much the heads of open requests may take besides: thousands of usual
+/// requests at the same time.
+pub(super) const HEADS_SHARE: usize = 4;
+
 /// How long to leave an address alone when no connection can be taken there, at first and at most.
 pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub(super) const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);

@@ -35,20 +35,20 @@ use tokio::sync::watch;
 
 use self::accept::Hub;
 use self::accept::accept;
-use self::answer::Answer;
 use self::limits::Limits;
 use self::listen::Socket;
 use self::remarks::Remarks;
 use self::requests::Answers;
 use self::requests::RequestBody;
-use self::service::Service;
 use self::tls::Tls;
 use crate::agent::Intake;
 use crate::pipeline::Pipeline;
 
+pub(crate) use self::answer::Answer;
 pub(crate) use self::counters::Counters;
 pub(crate) use self::counters::ReceiverStatus;
 pub(crate) use self::listen::Listen;
+pub(crate) use self::service::Service;
 pub(crate) use self::tls::TlsFiles;
 pub(crate) use self::token::Tokens;
 
@@ -107,6 +107,7 @@ impl Receivers {
                 socket.shown,
             );
         }
+        let heads = Arc::new(Intake::new(intake.max() / limits::HEADS_SHARE));
         let answers = Service::new(settings, intake, pipeline, Arc::clone(&counters));
         Ok(Self::serve(
             sockets,
@@ -114,6 +115,7 @@ impl Receivers {
                 answers: Arc::new(answers),
                 counters,
                 limits,
+                heads,
                 tls,
                 connections_max,
                 remarks: Remarks::default(),

@@ -31,6 +31,8 @@ pub(super) struct LeftOut(u64);
 pub(super) struct Remarks {
     /// There were too many connections.
     pub(super) refused: Remark,
+    /// There were too many requests.
+    pub(super) crowded: Remark,
     /// The system gives no more connections.
     pub(super) accept: Remark,
     /// The handshake of TLS failed.

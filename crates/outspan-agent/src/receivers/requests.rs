@@ -1,7 +1,7 @@
 //! The requests of a connection: between HTTP and whoever answers them.
 
-use std::convert::Infallible;
 use std::fmt;
+use std::future::ready;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -15,6 +15,8 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::stream::Stream as _;
+use h2::Reason;
+use http::HeaderMap;
 use http::HeaderValue;
 use http::Request;
 use http::Response;
@@ -27,7 +29,14 @@ use hyper::body::Incoming;
 use hyper::rt::Executor;
 use hyper::service::Service;
 
+use super::accept::Hub;
 use super::activity::Activity;
+
+/// What an open request costs without its body, in bytes: its task, its stream, its place among others.
+const REQUEST_BYTES: usize = 2 << 10;
+
+/// What a header costs besides its name and its value, in bytes.
+const HEADER_BYTES: usize = 96;
 
 /// Answers requests, whatever connection they come on.
 pub(super) trait Answers: fmt::Debug + Send + Sync + 'static {
@@ -46,9 +55,13 @@ pub(super) trait Answers: fmt::Debug + Send + Sync + 'static {
 }
 
 /// Passes a connection's requests on.
+///
+/// A connection of HTTP/2 may have a hundred requests open, and there are thousands of connections. So the heads of open
+/// requests have a bound of their own, over all connections. A request beyond it is refused in the way of HTTP/2 that says
+/// that it may be sent again (RFC 9113, 8.7), for even an answer would take room.
 #[derive(Debug)]
 pub(super) struct Requests<A> {
-    answers: Arc<A>,
+    hub: Arc<Hub<A>>,
     activity: Arc<Activity>,
 }
 
@@ -61,28 +74,34 @@ pub(super) struct RequestBody {
 }
 
 impl<A: Answers> Requests<A> {
-    pub(super) fn new(answers: Arc<A>, activity: Arc<Activity>) -> Self {
-        Self { answers, activity }
+    pub(super) fn new(hub: Arc<Hub<A>>, activity: Arc<Activity>) -> Self {
+        Self { hub, activity }
     }
 }
 
 impl<A: Answers> Service<Request<Incoming>> for Requests<A> {
     type Response = Response<A::Body>;
-    type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
+    type Error = h2::Error;
+    type Future = BoxFuture<'static, Result<Self::Response, h2::Error>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let answers = Arc::clone(&self.answers);
+        let is_http2 = request.version() == Version::HTTP_2;
+        let mut room = self.hub.heads.begin();
+        if is_http2 && !room.grow(head_bytes(request.headers())) {
+            self.hub.refuse_request(request.headers());
+            return Box::pin(ready(Err(Reason::REFUSED_STREAM.into())));
+        }
+        let hub = Arc::clone(&self.hub);
         let activity = Arc::clone(&self.activity);
         Box::pin(async move {
+            let _room = room;
             let _open = activity.begin();
-            let is_http2 = request.version() == Version::HTTP_2;
             let request = request.map(|incoming| RequestBody {
                 has_ended: incoming.is_end_stream(),
                 incoming,
                 activity: Arc::clone(&activity),
             });
-            let mut response = answers.answer(request).await;
+            let mut response = hub.answers.answer(request).await;
             if !is_http2 && activity.now().is_last_answer {
                 let headers = response.headers_mut();
                 headers.insert(CONNECTION, HeaderValue::from_static("close"));
@@ -90,6 +109,14 @@ impl<A: Answers> Service<Request<Incoming>> for Requests<A> {
             Ok(response)
         })
     }
+}
+
+/// What a request holds before its body comes, in bytes.
+fn head_bytes(headers: &HeaderMap) -> usize {
+    let headers = headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + HEADER_BYTES);
+    REQUEST_BYTES + headers.sum::<usize>()
 }
 
 impl Body for RequestBody {

@@ -1,5 +1,8 @@
 //! What a connection may take: time, heads, and places.
 
+use std::error::Error as _;
+
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::limits::open_files_max;
@@ -187,6 +190,49 @@ async fn heads_that_are_too_long_are_refused_in_words_of_http() {
     );
     let response = client.send_request(request(10_000)).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn open_requests_have_a_bound_and_those_beyond_it_may_come_back() {
+    let server = Server::with_heads(Limits::new(None), 1000, None, 200 << 10).await;
+    let Client::Http2(client) = server.http2().await else {
+        panic!("it is HTTP/2");
+    };
+    let mut requests = JoinSet::new();
+    for _ in 0..50 {
+        let mut client = client.clone();
+        let request = Request::post("http://localhost/hold")
+            .header("content-type", "application/grpc+proto")
+            .header("long", "y".repeat(10_000))
+            .body(Full::<Bytes>::default())
+            .unwrap();
+        requests.spawn(async move { client.send_request(request).await });
+    }
+    let is_refused = |error: hyper::Error| {
+        let source = error
+            .source()
+            .and_then(|source| source.downcast_ref::<h2::Error>());
+        source.and_then(h2::Error::reason) == Some(h2::Reason::REFUSED_STREAM)
+    };
+    let mut refused = 0;
+    // 12 KiB each, so 16 have room.
+    while refused < 34 {
+        let ended = timeout(SOON, requests.join_next()).await.unwrap().unwrap();
+        assert!(is_refused(ended.unwrap().unwrap_err()));
+        refused += 1;
+    }
+    let counted = server.receivers.status();
+    assert_eq!(counted[0].deferred_requests, 34, "{counted:?}");
+    let mut another = Client::Http2(client);
+    assert!(
+        another.try_send("/", &[]).await.is_ok(),
+        "a short one has room"
+    );
+    server.fake.release.0.add_permits(16);
+    while let Some(ended) = timeout(SOON, requests.join_next()).await.unwrap() {
+        assert_eq!(ended.unwrap().unwrap().status(), StatusCode::OK);
+    }
+    assert_eq!(another.send("/", &[0; 5]).await, "5");
 }
 
 #[tokio::test]

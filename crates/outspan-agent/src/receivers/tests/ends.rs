@@ -10,7 +10,7 @@ fn aged(age: u64) -> Limits {
     Limits::new(Some(millis(age)))
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn senders_of_either_version_see_no_error_when_connections_grow_old() {
     let server = Server::limited(aged(60)).await;
     for is_http2 in [false, true] {
@@ -86,7 +86,7 @@ async fn requests_on_an_old_connection_get_their_time_and_no_more() {
     assert_eq!(server.fake.over.load(Ordering::SeqCst), 4, "dropped");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stopping_lets_requests_end_and_gives_the_address_free_at_once() {
     let server = Server::start().await;
     let mut http1 = server.http1().await;
@@ -112,7 +112,7 @@ async fn stopping_lets_requests_end_and_gives_the_address_free_at_once() {
     assert_eq!(server.receivers.connections(), 0);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stopping_waits_no_longer_than_it_may() {
     let server = Server::start().await;
     let mut http1 = server.http1().await;
@@ -174,7 +174,7 @@ async fn connections_with_nothing_to_do_hold_up_nobody() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn dropped_receivers_close_everything() {
     let server = Server::start().await;
     let mut http1 = server.http1().await;

@@ -115,6 +115,15 @@ impl Server {
     }
 
     async fn with(limits: Limits, connections_max: usize, tls: Option<Tls>) -> Self {
+        Self::with_heads(limits, connections_max, tls, 16 << 20).await
+    }
+
+    async fn with_heads(
+        limits: Limits,
+        connections_max: usize,
+        tls: Option<Tls>,
+        heads: usize,
+    ) -> Self {
         let scheme = if tls.is_some() { "https" } else { "http" };
         let listen = Listen::parse(&format!("{scheme}://127.0.0.1:0")).unwrap();
         let sockets = listen.open().await.unwrap();
@@ -124,6 +133,7 @@ impl Server {
             answers: Arc::clone(&fake),
             counters: Arc::default(),
             limits,
+            heads: Arc::new(Intake::new(heads)),
             tls,
             connections_max,
             remarks: Remarks::default(),
