@@ -443,3 +443,89 @@ impl fmt::Debug for Decoder {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use zstd::zstd_safe;
+
+    use super::*;
+
+    /// Frames with contents and windows of many sizes, and with and without the content's size in the header.
+    fn frames() -> Vec<Vec<u8>> {
+        let mut frames = Vec::new();
+        for size in [0, 1, 255, 256, 300, 65_791, 65_792, 200_000, 3_000_000] {
+            let content: Vec<u8> = (0..size)
+                .map(|n: u32| (n.wrapping_mul(n) >> 7) as u8)
+                .collect();
+            frames.push(zstd::bulk::compress(&content, 1).unwrap());
+            for window_log in [10, 17, 20, 23] {
+                let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
+                encoder.window_log(window_log).unwrap();
+                encoder.write_all(&content).unwrap();
+                frames.push(encoder.finish().unwrap());
+            }
+        }
+        frames
+    }
+
+    #[test]
+    fn what_is_taken_for_zstd_covers_what_it_allocates() {
+        for frame in frames() {
+            let intake = Arc::new(Intake::new(64 << 20));
+            let mut decoder = Encoding::Zstd.decoder(&intake).unwrap().unwrap();
+            let mut context = zstd_safe::DCtx::create();
+            let mut output = vec![0; 4096];
+            let (mut read, mut allocated) = (0, 0);
+            loop {
+                let step = decoder.step(&frame[read..], &mut output).unwrap();
+                read += step.consumed;
+                if read == frame.len() && step.produced < output.len() {
+                    break;
+                }
+            }
+            decoder.finish().unwrap();
+            let mut from = zstd_safe::InBuffer::around(&frame);
+            while from.pos() < frame.len() {
+                let mut to = zstd_safe::OutBuffer::around(&mut output[..]);
+                context.decompress_stream(&mut to, &mut from).unwrap();
+                allocated = context.sizeof().max(allocated);
+            }
+            let taken = decoder.memory();
+            assert!(taken >= allocated, "{taken} for {allocated}");
+            assert!(taken < allocated + (256 << 10), "{taken} for {allocated}");
+        }
+    }
+
+    #[test]
+    fn the_size_of_a_content_is_read_as_zstd_reads_it() {
+        let mut seen = 0;
+        for frame in frames() {
+            let mut header = FrameHeader::default();
+            header.read(&frame);
+            let descriptor = header.descriptor().unwrap();
+            if descriptor.content_size_length() > 0 {
+                let theirs = zstd_safe::get_frame_content_size(&frame).unwrap();
+                assert_eq!(Some(header.content_size(descriptor)), theirs);
+                seen += 1;
+            }
+        }
+        assert!(seen >= 8);
+    }
+
+    #[test]
+    fn zlib_is_told_from_a_bare_stream_at_any_level() {
+        for level in 0..=9 {
+            let level = flate2::Compression::new(level);
+            let mut zlib = flate2::write::ZlibEncoder::new(Vec::new(), level);
+            let mut bare = flate2::write::DeflateEncoder::new(Vec::new(), level);
+            for bytes in [&b""[..], b"some bytes, some bytes"] {
+                zlib.write_all(bytes).unwrap();
+                bare.write_all(bytes).unwrap();
+            }
+            assert!(has_zlib_header(zlib.finish().unwrap()[0]));
+            assert!(!has_zlib_header(bare.finish().unwrap()[0]));
+        }
+    }
+}

@@ -1,7 +1,5 @@
 //! The service against scripted bodies, without a network; [`stacks`] uses one.
 
-#![allow(clippy::unwrap_used)]
-
 mod admission;
 mod bodies;
 mod routes;
