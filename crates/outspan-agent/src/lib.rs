@@ -11,6 +11,8 @@ mod agent;
 mod arguments;
 mod demo;
 mod destination;
+#[doc(hidden)]
+pub mod fuzzing;
 mod generate;
 mod live;
 mod pipeline;

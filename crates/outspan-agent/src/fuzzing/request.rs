@@ -1,0 +1,180 @@
+//! Requests made of bytes.
+//!
+//! ```text
+//! shape(4 bytes) [text] piece-length body
+//! shape = method and version, path, content type, compression and end
+//! ```
+//!
+//! Most values of a byte choose something that exists, so that inputs get far; one takes a text from the input instead.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::task::Context;
+use std::task::Poll;
+
+use bytes::Bytes;
+use http::HeaderValue;
+use http::Method;
+use http::Request;
+use http::Version;
+use http_body::Body;
+use http_body::Frame;
+use http_body::SizeHint;
+use outspan::wire::grpc::Prefix;
+
+const PATHS: [&str; 5] = [
+    "/v1/traces",
+    "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
+    "/v1/logs",
+    "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
+    "/",
+];
+
+const CONTENT_TYPES: [&str; 6] = [
+    "application/grpc",
+    "application/x-protobuf",
+    "application/json",
+    "application/grpc+json",
+    "application/grpc-web",
+    "text/plain",
+];
+
+const ENCODINGS: [&str; 6] = ["identity", "gzip", "deflate", "zstd", "x-gzip", "br"];
+
+/// The longest text that is taken from the input.
+const TEXT_BYTES_MAX: usize = 64;
+
+/// Takes an input apart.
+struct Input<'a>(&'a [u8]);
+
+/// A body in pieces.
+#[derive(Debug)]
+pub(super) struct Pieces {
+    pieces: VecDeque<Bytes>,
+    size: Option<u64>,
+    end: End,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Whole,
+    Broken,
+    Stalled,
+}
+
+/// Reads a request; nothing if the input is too short for one or makes a head that HTTP does not have.
+pub(super) fn read(input: &[u8]) -> Option<Request<Pieces>> {
+    let mut input = Input(input);
+    let how = input.byte()?;
+    let method = match how & 7 {
+        6 => Method::OPTIONS,
+        7 => Method::GET,
+        _ => Method::POST,
+    };
+    let version = if how & 8 == 0 {
+        Version::HTTP_2
+    } else {
+        Version::HTTP_11
+    };
+    let has_prefix = how & 16 == 0;
+    let is_compressed = how & 32 != 0;
+    let path = input.choose(&PATHS)?;
+    let content_type = input.choose(&CONTENT_TYPES)?;
+    let encoding = input.choose(&ENCODINGS)?;
+    let mut request = Request::builder().method(method).version(version);
+    request = request.uri(std::str::from_utf8(path).ok()?);
+    for (name, value) in [
+        ("content-type", content_type),
+        ("content-encoding", encoding),
+        ("grpc-encoding", encoding),
+        ("grpc-timeout", content_type),
+        ("origin", &b"https://a.example"[..]),
+        ("access-control-request-method", b"POST"),
+        ("access-control-request-headers", content_type),
+    ] {
+        request = request.header(name, HeaderValue::from_bytes(value).ok()?);
+    }
+    let shape = input.byte()?;
+    let end = match shape >> 6 {
+        2 => End::Broken,
+        // It takes a millisecond each, so it is rare.
+        3 if shape & 0x30 == 0 => End::Stalled,
+        _ => End::Whole,
+    };
+    let mut body = input.0.to_vec();
+    if has_prefix {
+        let prefix = Prefix {
+            compressed: is_compressed,
+            length: u32::try_from(body.len()).ok()?,
+        };
+        body.splice(..0, prefix.write());
+    }
+    let piece = match shape & 0xF {
+        0 => body.len().max(1),
+        length => usize::from(length) * usize::from(length),
+    };
+    let pieces = body.chunks(piece).map(Bytes::copy_from_slice).collect();
+    let size = (shape & 0x10 != 0).then_some(body.len() as u64);
+    request.body(Pieces { pieces, size, end }).ok()
+}
+
+/// An input whose request carries these spans, in a form that takes them if it is 0 or 1.
+#[cfg(test)]
+pub(super) fn written(form: u8, spans: &[u8]) -> Vec<u8> {
+    let head = match form {
+        0 => [0, 1, 0, 0, 7],
+        1 => [16, 0, 1, 0, 0],
+        _ => [16 + 8, 0, form, 0, 1],
+    };
+    [&head[..], spans].concat()
+}
+
+impl<'a> Input<'a> {
+    fn byte(&mut self) -> Option<u8> {
+        let (first, rest) = self.0.split_first()?;
+        self.0 = rest;
+        Some(*first)
+    }
+
+    /// One of the choices, or a text of the input's own.
+    fn choose(&mut self, choices: &[&'static str]) -> Option<&'a [u8]> {
+        let chosen = usize::from(self.byte()?);
+        if chosen != usize::from(u8::MAX) {
+            return choices
+                .get(chosen % choices.len())
+                .map(|text| text.as_bytes());
+        }
+        let length = usize::from(self.byte()?) % TEXT_BYTES_MAX;
+        let (text, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(text)
+    }
+}
+
+impl Body for Pieces {
+    type Data = Bytes;
+    type Error = &'static str;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, &'static str>>> {
+        if let Some(piece) = self.pieces.pop_front() {
+            return Poll::Ready(Some(Ok(Frame::data(piece))));
+        }
+        match self.end {
+            End::Whole => Poll::Ready(None),
+            End::Broken => Poll::Ready(Some(Err("the connection is gone"))),
+            End::Stalled => Poll::Pending,
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.pieces.is_empty() && self.end == End::Whole
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.size
+            .map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
