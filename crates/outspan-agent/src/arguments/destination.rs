@@ -32,7 +32,8 @@ pub(crate) struct DestinationArguments {
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct OtlpArguments {
-    /// Header, such as authorization=TOKEN; @FILE and env:NAME in place of the value read it from there
+    /// Header, such as authorization=TOKEN; @FILE (read again when the destination says it is not authorized) and env:NAME
+    /// in place of the value read it from there
     #[arg(long, value_name = "NAME=VALUE")]
     pub(crate) header: Vec<String>,
 

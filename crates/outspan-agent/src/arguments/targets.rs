@@ -190,8 +190,8 @@ fn repeatable_options() -> Vec<Arg> {
 fn for_agents(arg: Arg) -> Arg {
     match arg.get_id().as_str() {
         HEADER => arg.help(
-            "Header, such as authorization=TOKEN; @FILE and env:NAME in place of the value read it from there. \
-             Before the first --to it goes to all OTLP destinations",
+            "Header, such as authorization=TOKEN; @FILE (read again when the destination says it is not authorized) \
+             and env:NAME in place of the value read it from there. Before the first --to it goes to all OTLP destinations",
         ),
         "max_elapsed" => arg.help(
             "How long a batch is sent again after temporary errors [default: while there is room]",

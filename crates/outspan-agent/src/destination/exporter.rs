@@ -22,6 +22,7 @@ use super::Receiver;
 use super::StdoutFormat;
 use super::TargetFile;
 use super::Transport;
+use super::header::FileHeaders;
 use super::header::Header;
 
 /// How long an attempt may take unless told: OTLP's own default.
@@ -181,18 +182,22 @@ pub(crate) fn build(
     look: Look,
 ) -> Result<Exporter, String> {
     let exporter = match destination {
-        Destination::Otlp(receiver) => {
-            let headers = options
-                .otlp
-                .header
-                .iter()
-                .map(|text| text.parse::<Header>());
-            build_otlp(receiver, &options.otlp, headers.collect::<Result<_, _>>()?)
-        }
+        Destination::Otlp(receiver) => build_otlp(receiver, &options.otlp, headers(options)?),
         Destination::File(target) => build_file(target, options),
         Destination::Stdout(format) => build_stdout(*format, options, look),
     };
     exporter.map_err(|error| error.to_string())
+}
+
+/// Reads the headers. Of several with the same name the last one holds.
+fn headers(options: &DestinationArguments) -> Result<Vec<Header>, String> {
+    let mut headers: Vec<Header> = Vec::new();
+    for text in &options.otlp.header {
+        let header: Header = text.parse()?;
+        headers.retain(|known| !known.name.eq_ignore_ascii_case(&header.name));
+        headers.push(header);
+    }
+    Ok(headers)
 }
 
 fn build_otlp(
@@ -206,6 +211,9 @@ fn build_otlp(
     };
     if options.protocol == Some(Protocol::Json) {
         builder = builder.protocol(otlp::Protocol::HttpJson);
+    }
+    if let Some(provider) = FileHeaders::of(&headers) {
+        builder = builder.header_provider(provider);
     }
     builder = builder
         .headers(

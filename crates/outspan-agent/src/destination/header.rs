@@ -1,8 +1,14 @@
 //! Headers from the command line.
 
+use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
 
+use outspan::Error;
 use outspan::Secret;
+use outspan::otlp::HeaderProvider;
 
 /// Holds a header as `--header` gives it: `NAME=VALUE` or `NAME: VALUE`.
 ///
@@ -14,6 +20,60 @@ pub(crate) struct Header {
     pub(crate) name: String,
     /// Its value.
     pub(crate) value: Secret,
+    /// Where the value is read again when the destination does not take it any more.
+    pub(crate) file: Option<PathBuf>,
+}
+
+/// Gives headers whose values are in files, and reads the files again when the destination does not take them any more:
+/// somebody may have put a new token there.
+#[derive(Debug)]
+pub(crate) struct FileHeaders {
+    files: Vec<(String, PathBuf)>,
+    values: Mutex<Vec<(String, Secret)>>,
+}
+
+impl FileHeaders {
+    /// Takes the headers that have files; nothing if none has.
+    pub(crate) fn of(headers: &[Header]) -> Option<Self> {
+        let in_files = || headers.iter().filter(|header| header.file.is_some());
+        let files =
+            in_files().filter_map(|header| Some((header.name.clone(), header.file.clone()?)));
+        let files: Vec<_> = files.collect();
+        let values = in_files().map(|header| (header.name.clone(), header.value.clone()));
+        (!files.is_empty()).then(|| Self {
+            values: Mutex::new(values.collect()),
+            files,
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<(String, Secret)>> {
+        self.values.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl HeaderProvider for FileHeaders {
+    async fn headers(&self, refresh: bool) -> outspan::Result<Vec<(String, Secret)>> {
+        if refresh {
+            let files = self.files.clone();
+            // A disk may be slow, and this thread is everybody's.
+            let read = tokio::task::spawn_blocking(move || read_files(files)).await;
+            let values = read.map_err(|e| {
+                Error::internal("reading the files of headers did not finish").with_source(e)
+            })??;
+            *self.lock() = values;
+        }
+        Ok(self.lock().clone())
+    }
+}
+
+/// Reads every file. The error is temporary: whoever replaces a file may not be done.
+fn read_files(files: Vec<(String, PathBuf)>) -> outspan::Result<Vec<(String, Secret)>> {
+    let values = files.into_iter().map(|(name, path)| {
+        let value = Secret::file(path)
+            .map_err(|e| Error::unavailable(format!("header {name}: {}", e.message())))?;
+        Ok((name, value))
+    });
+    values.collect()
 }
 
 impl FromStr for Header {
@@ -30,6 +90,7 @@ impl FromStr for Header {
         }
         Ok(Self {
             name: name.to_owned(),
+            file: value.strip_prefix('@').map(PathBuf::from),
             value: read_value(value).map_err(|e| format!("header {name}: {e}"))?,
         })
     }
@@ -68,6 +129,25 @@ mod tests {
         std::fs::write(file.path(), "Bearer t0ken\n").unwrap();
         let header = parse(&format!("authorization=@{}", file.path().display()));
         assert_eq!(header.1, "Bearer t0ken");
+    }
+
+    #[tokio::test]
+    async fn files_are_read_again_when_asked_to() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let path = file.path().display();
+        std::fs::write(file.path(), "old").unwrap();
+        let headers = [format!("a=@{path}"), "b=fixed".to_owned()];
+        let headers: Vec<Header> = headers.iter().map(|text| text.parse().unwrap()).collect();
+        let provider = FileHeaders::of(&headers).unwrap();
+        std::fs::write(file.path(), "new\n").unwrap();
+        let value = |value: &str| vec![("a".to_owned(), Secret::new(value))];
+        assert_eq!(provider.headers(false).await.unwrap(), value("old"));
+        assert_eq!(provider.headers(true).await.unwrap(), value("new"));
+        assert_eq!(provider.headers(false).await.unwrap(), value("new"));
+        file.close().unwrap();
+        let error = provider.headers(true).await.unwrap_err();
+        assert!(error.is_temporary(), "{error}");
+        assert!(FileHeaders::of(&headers[1..]).is_none());
     }
 
     #[test]

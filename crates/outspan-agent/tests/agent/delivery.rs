@@ -213,6 +213,26 @@ async fn an_option_after_a_destination_goes_to_that_destination_alone() {
 }
 
 #[tokio::test]
+async fn a_token_in_a_file_may_be_replaced_while_the_agent_runs() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("token");
+    let header = format!("authorization=@{}", file.display());
+    for collector in [Collector::grpc(), Collector::http()] {
+        std::fs::write(&file, "Bearer 0ld").unwrap();
+        collector.always(Answer::require_header("authorization", "Bearer n3w"));
+        let agent = Agent::start(&["--header", &header, "--to", &url_of(&collector)]);
+        std::fs::write(&file, "Bearer n3w").unwrap();
+        let batches = batches(3, 4);
+        for batch in &batches {
+            agent.send(batch).await;
+        }
+        collector.wait_for_spans(12, LIMIT).await;
+        agent.stop("TERM").expect_status(0);
+        assert_has_all(&collector, &batches);
+    }
+}
+
+#[tokio::test]
 async fn as_many_batches_are_on_the_way_as_asked_for() {
     let collector = Collector::grpc();
     let gate = Gate::new();
