@@ -1,6 +1,7 @@
 //! Calls of exporters, which may be the user's code: in time, and panics are caught.
 
 use std::panic::AssertUnwindSafe;
+use std::panic::catch_unwind;
 
 use futures_util::FutureExt;
 
@@ -26,6 +27,13 @@ pub(crate) async fn run_guarded<R>(
             .with_context("call", call)
             .with_context("panic", panic_text(&*panic))),
     }
+}
+
+/// Calls a closure of the user's; a panic becomes an error.
+pub(crate) fn call_guarded<R>(what: &str, work: impl FnOnce() -> R) -> Result<R> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
+        Error::internal(format!("the {what} panicked")).with_context("panic", panic_text(&*panic))
+    })
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {

@@ -12,6 +12,7 @@ use outspan::Retry;
 use outspan::combinators::Balance;
 use outspan::combinators::BalanceBy;
 use outspan::combinators::FanOut;
+use outspan::combinators::Scrubbed;
 use outspan::combinators::Queued;
 use outspan::combinators::WaitFor;
 use outspan::otlp;
@@ -202,6 +203,39 @@ mod fan_out_to_the_first {
         }),
         exempt: {
             debug_shows_no_secret: "a fan-out is given no secret",
+        }
+    );
+}
+
+mod filtered {
+    use super::*;
+
+    outspan_testkit::promises!(
+        ScriptedRig::new(|child| child.filtered(|span| span.name() != "unwanted")),
+        exempt: {
+            debug_shows_no_secret: "a filter is given no secret",
+        }
+    );
+}
+
+mod mapped {
+    use super::*;
+
+    outspan_testkit::promises!(
+        ScriptedRig::new(|child| child.mapped(|_, edit| edit.set("environment", "test"))),
+        exempt: {
+            debug_shows_no_secret: "a change is given no secret",
+        }
+    );
+}
+
+mod scrubbed {
+    use super::*;
+
+    outspan_testkit::promises!(
+        ScriptedRig::new(|child| Exporter::new(Scrubbed::new(child).key("greeting"))),
+        exempt: {
+            debug_shows_no_secret: "scrubbing is given no secret",
         }
     );
 }

@@ -216,6 +216,8 @@ pub fn rewrite(
     copy.request(request)
         .map_err(|fault| explain(fault, request))?;
     let bytes = if copy.changed {
+        // What a rule removed must not go on taking memory that nobody counts.
+        copy.out.shrink_to_fit();
         Bytes::from(copy.out)
     } else {
         request.clone()
