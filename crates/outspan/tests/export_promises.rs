@@ -12,6 +12,7 @@ use outspan::Retry;
 use outspan::combinators::Balance;
 use outspan::combinators::BalanceBy;
 use outspan::combinators::FanOut;
+use outspan::combinators::Limited;
 use outspan::combinators::Scrubbed;
 use outspan::combinators::Queued;
 use outspan::combinators::WaitFor;
@@ -236,6 +237,20 @@ mod scrubbed {
         ScriptedRig::new(|child| Exporter::new(Scrubbed::new(child).key("greeting"))),
         exempt: {
             debug_shows_no_secret: "scrubbing is given no secret",
+        }
+    );
+}
+
+mod limited {
+    use super::*;
+
+    outspan_testkit::promises!(
+        ScriptedRig::new(|child| {
+            let rates = Limited::new().spans_per_second(1000).bytes_per_second(1 << 20);
+            child.limited(rates.concurrency(4))
+        }),
+        exempt: {
+            debug_shows_no_secret: "a limit is given no secret",
         }
     );
 }
