@@ -37,5 +37,6 @@ pub use queued::QueueHandle;
 pub use queued::Queued;
 pub(crate) use retry::Backoff;
 pub use retry::Retry;
+pub use retry::RetryEvent;
 pub use scrubbed::Scrubbed;
 pub use timeout::Timeout;

@@ -1,5 +1,7 @@
 //! Trying again after temporary errors.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -9,17 +11,19 @@ use crate::Batch;
 use crate::Deadline;
 use crate::Delivery;
 use crate::Drained;
+use crate::Error;
 use crate::Export;
 use crate::Exporter;
 use crate::Result;
 use crate::Undelivered;
+use crate::guard::call_guarded;
 
 /// Says how often and how long to try again.
 ///
 /// The defaults are those of the OTLP exporters of other languages: first wait 5 s, each wait 1.5 times the one
 /// before, at most 30 s, at most 1 min in all; every wait is spread by ±50 %, so that many programs do not come back
 /// in step. A delay that the destination asks for (`RetryInfo`, `Retry-After`) is a lower bound, with up to 10 % on top.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone)]
 pub struct Retry {
     initial_interval: Duration,
     max_interval: Duration,
@@ -27,6 +31,26 @@ pub struct Retry {
     max_retries: Option<u32>,
     multiplier: f64,
     jitter: f64,
+    on_retry: Option<RetryHook>,
+}
+
+/// What a user wants to be called before each wait.
+type RetryHook = Arc<dyn Fn(&RetryEvent) + Send + Sync>;
+
+/// Says that something was not delivered and will be tried again.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct RetryEvent {
+    /// Which attempt failed, from 1.
+    pub attempt: u32,
+    /// How long the wait before the next one is.
+    pub delay: Duration,
+    /// Why it failed; of several errors for several parts, the one that asks for the longest wait.
+    pub error: Error,
+    /// How many spans are sent again.
+    pub spans: u64,
+    /// How much time has passed since the export began.
+    pub elapsed: Duration,
 }
 
 impl Default for Retry {
@@ -38,6 +62,7 @@ impl Default for Retry {
             max_retries: None,
             multiplier: 1.5,
             jitter: 0.5,
+            on_retry: None,
         }
     }
 }
@@ -89,8 +114,86 @@ impl Retry {
         self
     }
 
+    /// Calls `hook` before each wait; when it gives up, the error says so instead. It must not block. A panic in it is told
+    /// in the log and changes nothing else.
+    ///
+    /// Only [`Exporter::retry`] calls it: a queue tells what it does in its own way.
+    #[must_use]
+    pub fn on_retry(mut self, hook: impl Fn(&RetryEvent) + Send + Sync + 'static) -> Self {
+        self.on_retry = Some(Arc::new(hook));
+        self
+    }
+
+    /// Says what of the settings contradicts the rest. They do no harm, but they do not do what they say; whoever reads them
+    /// from a file should ask.
+    ///
+    /// # Errors
+    ///
+    /// [`Config`](crate::ErrorKind::Config) if the longest wait is shorter than the first, or if all attempts together may take less
+    /// time than the first wait or the longest, so that it is never reached (the rules of the OpenTelemetry Collector).
+    pub fn check(&self) -> Result<()> {
+        let Self {
+            initial_interval,
+            max_interval,
+            ..
+        } = *self;
+        if max_interval < initial_interval {
+            return Err(Error::config(format!(
+                "the longest wait between retries, {max_interval:?}, is shorter than the first, {initial_interval:?}: raise it"
+            )));
+        }
+        match self.max_elapsed {
+            Some(elapsed) if elapsed < max_interval => Err(Error::config(format!(
+                "retries may take {elapsed:?} in all, and a wait between them {max_interval:?}: raise the first or lower the second"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    fn tell(&self, event: impl FnOnce() -> RetryEvent) {
+        let Some(hook) = &self.on_retry else {
+            return;
+        };
+        let event = event();
+        if let Err(error) = call_guarded("hook for retries", || hook(&event)) {
+            tracing::error!(target: "outspan", "{error}");
+        }
+    }
+
     pub(crate) fn retries_max(&self) -> Option<u32> {
         self.max_retries
+    }
+}
+
+impl PartialEq for Retry {
+    /// Hooks are equal if they are the same one.
+    fn eq(&self, other: &Self) -> bool {
+        let hooks_are_equal = match (&self.on_retry, &other.on_retry) {
+            (Some(mine), Some(theirs)) => Arc::ptr_eq(mine, theirs),
+            (None, None) => true,
+            _ => false,
+        };
+        hooks_are_equal
+            && self.initial_interval == other.initial_interval
+            && self.max_interval == other.max_interval
+            && self.max_elapsed == other.max_elapsed
+            && self.max_retries == other.max_retries
+            && self.multiplier == other.multiplier
+            && self.jitter == other.jitter
+    }
+}
+
+impl fmt::Debug for Retry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Retry")
+            .field("initial_interval", &self.initial_interval)
+            .field("max_interval", &self.max_interval)
+            .field("max_elapsed", &self.max_elapsed)
+            .field("max_retries", &self.max_retries)
+            .field("multiplier", &self.multiplier)
+            .field("jitter", &self.jitter)
+            .field("on_retry", &self.on_retry.is_some())
+            .finish()
     }
 }
 
@@ -164,16 +267,18 @@ impl Retrying {
         take_temporary(delivery, total)
     }
 
-    /// Waits before the next attempt. False means: give up now.
-    async fn wait(&self, delay: Duration, began: Instant, until: Deadline) -> bool {
+    /// Whether there is leave for another attempt after this delay.
+    fn may_wait(&self, delay: Duration, began: Instant, until: Deadline) -> bool {
         let elapsed = began.elapsed().saturating_add(delay);
         let in_budget = self
             .settings
             .max_elapsed
             .is_none_or(|budget| elapsed <= budget);
-        if !in_budget || !until.allows(delay) {
-            return false;
-        }
+        in_budget && until.allows(delay) && !*self.stop.borrow()
+    }
+
+    /// Waits before the next attempt. False means: give up now.
+    async fn wait(&self, delay: Duration) -> bool {
         let mut stop = self.stop.subscribe();
         let stopped = stop.wait_for(|stop| *stop);
         Deadline::after(delay).run(stopped).await.is_none()
@@ -186,15 +291,25 @@ impl Export for Retrying {
         let mut backoff = Backoff::new(&self.settings);
         let mut total = Delivery::default();
         let mut pending = self.attempt(batch, &mut total, until).await;
-        let mut retries = 0;
-        while let Some(asked_for) = longest_asked(&pending) {
-            let may_try = self.settings.max_retries.is_none_or(|max| retries < max);
-            let delay = backoff.next(asked_for);
-            if !may_try || !self.wait(delay, began, until).await {
+        let mut retries: u32 = 0;
+        while let Some(speaks) = most_demanding(&pending) {
+            let delay = backoff.next(speaks.retry_after());
+            let may_try = self.settings.max_retries.is_none_or(|max| retries < max)
+                && self.may_wait(delay, began, until);
+            retries = retries.saturating_add(1);
+            if may_try {
+                self.settings.tell(|| RetryEvent {
+                    attempt: retries,
+                    delay,
+                    error: speaks.clone(),
+                    spans: pending.iter().map(|part| part.batch.spans() as u64).sum(),
+                    elapsed: began.elapsed(),
+                });
+            }
+            if !may_try || !self.wait(delay).await {
                 total.rest.extend(pending.into_iter().map(given_up));
                 break;
             }
-            retries = retries.saturating_add(1);
             for part in std::mem::take(&mut pending) {
                 pending.extend(self.attempt(part.batch, &mut total, until).await);
             }
@@ -223,9 +338,10 @@ fn take_temporary(mut delivery: Delivery, total: &mut Delivery) -> Vec<Undeliver
     temporary
 }
 
-/// The wait that covers what each of the parts was asked for; `None` when there are no parts.
-fn longest_asked(parts: &[Undelivered]) -> Option<Option<Duration>> {
-    parts.iter().map(|part| part.error.retry_after()).max()
+/// The error that asks for the longest wait, which covers what each of the parts was asked for; the first of equals.
+fn most_demanding(parts: &[Undelivered]) -> Option<&Error> {
+    let errors = parts.iter().map(|part| &part.error).rev();
+    errors.max_by_key(|error| error.retry_after())
 }
 
 /// A part that is not tried again. Its attempts are counted in the whole already.
