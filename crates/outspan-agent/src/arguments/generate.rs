@@ -80,7 +80,7 @@ pub(crate) struct LoadArguments {
 
 #[derive(Args, Debug)]
 pub(crate) struct TraceArguments {
-    /// Spans in each trace; at the end a trace may be cut short [default: 3 to 25, as they come]
+    /// Spans in each trace; at the end a trace may be cut short [default: 3 to 15, as they come]
     #[arg(long, value_name = "SPANS", value_parser = clap::value_parser!(u32).range(1..=10000))]
     pub(crate) spans_per_trace: Option<u32>,
 

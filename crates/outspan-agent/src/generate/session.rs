@@ -290,19 +290,19 @@ impl Session {
     /// How things stand, on one line.
     fn words(&self) -> String {
         let tally = &self.tally;
-        let mut words = format!(
+        let words = format!(
             "{} sent, {} acknowledged, {} on the way, {} failed, {}, {}",
-            show_counted(tally.read, "span"),
+            show_count(tally.read),
             show_count(tally.delivered),
             show_count(tally.waiting()),
             show_count(tally.refused + tally.failed),
             show_rate(tally.delivered, self.live.elapsed()),
             show_bytes(tally.wire_bytes),
         );
-        if self.news.borrow().is_some() {
-            words.push_str(", trying again");
+        match self.news.borrow().is_some() {
+            true => format!("trying again: {words}"),
+            false => words,
         }
-        words
     }
 
     /// What became of everything, on several lines.
@@ -332,7 +332,9 @@ impl Session {
             show_rate(tally.delivered, self.took),
             show_bytes(tally.wire_bytes)
         );
-        if let Some(each) = tally.wire_bytes.checked_div(tally.read) {
+        if let Some(each) = tally.wire_bytes.checked_div(tally.read)
+            && each > 0
+        {
             text += &format!(" ({each} bytes a span)");
         }
         if self.tries > 0 {

@@ -48,6 +48,13 @@ fn every_visit_is_whole() {
 fn there_is_everything_that_traces_have() {
     let visits = visits(10.0);
     let spans = || visits.iter().flat_map(|v| &v.traces).flat_map(|t| &t.spans);
+    let traces = visits.iter().flat_map(|visit| &visit.traces);
+    // What the help of `outspan generate` says.
+    assert!(
+        traces
+            .map(|trace| trace.spans.len())
+            .all(|spans| (3..=15).contains(&spans))
+    );
     let services: BTreeSet<Service> = spans().map(|span| span.service).collect();
     assert_eq!(services.len(), Service::ALL.len());
     let kinds: BTreeSet<i32> = spans().map(|span| span.kind.number()).collect();
