@@ -110,7 +110,7 @@ pub(crate) struct ReceivingArguments {
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = units::duration)]
     pub(crate) request_timeout: Duration,
 
-    /// Connections at most [default: one for every 64 KiB of --memory, 4096]
+    /// Connections at most [default: one for every 160 KiB of --memory, 1638]
     #[arg(long, value_name = "CONNECTIONS", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_connections: Option<u32>,
 
