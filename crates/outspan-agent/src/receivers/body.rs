@@ -214,8 +214,8 @@ impl Content {
 impl Buffer {
     /// Takes room for so many bytes at once, if there is plenty.
     fn expect(&mut self, bytes: usize) {
-        let is_plenty = self.intake.used().saturating_add(bytes) <= self.intake.max() / 2;
-        if is_plenty {
+        let plenty = self.intake.free().saturating_sub(self.intake.max() / 2);
+        if bytes <= plenty {
             self.taken.grow(bytes);
         }
     }

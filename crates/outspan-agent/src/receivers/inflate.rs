@@ -102,7 +102,7 @@ struct Zstd {
 /// ```
 #[derive(Clone, Copy, Default)]
 struct FrameHeader {
-    bytes: [u8; FrameHeader::BYTES_MAX],
+    bytes: [u8; Self::BYTES_MAX],
     read: usize,
 }
 
