@@ -67,6 +67,8 @@
 //! # Features
 //!
 //! `grpc` and `http` bring the OTLP exporters, `sdk` brings [`sdk`], [`init`] and [`builder`]; all three are on by default.
+//! `metrics` and `prometheus` let a [measured](combinators::Measured) exporter record OpenTelemetry metrics and write its
+//! numbers in Prometheus's format.
 //! Features add, they never change what is there.
 
 mod account;

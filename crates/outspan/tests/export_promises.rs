@@ -13,8 +13,9 @@ use outspan::combinators::Balance;
 use outspan::combinators::BalanceBy;
 use outspan::combinators::FanOut;
 use outspan::combinators::Limited;
-use outspan::combinators::Scrubbed;
+use outspan::combinators::Measured;
 use outspan::combinators::Queued;
+use outspan::combinators::Scrubbed;
 use outspan::combinators::WaitFor;
 use outspan::otlp;
 use outspan::otlp::OutgoingRequest;
@@ -103,6 +104,22 @@ mod retry {
         ScriptedRig::new(|child| child.retry(quick())),
         exempt: {
             debug_shows_no_secret: "a retry is given no secret",
+        }
+    );
+}
+
+mod measured {
+    use super::*;
+
+    outspan_testkit::promises!(
+        ScriptedRig::new(|child| {
+            let measured = Measured::new(child)
+                .report_every(Duration::from_millis(1))
+                .on_failure_rate(0.1, Duration::from_secs(1), |_| {});
+            measured.build().unwrap().0
+        }),
+        exempt: {
+            debug_shows_no_secret: "a measured exporter is given no secret",
         }
     );
 }
