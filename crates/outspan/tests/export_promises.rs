@@ -108,6 +108,17 @@ mod retry {
     );
 }
 
+mod logged {
+    use super::*;
+
+    outspan_testkit::promises!(
+        ScriptedRig::new(|child| child.logged()),
+        exempt: {
+            debug_shows_no_secret: "a logged exporter is given no secret",
+        }
+    );
+}
+
 mod measured {
     use super::*;
 

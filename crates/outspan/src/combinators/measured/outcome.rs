@@ -37,6 +37,8 @@ pub(in crate::combinators) struct Outcome<'a> {
     pub(in crate::combinators) server: Option<&'a str>,
     /// The error of the last part that was left.
     pub(in crate::combinators) error: Option<&'a Error>,
+    /// The destination's own words.
+    pub(in crate::combinators) message: Option<&'a str>,
 }
 
 impl<'a> Outcome<'a> {
@@ -120,6 +122,7 @@ impl<'a> Outcome<'a> {
             #[cfg(feature = "metrics")]
             server: delivery.server.as_deref(),
             error,
+            message: delivery.message.as_deref(),
             ..Self::ended(match delivered + refused {
                 _ if delivered + filtered == spans => End::Succeeded,
                 0 => End::Failed(error.map_or(ErrorKind::Internal, Error::kind)),
@@ -143,6 +146,7 @@ impl<'a> Outcome<'a> {
             #[cfg(feature = "metrics")]
             server: None,
             error: None,
+            message: None,
         }
     }
 }
