@@ -3,7 +3,8 @@
 //! ```text
 //!   3/8  queues: what was accepted and is not delivered yet, in equal shares for the destinations
 //!   3/8  requests on their way in: bodies, what decompression makes of them, what JSON becomes
-//!   1/4  everything else: connections, compressed forms, the program itself, what the allocator wastes
+//!   1/4  everything else: connections, compressed forms, trees that wait for their last span, the program itself, what
+//!        the allocator wastes
 //! ```
 
 use std::sync::Arc;

@@ -59,9 +59,12 @@ pub(crate) fn run(arguments: AgentArguments) -> ExitCode {
 fn carry_out(arguments: &AgentArguments, screen: &Screen) -> Result<u8, String> {
     let reader = ReaderGone::new();
     let settings = Settings::new(arguments, &reader)?;
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("outspan-agent")
+        // Large requests are read there, and each may hold a core for as long as it takes.
+        .max_blocking_threads(threads * 2)
         .build()
         .map_err(|e| format!("cannot start: {e}"))?;
     runtime.block_on(async {
