@@ -13,8 +13,8 @@
 //!              └──────────────┘
 //! ```
 //!
-//! The [`Budget`] bounds it. Whoever pushes has taken room there first, and has counted the spans as queued in the
-//! [`Ledger`]; the queue gives the room back when a batch comes to its end.
+//! It is bounded in bytes, and in spans where that is wanted. Whoever pushes has taken [`Room`] first, which counts the spans
+//! as queued; the room is free again when a batch comes to its end.
 
 mod budget;
 mod memory;
