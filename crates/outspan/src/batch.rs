@@ -31,7 +31,7 @@ const OVERHEAD: usize = 256;
 #[derive(Clone)]
 pub struct Batch {
     shared: Arc<Shared>,
-    /// A fan-out's note: who still misses what.
+    /// The notes of fan-outs: who still misses what.
     pending: Option<Arc<Pending>>,
 }
 
@@ -118,18 +118,35 @@ impl Batch {
         }
     }
 
-    /// A fan-out's note on who still misses what of it.
-    pub(crate) fn pending(&self) -> Option<&Pending> {
-        self.pending.as_deref()
+    /// Whether a fan-out noted who still misses what of it.
+    pub(crate) fn is_noted(&self) -> bool {
+        self.pending.is_some()
     }
 
-    /// The same spans with a fan-out's note.
-    pub(crate) fn with_pending(mut self, pending: Pending) -> Self {
-        self.pending = Some(Arc::new(pending));
-        self
+    /// The note of one fan-out.
+    pub(crate) fn pending_of(&self, fan_out: u64) -> Option<&Pending> {
+        self.pending.as_ref()?.find(fan_out)
     }
 
-    /// The same spans without a fan-out's note.
+    /// The same spans with a fan-out's note, in place of the one that it had. Notes of others stay.
+    pub(crate) fn with_pending(self, pending: Pending) -> Self {
+        let pending = pending.before(self.pending.as_ref());
+        Self {
+            pending: Some(Arc::new(pending)),
+            ..self
+        }
+    }
+
+    /// The same spans without the note of one fan-out.
+    pub(crate) fn without_pending_of(self, fan_out: u64) -> Self {
+        let pending = self.pending.as_ref();
+        Self {
+            pending: pending.and_then(|notes| Pending::without(notes, fan_out)),
+            ..self
+        }
+    }
+
+    /// The same spans without any note.
     pub(crate) fn without_pending(&self) -> Self {
         Self {
             shared: Arc::clone(&self.shared),

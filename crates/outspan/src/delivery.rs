@@ -118,7 +118,7 @@ impl Delivery {
     /// The error of the only part, when nothing was accepted, refused or filtered. Several parts stay a delivery with a
     /// rest, because each has an error of its own; so does what a fan-out delivered to some of its children.
     pub fn into_result(mut self) -> crate::Result<Self> {
-        let is_noted = self.rest.iter().any(|part| part.batch.pending().is_some());
+        let is_noted = self.rest.iter().any(|part| part.batch.is_noted());
         let is_settled = self.accepted + self.refused + self.filtered > 0;
         if self.rest.len() == 1 && !is_settled && !is_noted {
             let part = self.rest.remove(0);

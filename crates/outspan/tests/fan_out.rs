@@ -150,6 +150,34 @@ mod all {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_fallback_of_fan_outs_remembers_who_has_what_in_each() {
+        let near = children::<2>();
+        let far = children::<2>();
+        near[1].always(Act::unavailable());
+        far[1].script([Act::unavailable(), Act::unavailable()]);
+        let primary = fan_out(&near, WaitFor::All);
+        let exporter = primary.fallback(fan_out(&far, WaitFor::All)).retry(quick());
+        let delivery = export(&exporter, &batch_of(3)).await.unwrap();
+        assert!(delivery.is_complete());
+        let got = |child: &ScriptedExporter| child.received().len();
+        assert_eq!((got(&near[0]), got(&near[1])), (3, 0), "once");
+        assert_eq!((got(&far[0]), got(&far[1])), (3, 3), "once");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_too_large_and_has_no_time_to_be_halved_is_tried_again() {
+        let children = children::<1>();
+        let batch = batch_of(8);
+        let most = batch.size() / 3;
+        children[0].script([Act::after(SECOND, Act::AtMost(most))]);
+        children[0].always(Act::AtMost(most));
+        let exporter = fan_out(&children, WaitFor::All);
+        let exporter = exporter.timeout(SECOND).retry(quick());
+        assert!(export(&exporter, &batch).await.unwrap().is_complete());
+        assert_eq!(children[0].received().len(), 8);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn what_one_child_will_never_take_is_told_after_the_others_took_it() {
         let children = children::<2>();
         children[0].script([Act::refused()]);
@@ -291,6 +319,36 @@ mod first {
         gate.open();
         exporter.flush(soon()).await.unwrap();
         assert_eq!(children[1].received().len(), 4);
+    }
+
+    #[tokio::test]
+    async fn a_retry_outside_asks_the_first_child_alone() {
+        let children = children::<2>();
+        children[0].script([
+            Act::unavailable(),
+            Act::DeliverHalf(Error::unavailable("half")),
+        ]);
+        let exporter = fan_out(&children, WaitFor::First);
+        let exporter = exporter.retry(quick().initial_interval(Duration::from_millis(1)));
+        let delivery = export(&exporter, &batch_of(4)).await.unwrap();
+        assert_eq!((delivery.accepted, delivery.attempts), (4, 3));
+        exporter.flush(soon()).await.unwrap();
+        for child in &children {
+            assert_eq!(child.received().len(), 4, "everything once");
+        }
+        assert_eq!(children[1].exports().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_first_child_that_finds_it_too_large_gets_parts() {
+        let children = children::<2>();
+        let batch = batch_of(8);
+        children[0].always(Act::AtMost(batch.size() / 3));
+        let exporter = fan_out(&children, WaitFor::First);
+        assert!(export(&exporter, &batch).await.unwrap().is_complete());
+        exporter.flush(soon()).await.unwrap();
+        assert_eq!(children[0].received().len(), 8);
+        assert_eq!(children[1].exports().len(), 1);
     }
 
     #[tokio::test]

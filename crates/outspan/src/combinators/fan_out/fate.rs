@@ -1,5 +1,7 @@
 //! What became of a batch at each child of a fan-out.
 
+use std::sync::Arc;
+
 use crate::Batch;
 use crate::Delivery;
 use crate::Error;
@@ -10,8 +12,52 @@ use crate::Undelivered;
 #[derive(Clone, Debug)]
 pub(crate) struct Pending {
     /// The fan-out that wrote it.
-    pub(super) fan_out: u64,
+    fan_out: u64,
     pub(super) fates: Vec<Fate>,
+    /// The notes of other fan-outs, at most one of each.
+    others: Option<Arc<Self>>,
+}
+
+impl Pending {
+    pub(super) fn new(fan_out: u64, fates: Vec<Fate>) -> Self {
+        Self {
+            fan_out,
+            fates,
+            others: None,
+        }
+    }
+
+    /// The note of one fan-out.
+    pub(crate) fn find(&self, fan_out: u64) -> Option<&Self> {
+        match self.fan_out == fan_out {
+            true => Some(self),
+            false => self.others.as_ref()?.find(fan_out),
+        }
+    }
+
+    /// Puts it before the notes of others; an older one of its own goes.
+    pub(crate) fn before(self, notes: Option<&Arc<Self>>) -> Self {
+        Self {
+            others: notes.and_then(|notes| Self::without(notes, self.fan_out)),
+            ..self
+        }
+    }
+
+    /// All notes but that of one fan-out.
+    pub(crate) fn without(notes: &Arc<Self>, fan_out: u64) -> Option<Arc<Self>> {
+        if notes.find(fan_out).is_none() {
+            return Some(Arc::clone(notes));
+        }
+        let others = notes.others.as_ref();
+        let others = others.and_then(|others| Self::without(others, fan_out));
+        match notes.fan_out == fan_out {
+            true => others,
+            false => Some(Arc::new(Self {
+                others,
+                ..Self::clone(notes)
+            })),
+        }
+    }
 }
 
 /// What one child has and has not of a batch.
@@ -38,6 +84,11 @@ impl Fate {
             missing: vec![batch],
             ..Self::default()
         }
+    }
+
+    /// What it may still take, to be sent again.
+    pub(super) fn missed(&self) -> Vec<Batch> {
+        self.missing.clone()
     }
 
     /// Takes note of what an export achieved.

@@ -77,8 +77,9 @@ pub enum WaitFor {
 /// One error joins those of all children that failed, each with its name and how many spans it misses. It is temporary if
 /// trying again may help at least one of them. What was not delivered remembers who misses what: a retry or a queue
 /// outside sends it to those children alone, so that the others get nothing twice. (Changing or splitting that part
-/// forgets it; then everyone gets it.) A child that finds a batch too large gets it in parts. A child that panics fails
-/// alone.
+/// forgets it; then everyone gets it. With [`WaitFor::Any`] nothing is remembered: it fails only when nobody took
+/// everything, and then all are asked again.) A child that finds a batch too large gets it in parts. A child that panics
+/// fails alone.
 ///
 /// # Cancellation
 ///
@@ -169,7 +170,7 @@ struct Fan {
 impl Fan {
     /// Sends to every child what it still misses, and waits for all.
     async fn export_to_all(&self, batch: Batch, until: Deadline) -> Result<Delivery> {
-        let known = batch.pending().filter(|known| known.fan_out == self.number);
+        let known = batch.pending_of(self.number);
         let mut fates = match known {
             Some(known) => known.fates.clone(),
             None => vec![Fate::missing(batch.without_pending()); self.children.len()],
@@ -214,10 +215,7 @@ impl Fan {
             total.refused = 0;
             total.filtered = 0;
             total.message = None;
-            let pending = Pending {
-                fan_out: self.number,
-                fates,
-            };
+            let pending = Pending::new(self.number, fates);
             let batch = batch.with_pending(pending);
             total.rest.push(crate::Undelivered { batch, error });
             return Ok(total);
@@ -237,7 +235,7 @@ impl Fan {
             }
             _ => {
                 total.refused = 0;
-                let batch = batch.without_pending();
+                let batch = batch.without_pending_of(self.number);
                 total.rest.push(crate::Undelivered { batch, error });
             }
         }
@@ -245,15 +243,31 @@ impl Fan {
         Ok(total)
     }
 
-    /// Waits for the child that was added first; the others go on behind.
+    /// Waits for the child that was added first; the others go on behind. What the first has not taken yet remembers that
+    /// the others have been given it.
     async fn export_to_first(&self, batch: Batch, until: Deadline) -> Result<Delivery> {
         let Some((first, others)) = self.children.split_first() else {
             return Ok(Delivery::of(&batch));
         };
-        for child in others {
-            drop(child.export_behind(batch.clone(), until)?);
+        let known = batch.pending_of(self.number);
+        let missing = match known {
+            Some(known) => known.fates.iter().flat_map(Fate::missed).collect(),
+            None => {
+                for child in others {
+                    drop(child.export_behind(batch.clone(), until)?);
+                }
+                vec![batch]
+            }
+        };
+        let mut delivery = first.export_parts(missing, until).await;
+        for left in &mut delivery.rest {
+            if left.error.is_temporary() && !others.is_empty() {
+                let missing = vec![Fate::missing(left.batch.clone())];
+                let pending = Pending::new(self.number, missing);
+                left.batch = left.batch.clone().with_pending(pending);
+            }
         }
-        first.export(batch, until).await
+        delivery.into_result()
     }
 
     /// Waits for the first child that takes everything; the others go on behind.
@@ -372,9 +386,14 @@ impl Child {
             total.absorb(delivery);
             for left in rest {
                 let spans = left.batch.spans();
-                if left.error.is_too_large() && spans > 1 && !until.has_passed() {
+                let is_divisible = left.error.is_too_large() && spans > 1;
+                if is_divisible && !until.has_passed() {
                     let halves = left.batch.split_by_spans(spans.div_ceil(2));
                     parts.extend(halves.into_iter().rev());
+                } else if is_divisible {
+                    // It is not lost: there was no time to find out whether the halves are small enough.
+                    let error = Error::timeout("too large, and no time to send it in parts", until);
+                    total.leave(left.batch, error);
                 } else {
                     total.rest.push(left);
                 }
