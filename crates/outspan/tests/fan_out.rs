@@ -150,6 +150,21 @@ mod all {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_fan_out_around_another_one_alone_forgets_nothing() {
+        let inner = children::<2>();
+        inner[1].script([Act::unavailable()]);
+        let exporter = FanOut::new()
+            .to("inner", fan_out(&inner, WaitFor::All))
+            .build()
+            .unwrap()
+            .retry(quick());
+        assert!(export(&exporter, &batch_of(2)).await.unwrap().is_complete());
+        for child in &inner {
+            assert_eq!(child.received().len(), 2, "everything once");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_fallback_of_fan_outs_remembers_who_has_what_in_each() {
         let near = children::<2>();
         let far = children::<2>();

@@ -108,10 +108,11 @@ impl Fate {
         }
     }
 
-    /// Whether nothing of a batch of so many spans has arrived, and nothing was said about any span for good.
+    /// Whether nothing of a batch of so many spans has arrived, not even behind a fan-out inside, and nothing was said about
+    /// any span for good.
     pub(super) fn has_nothing(&self, spans: u64) -> bool {
-        let open = self.open();
-        self.accepted == 0 && self.refused == 0 && open == spans
+        let is_noted = self.missing.iter().any(Batch::is_noted);
+        self.accepted == 0 && self.refused == 0 && self.open() == spans && !is_noted
     }
 
     fn open(&self) -> u64 {
