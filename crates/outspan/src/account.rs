@@ -41,17 +41,21 @@ impl Account {
             lost.add(reason, self.dropped.of(reason) - earlier.dropped.of(reason));
         }
         Drained {
-            delivered: self.delivered - earlier.delivered,
+            // Less than before if spans of before turned out to be lost.
+            delivered: self.delivered.saturating_sub(earlier.delivered),
             refused: self.refused - earlier.refused,
             lost,
             left: 0,
         }
     }
 
-    /// Moves spans that were acknowledged, and lost after that, to where they belong.
-    pub(crate) fn take_back(&mut self, lost: &Losses) {
-        for (reason, spans) in lost.iter() {
-            // An exporter of the user's may count wrongly. The account closes all the same.
+    /// Moves spans that were acknowledged, and lost or refused after that, to where they belong.
+    pub(crate) fn take_back(&mut self, late: &Drained) {
+        // An exporter of the user's may count wrongly. The account closes all the same.
+        let refused = late.refused.min(self.delivered);
+        self.delivered -= refused;
+        self.refused += refused;
+        for (reason, spans) in late.lost.iter() {
             let spans = spans.min(self.delivered);
             self.delivered -= spans;
             self.dropped.add(reason, spans);

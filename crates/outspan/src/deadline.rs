@@ -89,6 +89,18 @@ impl Deadline {
         }
     }
 
+    /// The same limit, that much later; that much from now if even that has passed.
+    pub(crate) fn at_least_later(self, length: Duration) -> Self {
+        let later = self.later(length);
+        match later.has_passed() {
+            true => Self {
+                at: Instant::now().checked_add(length),
+                ..self
+            },
+            false => later,
+        }
+    }
+
     /// The limit that this deadline stands for.
     pub fn limit(&self) -> Limit {
         self.limit

@@ -2,12 +2,18 @@
 
 use std::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 
 use crate::Deadline;
 use crate::Error;
 use crate::Result;
+
+/// How much longer than its deadline a flush or a shutdown may take to say what it did until then, and what is lost.
+///
+/// A queue, which may be one of several exporters behind such a guard, gives what is inside of it half of that.
+pub(crate) const GRACE: Duration = Duration::from_millis(100);
 
 /// Runs a call of an exporter: it ends by `until`, and a panic becomes an error.
 pub(crate) async fn run_guarded<R>(
@@ -27,6 +33,18 @@ pub(crate) async fn run_guarded<R>(
             .with_context("call", call)
             .with_context("panic", panic_text(&*panic))),
     }
+}
+
+/// Runs a flush or a shutdown of an exporter: it ends by `grace` after `until`, and a panic becomes an error.
+///
+/// Whoever stops at `until`, however late it was asked, still tells what is lost.
+pub(crate) async fn run_drain<R>(
+    until: Deadline,
+    grace: Duration,
+    call: &'static str,
+    work: impl Future<Output = Result<R>>,
+) -> Result<R> {
+    run_guarded(until.at_least_later(grace), call, work).await
 }
 
 /// Calls a closure of the user's; a panic becomes an error.

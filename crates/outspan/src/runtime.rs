@@ -49,6 +49,12 @@ fn start() -> Result<Handle, String> {
     Ok(handle)
 }
 
+/// Whether the caller is in the library's runtime.
+pub(crate) fn is_current() -> bool {
+    let current = Handle::try_current();
+    handle().is_ok_and(|ours| current.is_ok_and(|current| current.id() == ours.id()))
+}
+
 /// Starts `work` in the library's runtime. Dropping the task stops it.
 pub(crate) fn spawn<F>(work: F) -> Result<Task<F::Output>>
 where
@@ -97,7 +103,7 @@ where
 {
     let ours = handle()?;
     let work = quietly(work);
-    if Handle::try_current().is_ok_and(|current| current.id() == ours.id()) {
+    if is_current() {
         return work.await;
     }
     match Task(ours.spawn(work)).await {

@@ -1,6 +1,5 @@
 //! Waiting that works in any runtime and in none.
 
-use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use crate::runtime;
@@ -10,7 +9,7 @@ use crate::runtime;
 /// The timer is our runtime's: the caller's may have none, or may be blocked by the very call that waits. The one
 /// exception is a runtime whose clock is not the system's, as in tests that pause it: there `at` is a time of that clock.
 pub(crate) async fn sleep_until(at: Instant) {
-    if is_in_our_runtime() || has_a_clock_of_its_own() {
+    if runtime::is_current() || has_a_clock_of_its_own() {
         return tokio::time::sleep_until(at).await;
     }
     // If our runtime cannot start, waiting is impossible; ending at once errs on the side of giving up too early,
@@ -18,11 +17,6 @@ pub(crate) async fn sleep_until(at: Instant) {
     if let Ok(task) = runtime::spawn(async move { tokio::time::sleep_until(at).await }) {
         drop(task.await);
     }
-}
-
-fn is_in_our_runtime() -> bool {
-    let current = Handle::try_current();
-    runtime::handle().is_ok_and(|ours| current.is_ok_and(|current| current.id() == ours.id()))
 }
 
 /// Whether the current runtime's clock shows another time than the system's.

@@ -7,11 +7,17 @@ use crate::Drained;
 use crate::Error;
 use crate::ErrorKind;
 use crate::Result;
-use crate::guard::run_guarded;
+use crate::guard::GRACE;
+use crate::guard::run_drain;
 
 /// Flushes or shuts down every child at the same time, and puts together what they say.
 ///
-/// A child that fails or panics keeps none of the others from ending.
+/// A child that fails or panics keeps none of the others from ending, and from telling what they lost: then that is the
+/// answer, and the failure a line in the log.
+///
+/// # Errors
+///
+/// Those of all children that failed, in one.
 pub(super) async fn drain_all<'a, F>(
     drains: impl IntoIterator<Item = (&'a str, F)>,
     call: &'static str,
@@ -22,7 +28,7 @@ where
 {
     let drains = drains
         .into_iter()
-        .map(|(name, drain)| async move { (name, run_guarded(until, call, drain).await) });
+        .map(|(name, drain)| async move { (name, run_drain(until, GRACE, call, drain).await) });
     let mut total = Drained::default();
     let mut errors = Vec::new();
     for (name, drained) in join_all(drains).await {
@@ -34,6 +40,12 @@ where
     let Some((_, first)) = errors.first() else {
         return Ok(total);
     };
+    if !total.is_complete() {
+        for (name, error) in &errors {
+            tracing::warn!(target: "outspan", "the {call} of {name} failed: {error}");
+        }
+        return Ok(total);
+    }
     let kind = first.kind();
     let words: Vec<_> = errors
         .iter()

@@ -292,26 +292,25 @@ impl MemoryQueue {
     /// What became of spans since the last time that somebody was told.
     fn drained(&self, flushed: Flushed) -> Result<Drained> {
         let shared = &self.core.shared;
-        let mut now = self.account();
         let mut told = self
             .core
             .told
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let mut drained = now.since(&told);
-        // What the exporter held was counted as delivered when it took it.
-        let late = &flushed.inside.lost;
+        // What was acknowledged inside was counted as delivered; here it turns out what became of it.
+        let late = &flushed.inside;
         shared.ledger.step(|account| account.take_back(late));
-        now.take_back(late);
+        let mut now = self.account();
+        now.delivered = now.delivered.saturating_sub(flushed.left_inside);
+        let mut drained = now.since(&told);
         *told = now;
         drop(told);
-        for (reason, spans) in late.iter() {
+        for (reason, spans) in late.lost.iter() {
             shared
                 .diagnostics
                 .dropped(reason, spans, flushed.error.as_ref());
         }
         drained.left = flushed.left;
-        drained.merge(&flushed.inside);
         match flushed.error {
             Some(error) if drained.is_complete() => Err(error),
             _ => Ok(drained),
@@ -319,9 +318,13 @@ impl MemoryQueue {
     }
 }
 
+/// Runs `work` on the library's thread: at once if this is it, so that a queue inside another one is done before its time is up.
 async fn on_runtime<R: Send + 'static>(
     work: impl Future<Output = R> + Send + 'static,
 ) -> Result<R> {
+    if runtime::is_current() {
+        return Ok(work.await);
+    }
     runtime::spawn(work)?
         .await
         .map_err(|e| Error::internal("work of the queue did not finish").with_source(e))

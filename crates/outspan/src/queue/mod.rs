@@ -62,6 +62,8 @@ use crate::account::Ledger;
 use crate::combinators::Backoff;
 use crate::diagnostics::Diagnostics;
 use crate::diagnostics::Held;
+use crate::guard::GRACE;
+use crate::guard::run_drain;
 use crate::guard::run_guarded;
 
 /// The longest wait between two attempts, whatever the destination asks for or the user sets.
@@ -108,6 +110,8 @@ pub(crate) struct Flushed {
     pub(crate) left: u64,
     /// What combinators and the exporter inside lost of what they had acknowledged.
     pub(crate) inside: Drained,
+    /// Spans among those that are still held which were acknowledged to the queue: they are held inside.
+    pub(crate) left_inside: u64,
     /// What kept it from being done.
     pub(crate) error: Option<Error>,
     /// Whether the time was up.
@@ -162,7 +166,7 @@ impl Queue {
     pub(crate) async fn flush(&self, until: Deadline) -> Flushed {
         let mut flushed = self.settle_all(until).await;
         let inside = self.shared.exporter.flush(until);
-        flushed.note(run_guarded(until, "flush", inside).await);
+        flushed.note(run_drain(until, GRACE / 2, "flush", inside).await);
         flushed
     }
 
@@ -177,7 +181,7 @@ impl Queue {
         self.ended().await;
         flushed.left = 0;
         let inside = self.shared.exporter.shutdown(until);
-        flushed.note(run_guarded(until, "shutdown", inside).await);
+        flushed.note(run_drain(until, GRACE / 2, "shutdown", inside).await);
         flushed
     }
 
@@ -225,6 +229,7 @@ impl Flushed {
             // What was acknowledged to us is counted already; here only what was lost later.
             Ok(drained) => {
                 self.left += drained.left;
+                self.left_inside = drained.left;
                 self.inside = Drained {
                     delivered: 0,
                     left: 0,
