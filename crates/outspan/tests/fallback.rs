@@ -78,6 +78,22 @@ async fn only_the_rest_is_handed_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_last_destination_that_answered_is_named() {
+    let children = children::<2>();
+    children[0].script([
+        Act::Refuse(1),
+        Act::DeliverHalf(Error::unavailable("half")),
+        Act::unavailable(),
+    ]);
+    children[1].script([Act::unavailable()]);
+    let exporter = of(&children).build().unwrap();
+    for name in ["primary", "primary", "second"] {
+        let delivery = export(&exporter, &batch_of(2)).await.unwrap();
+        assert_eq!(delivery.destination.as_deref(), Some(name));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn refused_data_is_not_offered_to_the_next_unless_asked() {
     let children = children::<2>();
     children[0].always(Act::refused());

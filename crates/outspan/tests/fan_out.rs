@@ -92,6 +92,18 @@ mod all {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn attempts_and_bytes_of_all_children_count() {
+        let children = children::<2>();
+        for (child, bytes) in children.iter().zip([5, 7]) {
+            let error = Error::unavailable("half").with_wire_bytes(bytes);
+            child.script([Act::DeliverHalf(error)]);
+        }
+        let exporter = fan_out(&children, WaitFor::All);
+        let delivery = export(&exporter, &batch_of(4)).await.unwrap();
+        assert_eq!((delivery.attempts, delivery.wire_bytes), (2, 12));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_retry_outside_sends_to_each_child_only_what_it_misses() {
         let children = children::<3>();
         children[0].script([Act::unavailable(), Act::unavailable()]);
@@ -305,6 +317,37 @@ mod any {
         let error = export(&exporter, &batch_of(2)).await.unwrap_err();
         assert!(error.is_temporary(), "{error}");
         assert!(error.to_string().contains("2 of 2 destinations failed"));
+    }
+
+    #[tokio::test]
+    async fn a_child_that_refuses_some_is_not_enough_while_others_may_take_all() {
+        let gate = Gate::new();
+        let children = children::<2>();
+        children[0].always(Act::Refuse(1));
+        children[1].always(Act::when(&gate, Act::Deliver));
+        let exporter = fan_out(&children, WaitFor::Any);
+        let batch = batch_of(3);
+        let answer = export(&exporter, &batch);
+        let open = async {
+            children[0].wait_for_exports(1).await;
+            children[0].wait_until_idle().await;
+            gate.open();
+        };
+        let (answer, ()) = futures_util::join!(answer, open);
+        assert_eq!(answer.unwrap().accepted, 3);
+    }
+
+    #[tokio::test]
+    async fn of_those_that_refuse_some_the_one_that_takes_most_speaks() {
+        for refused in [[1, 2], [2, 1]] {
+            let children = children::<2>();
+            for (child, refused) in children.iter().zip(refused) {
+                child.always(Act::Refuse(refused));
+            }
+            let exporter = fan_out(&children, WaitFor::Any);
+            let delivery = export(&exporter, &batch_of(3)).await.unwrap();
+            assert_eq!((delivery.accepted, delivery.refused), (2, 1));
+        }
     }
 
     #[tokio::test]
