@@ -271,6 +271,21 @@ mod all {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn several_spans_that_are_too_large_for_all_are_refused_because_halving_them_again_is_of_no_use()
+     {
+        let children = children::<2>();
+        for child in &children {
+            child.always(Act::AtMost(1));
+        }
+        let exporter = fan_out(&children, WaitFor::All);
+        for (spans, kind) in [(2, ErrorKind::Refused), (1, ErrorKind::TooLarge)] {
+            let answer = export(&exporter, &batch_of(spans)).await;
+            let error = answer.map_or_else(|error| error, |it| it.rest[0].error.clone());
+            assert_eq!(error.kind(), kind, "{error}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_child_that_panics_or_hangs_fails_alone() {
         let children = children::<3>();
         children[0].always(Act::Panic);

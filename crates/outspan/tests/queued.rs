@@ -132,6 +132,27 @@ async fn what_could_never_fit_is_too_large() {
 }
 
 #[tokio::test]
+async fn what_is_halved_is_charged_with_its_halves() {
+    let gate = Gate::new();
+    let child = ScriptedExporter::new();
+    child.script([Act::AtMost(1)]);
+    child.always(Act::when(&gate, Act::Deliver));
+    let (exporter, handle) = quick(&child)
+        .concurrent_exports(1)
+        .build_with_handle()
+        .unwrap();
+    let batch = batch_of(8);
+    export(&exporter, &batch).await.unwrap();
+    child.wait_for_exports(2).await;
+    let halves = batch.split_by_spans(4);
+    let held: usize = halves.iter().map(Batch::memory).sum();
+    assert_eq!(handle.bytes(), held);
+    gate.open();
+    exporter.shutdown(soon()).await.unwrap();
+    assert_eq!((child.received().len(), handle.bytes()), (8, 0));
+}
+
+#[tokio::test]
 async fn batches_are_merged_on_request() {
     let child = ScriptedExporter::new();
     let limits = BatchLimits {
