@@ -23,7 +23,7 @@ use crate::stack::Stack;
 use crate::stack::Wrap;
 
 /// How many courses are generated unless `OUTSPAN_FAULT_CASES` says otherwise: what takes some ten seconds.
-const CASES: u32 = 6_000;
+const CASES: u32 = 5_000;
 
 fn any_act() -> impl Strategy<Value = Act> {
     prop_oneof![

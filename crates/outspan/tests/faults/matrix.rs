@@ -171,15 +171,22 @@ fn every_cell(contracts: &[Contract]) {
         let stack = &contract.stack;
         assert_eq!(stack.promise(), contract.often, "{stack:?}");
         for script in scripts() {
-            let all = vec![script.clone(); stack.destinations()];
-            let mut one = vec![Script::always(Act::Deliver); stack.destinations()];
-            one[0] = script;
-            for scripts in [all, one] {
+            for scripts in placed(script, stack.destinations()) {
                 for course in courses(stack, scripts) {
                     course.check();
                 }
             }
         }
+    }
+}
+
+/// What the first of so many destinations does while the others are well, and what all do.
+fn placed(script: Script, destinations: usize) -> Vec<Vec<Script>> {
+    let mut first = vec![Script::always(Act::Deliver); destinations];
+    first[0] = script.clone();
+    match destinations {
+        1 => vec![first],
+        _ => vec![first, vec![script; destinations]],
     }
 }
 
