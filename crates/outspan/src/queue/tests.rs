@@ -524,6 +524,37 @@ async fn a_flush_ends_early_when_the_destination_asked_for_a_longer_wait() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn waits_are_long_again_after_a_flush_however_it_ended() {
+    let rig = Rig::new([], Answer::Fail(Error::unavailable("down")));
+    rig.push(1);
+    rig.queue
+        .flush(Deadline::after(Duration::from_secs(2)))
+        .await;
+    let abandoned = rig.queue.flush(Deadline::after(Duration::from_secs(10)));
+    let second = Duration::from_secs(1);
+    tokio::time::timeout(second, abandoned).await.unwrap_err();
+    let before = rig.script.calls().len();
+    // Sleeps: in the test's time, while nobody waits for a flush.
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    let calls = rig.script.calls().len() - before;
+    assert!((3..=10).contains(&calls), "{calls}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flush_that_is_dropped_takes_the_hurry_from_no_other() {
+    let rig = Rig::new([], Answer::Fail(Error::unavailable("down")));
+    rig.push(1);
+    let until = Deadline::after(Duration::from_secs(10));
+    let patient = rig.queue.flush(until);
+    let abandoned = tokio::time::timeout(Duration::from_secs(1), rig.queue.flush(until));
+    let (flushed, abandoned) = futures_util::join!(patient, abandoned);
+    assert!(flushed.out_of_time);
+    abandoned.unwrap_err();
+    let calls = rig.script.calls().len();
+    assert!(calls >= 8, "{calls} attempts in ten seconds");
+}
+
+#[tokio::test(start_paused = true)]
 async fn flushes_may_run_at_once() {
     let rig = Rig::new([], Answer::Slow(Duration::from_secs(1)));
     rig.push(1);
