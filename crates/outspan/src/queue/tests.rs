@@ -595,6 +595,26 @@ async fn a_shutdown_waits_for_a_destination_that_comes_back_in_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_second_shutdown_has_nothing_to_do() {
+    let rig = Rig::new([], Answer::Deliver);
+    rig.queue.shutdown(soon()).await;
+    let flushed = rig.queue.shutdown(soon()).await;
+    assert!(!flushed.out_of_time && flushed.left == 0);
+    assert_eq!(rig.script.shut_down.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_batch_that_is_held_counts_wherever_it_is() {
+    let rig = Rig::new([], Answer::Fail(Error::unavailable("down")));
+    rig.push(1);
+    rig.push(1);
+    // Sleeps: in the test's time, until both have failed.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    rig.push(1);
+    assert_eq!(rig.queue.shared.lock().batches(), 3);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_pushed_after_the_shutdown_is_counted() {
     let rig = Rig::new([], Answer::Deliver);
     rig.queue.shutdown(soon()).await;
