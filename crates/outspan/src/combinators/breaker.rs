@@ -454,6 +454,20 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_dropped_export_of_before_leaves_finding_out_alone() {
+        let circuit = circuit(Breaker::default().failures(1).wait(SECOND));
+        let before = circuit.ask().expect("closed");
+        fail(&circuit);
+        tokio::time::advance(SECOND * 2).await;
+        let probe = circuit.ask().expect("a probe");
+        drop(before);
+        assert_eq!(circuit.state(), BreakerState::HalfOpen);
+        circuit.force().tell(&Ok(Delivery::default()));
+        drop(probe);
+        assert_eq!(circuit.state(), BreakerState::Closed);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn what_the_destination_asks_for_is_a_lower_bound() {
         let circuit = circuit(Breaker::default().failures(1).wait(SECOND));
         let pass = circuit.ask().expect("closed");
