@@ -95,7 +95,7 @@ async fn a_batch_is_compressed_once_for_all_attempts_clones_and_equal_destinatio
     let to_other = watched(wire, &other, &seen, 6);
     let batch: Batch = batch_of(3000);
     let plain = batch.memory();
-    assert_eq!(plain, batch.size());
+    assert!(plain >= batch.size());
 
     export(&to_one, &batch).await.unwrap();
     let compressed = one.requests()[0].wire_bytes;
