@@ -218,6 +218,17 @@ async fn a_shutdown_out_of_time_counts_what_is_lost() {
 }
 
 #[tokio::test]
+async fn an_export_that_waits_for_room_hears_of_the_shutdown() {
+    let (exporter, handle, _child, _gate, batches) = full(FullPolicy::Wait).await;
+    let waiting = export(&exporter, &batches[3]);
+    let until = Deadline::after(Duration::from_millis(30));
+    let (waited, drained) = futures_util::join!(waiting, exporter.shutdown(until));
+    assert_eq!(waited.unwrap_err().kind(), ErrorKind::ShutDown);
+    assert_eq!(drained.unwrap().lost.of(DropReason::Shutdown), 6);
+    assert_eq!(handle.account().received, 6, "the caller still has it");
+}
+
+#[tokio::test]
 async fn a_queue_that_is_dropped_lets_go_of_its_exporter() {
     let child = ScriptedExporter::new();
     let exporter = quick(&child)

@@ -73,8 +73,9 @@ pub enum FullPolicy {
 /// # Errors
 ///
 /// It creates [`Throttled`](crate::ErrorKind::Throttled), temporary, when there is no room (at once or at the deadline, as
-/// [`FullPolicy`] says), and [`TooLarge`](crate::ErrorKind::TooLarge) for a batch that could never fit. Errors of the exporter
-/// inside never come out; temporary ones are tried again by the queue itself, so it needs no retry inside.
+/// [`FullPolicy`] says), and [`TooLarge`](crate::ErrorKind::TooLarge) for a batch that could never fit. An export that waits for room when the queue
+/// is shut down ends with [`ShutDown`](crate::ErrorKind::ShutDown). Errors of the exporter inside never come out; temporary
+/// ones are tried again by the queue itself, so it needs no retry inside.
 ///
 /// # Cancellation
 ///
@@ -324,6 +325,19 @@ impl Core {
         Ok(())
     }
 
+    /// Puts a batch into the queue as it is, unless the shutdown came while it waited for room.
+    fn push(&self, batch: Batch, room: Room) -> Result<()> {
+        let open = self.lock();
+        if open.is_closed {
+            drop(open);
+            room.give_back();
+            return Err(Error::shut_down());
+        }
+        self.queue.push(vec![batch], room);
+        drop(open);
+        Ok(())
+    }
+
     fn ship(&self, merger: Merger, room: Option<Room>) {
         if let (Some(limits), Some(room)) = (&self.batches, room) {
             self.queue.push(merger.finish(limits), room);
@@ -398,7 +412,7 @@ impl Export for Queueing {
         let room = self.0.room(&batch, until).await?;
         match &self.0.batches {
             Some(limits) => self.0.take(batch, room, limits)?,
-            None => self.0.queue.push(vec![batch], room),
+            None => self.0.push(batch, room)?,
         }
         Ok(delivery)
     }
