@@ -18,9 +18,11 @@ use outspan::ErrorKind;
 use outspan::Export;
 use outspan::Exporter;
 use outspan::Result;
+use outspan::Retry;
 use outspan::combinators::Balance;
 use outspan::combinators::BalanceBy;
 use outspan::combinators::Breaker;
+use outspan::combinators::FanOut;
 use outspan_testkit::Act;
 use outspan_testkit::Gate;
 use outspan_testkit::ScriptedExporter;
@@ -129,6 +131,31 @@ async fn a_trace_stays_with_its_member() {
         }
     }
     assert_eq!(seen.len(), 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_that_is_a_fan_out_gets_what_its_children_miss() {
+    let children = members::<2>();
+    children[1].script([Act::unavailable()]);
+    let pair = FanOut::new()
+        .to("x", children[0].exporter())
+        .to("y", children[1].exporter());
+    let other = members::<1>();
+    other[0].always(Act::unavailable());
+    let exporter = Balance::new()
+        .by(BalanceBy::TraceId)
+        .to("pair", pair.build().unwrap())
+        .to("other", other[0].exporter())
+        .build()
+        .unwrap()
+        .retry(Retry::default().initial_interval(SECOND / 10));
+    assert!(
+        export(&exporter, &traces(8, 2))
+            .await
+            .unwrap()
+            .is_complete()
+    );
+    assert_eq!(counts(&children), [16, 16], "everything once");
 }
 
 #[tokio::test(start_paused = true)]

@@ -91,6 +91,7 @@ fn stacks() -> Vec<Contract> {
         one(fallback([to().timeout(), to()]).retry()),
         one(fallback([to().timeout().retry(), to()])),
         one(fallback([to().timeout(), to()]).queued(Hold::Plain)),
+        two(balance(BalanceBy::TraceId, [pair(), pair()]).retry()),
         two(fan_out(WaitFor::All, [queued(), queued()])),
         two(fan_out(WaitFor::First, [queued(), queued()])),
         one(balance(BalanceBy::RoundRobin, [to().timeout(), to().timeout()]).retry()),

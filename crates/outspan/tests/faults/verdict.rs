@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use outspan::Drained;
 use outspan::DropReason;
+use outspan::combinators::BalanceBy;
 use outspan::combinators::MeasuredHandle;
 use outspan::combinators::QueueHandle;
 use outspan::combinators::WaitFor;
@@ -49,8 +50,17 @@ impl Course {
 
 impl Stack {
     /// A fan-out that takes any answer does not keep note of who has what, so whoever tries again, or in parts, sends to all.
+    /// One that waits for all does, until its batch is split: among the members that are left when one of several fails.
     pub(crate) fn promise(&self) -> Promise {
-        let forgets = |part: &Self| matches!(part, Self::Several(Spread::FanOut(WaitFor::Any), _));
+        let waits_for_all =
+            |part: &Self| matches!(part, Self::Several(Spread::FanOut(WaitFor::All), _));
+        let forgets = |part: &Self| match part {
+            Self::Several(Spread::FanOut(WaitFor::Any), _) => true,
+            Self::Several(Spread::Balance(BalanceBy::TraceId), inside) => {
+                inside.len() > 2 && part.has(&waits_for_all)
+            }
+            _ => false,
+        };
         let tries_again = |part: &Self| match part {
             Self::Around(wrap, _) => *wrap == Wrap::Retry,
             Self::Several(spread, _) => matches!(spread, Spread::FanOut(_)),

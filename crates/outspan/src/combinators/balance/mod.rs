@@ -343,12 +343,16 @@ fn by_member(
     let key = |trace_id| rendezvous::choose(names(), trace_id) as u128;
     let parts = Split::by_key(batch.as_request(), key)
         .map_err(|e| Error::internal("a batch cannot be split").with_source(e))?;
-    Ok(parts
-        .map(|part| {
-            let place = part.key as usize;
-            (place, Batch::trusted(part.bytes, part.spans))
-        })
-        .collect())
+    let parts = parts.map(|part| {
+        let place = part.key as usize;
+        (place, Batch::trusted(part.bytes, part.spans))
+    });
+    let mut parts: Vec<_> = parts.collect();
+    if let [(_, only)] = &mut *parts {
+        // The batch itself remembers what fan-outs inside have of it.
+        *only = batch.clone();
+    }
+    Ok(parts)
 }
 
 impl Export for Balanced {
