@@ -50,7 +50,8 @@ impl Course {
 
 impl Stack {
     /// A fan-out that takes any answer does not keep note of who has what, so whoever tries again, or in parts, sends to all.
-    /// One that waits for all does, until its batch is split: among the members that are left when one of several fails.
+    /// Others do, until the batch is split: among the members that are left when one of several fails, or because another
+    /// destination that it was offered to finds it too large.
     pub(crate) fn promise(&self) -> Promise {
         let waits_for_all =
             |part: &Self| matches!(part, Self::Several(Spread::FanOut(WaitFor::All), _));
@@ -67,7 +68,19 @@ impl Stack {
             Self::Queued(..) => true,
             Self::To => false,
         };
-        let repeats = |part: &Self| tries_again(part) && part.inside().any(|it| it.has(&forgets));
+        let splits =
+            |part: &Self| matches!(part, Self::Queued(..) | Self::Several(Spread::FanOut(_), _));
+        let is_fan_out = |part: &Self| matches!(part, Self::Several(Spread::FanOut(_), _));
+        let forgets_if_split = |part: &Self| match part {
+            Self::Several(Spread::Fallback(_) | Spread::Balance(_), inside) => {
+                inside.len() > 1 && part.has(&is_fan_out)
+            }
+            _ => false,
+        };
+        let repeats = |part: &Self| {
+            (tries_again(part) && part.inside().any(|it| it.has(&forgets)))
+                || (splits(part) && part.inside().any(|it| it.has(&forgets_if_split)))
+        };
         match self.has(&repeats) {
             true => Promise::Repeats,
             false => Promise::Once,
