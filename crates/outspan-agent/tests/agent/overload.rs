@@ -133,6 +133,6 @@ fn limits_that_the_bound_of_memory_lowers_are_said() {
     let ran = Agent::start(&arguments).stop("TERM").expect_status(0);
     ran.expect_said(&[
         "requests may have 6.0 MiB at most, because --memory is 16.0 MiB\n",
-        "there may be 256 connections at most, because --memory is 16.0 MiB\n",
+        "there may be 102 connections at most, because --memory is 16.0 MiB\n",
     ]);
 }
