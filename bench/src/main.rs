@@ -19,6 +19,7 @@ mod on_end;
 mod overload;
 mod roles;
 mod spans;
+mod stack;
 mod through;
 mod validate;
 
@@ -35,6 +36,7 @@ BENCH is one of
   export        end of span to bytes accepted by a gRPC server in another process (20 s a side)
   burst         100,000 spans at once
   validate      the validating pass against decoding
+  stack         what combinators add to an export, and what a fan-out costs
   all           every bench of the library: those above
 
   forward       512-span requests through the agent: gRPC, uncompressed (22 s a side)
@@ -52,7 +54,7 @@ BENCH is one of
 --quick         short runs, to see that everything works; the figures mean little";
 
 /// What `all` runs.
-const LIBRARY: [&str; 5] = ["encode", "validate", "on-end", "burst", "export"];
+const LIBRARY: [&str; 6] = ["encode", "validate", "on-end", "burst", "export", "stack"];
 
 /// What `agent-all` runs.
 const AGENT: [&str; 6] = [
@@ -110,6 +112,7 @@ fn run(bench: &str, quick: bool) -> Outcome {
         "export" => export::run(quick),
         "burst" => burst::run(quick),
         "validate" => validate::run(quick),
+        "stack" => stack::run(quick),
         "small" => forward::run_small(quick),
         "idle" => idle::run(quick),
         "flat" => flat::run(quick),
