@@ -161,16 +161,29 @@ fn value_of(text: &str, begin: usize, ending: Ending) -> Range<usize> {
 }
 
 fn length_of_setting(value: &str, ending: Ending) -> usize {
-    if let Some(quote) = value.chars().next().and_then(closing) {
-        let mut rest = value.char_indices().skip(1);
-        let closed = rest.find(|(_, character)| *character == quote);
-        return closed.map_or(value.len(), |(place, _)| place + quote.len_utf8());
-    }
-    let end = value.find(|character: char| match ending {
+    let quote = value.chars().next().and_then(closing);
+    let quoted = quote.map_or(0, |quote| length_of_quoted(value, quote));
+    // What stands right behind the quote belongs to the value as well, whoever wrote it.
+    let rest = value.get(quoted..).unwrap_or_default();
+    let end = rest.find(|character: char| match ending {
         Ending::Semicolon => matches!(character, ';' | '&'),
         _ => character == '&' || character.is_whitespace(),
     });
-    end.unwrap_or(value.len())
+    quoted + end.unwrap_or(rest.len())
+}
+
+/// How long a quoted value is, its quotes included. A quote that is written twice is one inside.
+fn length_of_quoted(value: &str, quote: char) -> usize {
+    let mut rest = value.char_indices().skip(1).peekable();
+    while let Some((place, character)) = rest.next() {
+        if character != quote {
+            continue;
+        }
+        if rest.next_if(|(_, next)| *next == quote).is_none() {
+            return place + quote.len_utf8();
+        }
+    }
+    value.len()
 }
 
 fn closing(quote: char) -> Option<char> {
@@ -392,6 +405,18 @@ mod tests {
             "me@host/x",
         ] {
             assert_eq!(redacted(text, Style::Connection), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn quotes_inside_quotes_do_not_end_a_value() {
+        for (before, after) in [
+            ("password=\"\"\"", "password=REDACTED"),
+            ("password=\"a\"\";b\";user=me", "password=REDACTED;user=me"),
+            ("pwd={a}};b};user=me", "pwd=REDACTED;user=me"),
+            ("password='a'b c=d", "password=REDACTED c=d"),
+        ] {
+            check(Style::Connection, before, after);
         }
     }
 }
