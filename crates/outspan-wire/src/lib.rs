@@ -4,3 +4,8 @@
 
 pub mod grpc;
 pub mod otlp;
+mod piece;
+
+pub use piece::Piece;
+pub use piece::PieceContent;
+pub use piece::ReadRequest;
