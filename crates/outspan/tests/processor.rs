@@ -56,7 +56,17 @@ impl Rig {
 
     fn with(set: impl FnOnce(BatchProcessorBuilder) -> BatchProcessorBuilder) -> Self {
         let script = ScriptedExporter::new();
-        let builder = BatchProcessor::builder(script.exporter()).retry(quick());
+        let exporter = script.exporter();
+        Self::around(script, exporter, set)
+    }
+
+    /// A processor whose batches go to `exporter`, and end in `script`.
+    fn around(
+        script: ScriptedExporter,
+        exporter: Exporter,
+        set: impl FnOnce(BatchProcessorBuilder) -> BatchProcessorBuilder,
+    ) -> Self {
+        let builder = BatchProcessor::builder(exporter).retry(quick());
         let processor = set(builder).build().expect("the settings are valid");
         let handle = processor.handle();
         let provider = SdkTracerProvider::builder()
@@ -278,11 +288,30 @@ fn what_the_exporter_holds_or_loses_itself_is_told() {
     inside.left = 3;
     inside.lost.add(DropReason::Expired, 2);
     rig.script.script_flushes([DrainAct::Done(inside)]);
-    rig.end_spans(1);
+    rig.end_spans(10);
     let drained = rig.handle.flush(PATIENCE).unwrap();
-    assert_eq!((drained.delivered, drained.left), (1, 3));
+    assert_eq!((drained.delivered, drained.left), (5, 3));
     assert_eq!(drained.lost.of(DropReason::Expired), 2);
     rig.provider.shutdown().unwrap();
+    let account = rig.closed_account();
+    assert_eq!(account.delivered, 8);
+    assert_eq!(account.dropped.of(DropReason::Expired), 2);
+}
+
+#[test]
+fn spans_that_a_queue_inside_loses_are_counted_once() {
+    let script = ScriptedExporter::new();
+    script.always(Act::refused());
+    let exporter = script.exporter().queued().unwrap();
+    let rig = Rig::around(script, exporter, |builder| builder);
+    rig.end_spans(20);
+    let drained = rig.handle.flush(PATIENCE).unwrap();
+    assert_eq!((drained.delivered, drained.left), (0, 0));
+    assert_eq!(drained.refused + drained.lost.total(), 20);
+    rig.provider.shutdown().unwrap();
+    let account = rig.closed_account();
+    assert_eq!(account.delivered, 0);
+    assert_eq!(account.refused + account.dropped.total(), 20);
 }
 
 #[test]

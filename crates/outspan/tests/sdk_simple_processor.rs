@@ -294,3 +294,22 @@ fn flush_waits_for_spans_on_their_way() {
     });
     assert_eq!(handle.account().delivered, 1);
 }
+
+#[test]
+fn what_a_queue_inside_makes_of_spans_is_counted_once() {
+    let child = ScriptedExporter::new();
+    child.script([Act::Deliver, Act::Deliver, Act::refused()]);
+    let (provider, handle) = provide(SimpleProcessor::new(child.exporter().queued().unwrap()));
+    make_spans(&provider, 2);
+    let drained = handle.flush(SOON).unwrap();
+    assert!(drained.is_complete(), "{drained:?}");
+    make_spans(&provider, 1);
+    let drained = handle.flush(SOON).unwrap();
+    assert_eq!(drained.delivered, 0);
+    assert_eq!(drained.refused + drained.lost.total(), 1);
+    let account = handle.account();
+    assert!(account.closes(), "{account}");
+    assert_eq!(account.delivered, 2);
+    assert_eq!(account.refused + account.dropped.total(), 1);
+    provider.shutdown().unwrap();
+}

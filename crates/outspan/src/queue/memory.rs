@@ -291,25 +291,16 @@ impl MemoryQueue {
 
     /// What became of spans since the last time that somebody was told.
     fn drained(&self, flushed: Flushed) -> Result<Drained> {
-        let shared = &self.core.shared;
         let mut told = self
             .core
             .told
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        // What was acknowledged inside was counted as delivered; here it turns out what became of it.
-        let late = &flushed.inside;
-        shared.ledger.step(|account| account.take_back(late));
         let mut now = self.account();
         now.delivered = now.delivered.saturating_sub(flushed.left_inside);
         let mut drained = now.since(&told);
         *told = now;
         drop(told);
-        for (reason, spans) in late.lost.iter() {
-            shared
-                .diagnostics
-                .dropped(reason, spans, flushed.error.as_ref());
-        }
         drained.left = flushed.left;
         match flushed.error {
             Some(error) if drained.is_complete() => Err(error),

@@ -108,8 +108,6 @@ struct Shared {
 pub(crate) struct Flushed {
     /// Spans of before the call that are still held.
     pub(crate) left: u64,
-    /// What combinators and the exporter inside lost of what they had acknowledged.
-    pub(crate) inside: Drained,
     /// Spans among those that are still held which were acknowledged to the queue: they are held inside.
     pub(crate) left_inside: u64,
     /// What kept it from being done.
@@ -166,7 +164,8 @@ impl Queue {
     pub(crate) async fn flush(&self, until: Deadline) -> Flushed {
         let mut flushed = self.settle_all(until).await;
         let inside = self.shared.exporter.flush(until);
-        flushed.note(run_drain(until, GRACE / 2, "flush", inside).await);
+        let inside = run_drain(until, GRACE / 2, "flush", inside).await;
+        self.note_inside(&mut flushed, inside);
         flushed
     }
 
@@ -181,7 +180,8 @@ impl Queue {
         self.ended().await;
         flushed.left = 0;
         let inside = self.shared.exporter.shutdown(until);
-        flushed.note(run_drain(until, GRACE / 2, "shutdown", inside).await);
+        let inside = run_drain(until, GRACE / 2, "shutdown", inside).await;
+        self.note_inside(&mut flushed, inside);
         flushed
     }
 
@@ -189,6 +189,23 @@ impl Queue {
     pub(crate) async fn abort(&self) {
         self.driver.abort();
         self.ended().await;
+    }
+
+    /// Takes note of what combinators and the exporter inside made of the spans that they had acknowledged.
+    ///
+    /// Those were counted as delivered; here it turns out what became of them.
+    fn note_inside(&self, flushed: &mut Flushed, inside: Result<Drained>) {
+        match inside {
+            Ok(drained) => {
+                flushed.left += drained.left;
+                flushed.left_inside = drained.left;
+                self.shared.take_back(&drained, flushed.error.as_ref());
+            }
+            Err(error) => {
+                flushed.out_of_time |= error.kind() == ErrorKind::Timeout;
+                flushed.error.get_or_insert(error);
+            }
+        }
     }
 
     async fn settle_all(&self, until: Deadline) -> Flushed {
@@ -220,27 +237,6 @@ impl Drop for Queue {
     /// Stops at once; what is held counts as lost at shutdown.
     fn drop(&mut self) {
         self.driver.abort();
-    }
-}
-
-impl Flushed {
-    fn note(&mut self, inside: Result<Drained>) {
-        match inside {
-            // What was acknowledged to us is counted already; here only what was lost later.
-            Ok(drained) => {
-                self.left += drained.left;
-                self.left_inside = drained.left;
-                self.inside = Drained {
-                    delivered: 0,
-                    left: 0,
-                    ..drained
-                };
-            }
-            Err(error) => {
-                self.out_of_time |= error.kind() == ErrorKind::Timeout;
-                self.error.get_or_insert(error);
-            }
-        }
     }
 }
 
@@ -512,6 +508,17 @@ impl Shared {
         self.budget.give_back(item.charged, spans);
         self.progress.send_replace(());
         true
+    }
+
+    /// Counts what was lost or refused after it had been acknowledged.
+    fn take_back(&self, late: &Drained, error: Option<&Error>) {
+        self.ledger.step(|account| account.take_back(late));
+        for (reason, spans) in late.lost.iter() {
+            match reason {
+                DropReason::Filtered => self.diagnostics.filtered(spans),
+                _ => self.diagnostics.dropped(reason, spans, error),
+            }
+        }
     }
 
     fn lose_queued(&self, reason: DropReason, spans: u64) {

@@ -232,7 +232,7 @@ impl Shared {
         };
         let inside = until.run(work).await;
         let inside = inside.unwrap_or_else(|| Err(Error::timeout("no answer", until)))?;
-        Ok(self.since(&before, inside))
+        Ok(self.since(&before, &inside))
     }
 
     /// Waits for spans on their way, then shuts the exporter down, in any case.
@@ -242,20 +242,21 @@ impl Shared {
         let inside = until.run(self.exporter.shutdown(until)).await;
         drop(turn);
         let inside = inside.unwrap_or_else(|| Err(Error::timeout("no answer", until)))?;
-        Ok(self.since(&before, inside))
+        Ok(self.since(&before, &inside))
     }
 
-    /// What happened since `before`, and what the exporter says happened inside it.
-    fn since(&self, before: &Account, inside: Drained) -> Drained {
-        let now = self.ledger.read();
-        let mut total = inside;
-        total.delivered += now.delivered - before.delivered;
-        total.refused += now.refused - before.refused;
-        for reason in DropReason::ALL {
-            let dropped = now.dropped.of(reason) - before.dropped.of(reason);
-            total.lost.add(reason, dropped);
+    /// What became of spans since `before`. What the exporter inside had acknowledged was counted as delivered; here it
+    /// turns out what became of it.
+    fn since(&self, before: &Account, inside: &Drained) -> Drained {
+        self.ledger.step(|account| account.take_back(inside));
+        let lost = &inside.lost;
+        if lost.total() > lost.of(DropReason::Filtered) {
+            tracing::warn!(target: "outspan", "spans that the exporter had taken were lost inside it: {lost}");
         }
-        total
+        let mut drained = self.ledger.read().since(before);
+        drained.delivered = drained.delivered.saturating_sub(inside.left);
+        drained.left = inside.left;
+        drained
     }
 
     /// Tells the first loss in a row.

@@ -154,8 +154,8 @@ impl Core {
 
     fn outcome(&self, before: &Account, flushed: Flushed) -> Outcome {
         let mut drained = self.buffer.account().since(before);
+        drained.delivered = drained.delivered.saturating_sub(flushed.left_inside);
         drained.left = flushed.left;
-        drained.merge(&flushed.inside);
         Outcome {
             drained,
             error: flushed.error,
