@@ -13,6 +13,7 @@ use std::io::Write;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use flate2::read::MultiGzDecoder;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use outspan::Compression;
 use outspan::Error;
@@ -495,9 +496,24 @@ fn a_path_that_cannot_be_opened_is_named() {
     assert!(file.next().unwrap().is_ok());
 }
 
+/// How many bytes there are to read: those that decompression gives, where it finds something to decompress.
+fn unpacked_length(bytes: &[u8]) -> usize {
+    let unpacked: Box<dyn Read + '_> = match bytes {
+        [0x1f, 0x8b, ..] => Box::new(MultiGzDecoder::new(bytes)),
+        _ => match zstd::Decoder::new(bytes) {
+            Ok(decoder) => Box::new(decoder),
+            Err(_) => return bytes.len(),
+        },
+    };
+    // Damage is an error; what came before it counts.
+    let readable = unpacked.bytes().take_while(io::Result::is_ok).count();
+    readable.max(bytes.len())
+}
+
 /// Reads everything, and checks what must hold for any bytes.
 fn read_to_the_end(bytes: Vec<u8>, options: ReadOptions) {
-    let length = bytes.len();
+    // Each record takes a byte at least; compressed, a few bytes can hold many.
+    let length = unpacked_length(&bytes);
     let Ok(file) = SpanFile::open(Cursor::new(bytes), options) else {
         return;
     };
