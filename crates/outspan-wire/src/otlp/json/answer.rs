@@ -5,8 +5,8 @@ mod write;
 use std::borrow::Cow;
 use std::time::Duration;
 
-use super::text::Kind;
-use super::text::Text;
+use crate::json::Kind;
+use crate::json::Text;
 use crate::otlp::answer::Detail;
 use crate::otlp::answer::FieldViolation;
 use crate::otlp::answer::PartialSuccess;

@@ -5,10 +5,7 @@
 //! beyond the rules stands at [`read_json`]; the writer keeps to them.
 
 mod answer;
-mod number;
 mod read;
-mod scalar;
-mod text;
 mod write;
 
 pub use self::answer::read_json_response;

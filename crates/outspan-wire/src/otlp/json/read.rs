@@ -6,9 +6,9 @@ use base64::engine::DecodePaddingMode;
 use base64::engine::GeneralPurpose;
 use base64::engine::GeneralPurposeConfig;
 
-use super::text::Kind;
-use super::text::RawString;
-use super::text::Text;
+use crate::json::Kind;
+use crate::json::RawString;
+use crate::json::Text;
 use crate::otlp::error::WireError;
 use crate::otlp::error::WireErrorKind;
 use crate::otlp::fields::any_value;

@@ -6,7 +6,8 @@ use base64::Engine;
 use base64::encoded_len;
 use base64::engine::general_purpose::STANDARD;
 
-use super::text::plain_prefix;
+use crate::json::push_digits;
+use crate::json::push_escaped;
 use crate::otlp::reader::NESTING_MAX;
 use crate::otlp::view::AttributeView;
 use crate::otlp::view::AttributesView;
@@ -332,18 +333,8 @@ impl Writer<'_> {
         self.out.push(b'"');
     }
 
-    fn digits(&mut self, mut rest: u64) {
-        let mut digits = [b'0'; 20];
-        let mut start = digits.len();
-        for digit in digits.iter_mut().rev() {
-            *digit = b'0' + (rest % 10) as u8;
-            start -= 1;
-            rest /= 10;
-            if rest == 0 {
-                break;
-            }
-        }
-        self.out.extend_from_slice(&digits[start..]);
+    fn digits(&mut self, number: u64) {
+        push_digits(self.out, number);
     }
 
     fn double(&mut self, value: f64) {
@@ -381,32 +372,8 @@ impl Writer<'_> {
     pub(super) fn text(&mut self, text: &str) {
         self.comma();
         self.out.push(b'"');
-        let mut rest = text.as_bytes();
-        loop {
-            let (plain, special) = rest.split_at(plain_prefix(rest));
-            self.out.extend_from_slice(plain);
-            let Some((&special, after)) = special.split_first() else {
-                break;
-            };
-            self.escape(special);
-            rest = after;
-        }
+        push_escaped(self.out, text);
         self.out.push(b'"');
-    }
-
-    fn escape(&mut self, byte: u8) {
-        match byte {
-            b'"' => self.raw("\\\""),
-            b'\\' => self.raw("\\\\"),
-            b'\n' => self.raw("\\n"),
-            b'\r' => self.raw("\\r"),
-            b'\t' => self.raw("\\t"),
-            0x08 => self.raw("\\b"),
-            0x0C => self.raw("\\f"),
-            control => {
-                write!(self.out, "\\u{control:04x}").expect("a Vec takes everything");
-            }
-        }
     }
 
     pub(super) fn begin(&mut self, bracket: u8) {

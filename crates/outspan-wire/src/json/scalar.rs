@@ -4,12 +4,12 @@ use super::number;
 use super::number::NumberFault;
 use super::text::Kind;
 use super::text::Text;
-use crate::otlp::error::WireError;
-use crate::otlp::error::WireErrorKind;
+use crate::otlp::WireError;
+use crate::otlp::WireErrorKind;
 
 impl Text<'_> {
     /// Reads an integer, if `T` can hold it.
-    pub(super) fn integer<T: TryFrom<i128>>(&mut self) -> Result<T, WireError> {
+    pub(crate) fn integer<T: TryFrom<i128>>(&mut self) -> Result<T, WireError> {
         let start = self.value_start();
         if self.kind()? == Kind::String {
             let text = self.string()?.decoded();
@@ -20,14 +20,14 @@ impl Text<'_> {
     }
 
     /// Makes an integer of text that began at `start`.
-    pub(super) fn fit<T: TryFrom<i128>>(&self, start: usize, text: &[u8]) -> Result<T, WireError> {
+    pub(crate) fn fit<T: TryFrom<i128>>(&self, start: usize, text: &[u8]) -> Result<T, WireError> {
         number::integer(text)
             .and_then(|value| T::try_from(value).map_err(|_| NumberFault::OutOfRange))
             .map_err(|fault| self.number_fault(start, fault, "a whole number"))
     }
 
     /// Reads a floating-point number.
-    pub(super) fn double(&mut self) -> Result<f64, WireError> {
+    pub(crate) fn double(&mut self) -> Result<f64, WireError> {
         let start = self.value_start();
         if self.kind()? == Kind::String {
             let text = self.string()?.decoded();

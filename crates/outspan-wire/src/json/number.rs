@@ -5,7 +5,7 @@
 
 /// Why a decimal text is not the number that a field wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum NumberFault {
+pub(crate) enum NumberFault {
     /// It is no decimal number.
     NotDecimal,
     /// It has a fraction, and the field is an integer.
@@ -24,7 +24,7 @@ struct Decimal<'a> {
 }
 
 /// Reads a whole number.
-pub(super) fn integer(text: &[u8]) -> Result<i128, NumberFault> {
+pub(crate) fn integer(text: &[u8]) -> Result<i128, NumberFault> {
     let decimal = Decimal::parse(text).ok_or(NumberFault::NotDecimal)?;
     let magnitude = decimal.magnitude()?;
     Ok(if decimal.is_negative {
@@ -35,7 +35,7 @@ pub(super) fn integer(text: &[u8]) -> Result<i128, NumberFault> {
 }
 
 /// Reads a floating-point number that is not infinite.
-pub(super) fn double(text: &[u8]) -> Result<f64, NumberFault> {
+pub(crate) fn double(text: &[u8]) -> Result<f64, NumberFault> {
     if Decimal::parse(text).is_none() {
         return Err(NumberFault::NotDecimal);
     }

@@ -14,13 +14,13 @@ use std::ops::Range;
 
 use memchr::memchr;
 
-use crate::otlp::error::WireError;
-use crate::otlp::error::WireErrorKind;
+use crate::otlp::WireError;
+use crate::otlp::WireErrorKind;
 
 /// How deep objects and arrays may nest.
 ///
 /// The deepest OTLP document that protobuf's bound of 100 messages allows has about 160 levels.
-pub(super) const DEPTH_MAX: usize = 200;
+pub(crate) const DEPTH_MAX: usize = 200;
 
 /// How much of a key an error shows. Keys of the schema are shorter.
 const SHOWN_KEY_MAX: usize = 48;
@@ -29,9 +29,8 @@ const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
 /// JSON text and the place up to which it was read.
 #[derive(Debug)]
-pub(super) struct Text<'a> {
-    /// Invariant: valid UTF-8.
-    bytes: &'a [u8],
+pub(crate) struct Text<'a> {
+    text: &'a str,
     at: usize,
     open: Vec<Frame>,
 }
@@ -47,14 +46,14 @@ enum Frame {
 
 /// A string as it stands in the text, without its quotes.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct RawString<'a> {
-    bytes: &'a [u8],
+pub(crate) struct RawString<'a> {
+    text: &'a str,
     has_escape: bool,
 }
 
 /// What kind of value comes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Object,
     Array,
     String,
@@ -78,24 +77,33 @@ impl Kind {
 
 impl<'a> Text<'a> {
     /// Begins to read, after checking that the text is UTF-8.
-    pub(super) fn new(bytes: &'a [u8]) -> Result<Self, WireError> {
-        let mut text = Self {
-            bytes,
-            at: 0,
-            open: Vec::new(),
+    pub(crate) fn new(bytes: &'a [u8]) -> Result<Self, WireError> {
+        let text = match simdutf8::compat::from_utf8(bytes) {
+            Ok(text) => text,
+            Err(error) => return Err(not_utf8(bytes, error.valid_up_to())),
         };
-        if let Err(error) = simdutf8::compat::from_utf8(bytes) {
-            let offset = error.valid_up_to();
-            return Err(text.fault(WireErrorKind::Utf8, offset, String::new()));
-        }
+        let mut text = Self::of(text);
         if bytes.starts_with(BYTE_ORDER_MARK) {
             text.at = BYTE_ORDER_MARK.len();
         }
         Ok(text)
     }
 
+    /// Begins to read text.
+    pub(crate) fn of(text: &'a str) -> Self {
+        Self {
+            text,
+            at: 0,
+            open: Vec::new(),
+        }
+    }
+
+    fn bytes(&self) -> &'a [u8] {
+        self.text.as_bytes()
+    }
+
     /// Ends reading: nothing but white space may be left.
-    pub(super) fn finish(&mut self) -> Result<(), WireError> {
+    pub(crate) fn finish(&mut self) -> Result<(), WireError> {
         match self.peek() {
             None => Ok(()),
             Some(_) => Err(self.syntax("text after the end of the document")),
@@ -103,13 +111,13 @@ impl<'a> Text<'a> {
     }
 
     /// Returns where the next value begins.
-    pub(super) fn value_start(&mut self) -> usize {
+    pub(crate) fn value_start(&mut self) -> usize {
         self.skip_space();
         self.at
     }
 
     /// Tells what kind of value comes next.
-    pub(super) fn kind(&mut self) -> Result<Kind, WireError> {
+    pub(crate) fn kind(&mut self) -> Result<Kind, WireError> {
         match self.peek() {
             Some(b'{') => Ok(Kind::Object),
             Some(b'[') => Ok(Kind::Array),
@@ -123,13 +131,13 @@ impl<'a> Text<'a> {
     }
 
     /// Begins an object.
-    pub(super) fn begin_object(&mut self) -> Result<(), WireError> {
+    pub(crate) fn begin_object(&mut self) -> Result<(), WireError> {
         self.expect_kind(Kind::Object)?;
         self.push_frame(Frame::Object { key: None })
     }
 
     /// Reads the next key and the colon after it, or the end of the object.
-    pub(super) fn next_key(&mut self) -> Result<Option<Cow<'a, [u8]>>, WireError> {
+    pub(crate) fn next_key(&mut self) -> Result<Option<Cow<'a, [u8]>>, WireError> {
         let is_first = matches!(self.open.last(), Some(Frame::Object { key: None }));
         match self.peek() {
             Some(b'}') => {
@@ -159,13 +167,13 @@ impl<'a> Text<'a> {
     }
 
     /// Begins an array.
-    pub(super) fn begin_array(&mut self) -> Result<(), WireError> {
+    pub(crate) fn begin_array(&mut self) -> Result<(), WireError> {
         self.expect_kind(Kind::Array)?;
         self.push_frame(Frame::Array { index: None })
     }
 
     /// Moves to the next item and tells whether there is one.
-    pub(super) fn next_item(&mut self) -> Result<bool, WireError> {
+    pub(crate) fn next_item(&mut self) -> Result<bool, WireError> {
         let is_first = matches!(self.open.last(), Some(Frame::Array { index: None }));
         match self.peek() {
             Some(b']') => {
@@ -184,13 +192,13 @@ impl<'a> Text<'a> {
     }
 
     /// Reads a string.
-    pub(super) fn string(&mut self) -> Result<RawString<'a>, WireError> {
+    pub(crate) fn string(&mut self) -> Result<RawString<'a>, WireError> {
         self.expect_kind(Kind::String)?;
         self.raw_string()
     }
 
     /// Reads a number and returns it as it stands in the text.
-    pub(super) fn number(&mut self) -> Result<&'a [u8], WireError> {
+    pub(crate) fn number(&mut self) -> Result<&'a [u8], WireError> {
         self.expect_kind(Kind::Number)?;
         let start = self.at;
         if self.peek_here() == Some(b'-') {
@@ -212,11 +220,11 @@ impl<'a> Text<'a> {
             }
             self.expect_digits()?;
         }
-        Ok(self.since(start))
+        Ok(self.since(start).as_bytes())
     }
 
     /// Reads `true` or `false`.
-    pub(super) fn bool(&mut self) -> Result<bool, WireError> {
+    pub(crate) fn bool(&mut self) -> Result<bool, WireError> {
         self.expect_kind(Kind::Bool)?;
         if self.peek_here() == Some(b't') {
             self.literal(b"true")?;
@@ -227,7 +235,7 @@ impl<'a> Text<'a> {
     }
 
     /// Reads `null` if it comes next, and tells whether it did.
-    pub(super) fn take_null(&mut self) -> Result<bool, WireError> {
+    pub(crate) fn take_null(&mut self) -> Result<bool, WireError> {
         if self.peek() != Some(b'n') {
             return Ok(false);
         }
@@ -236,7 +244,7 @@ impl<'a> Text<'a> {
     }
 
     /// Reads any value and forgets it.
-    pub(super) fn skip_value(&mut self) -> Result<(), WireError> {
+    pub(crate) fn skip_value(&mut self) -> Result<(), WireError> {
         let level = self.open.len();
         self.skip_scalar_or_begin()?;
         while self.open.len() > level {
@@ -264,8 +272,8 @@ impl<'a> Text<'a> {
 
     /// Makes an error for the value that began at `offset`.
     #[cold]
-    pub(super) fn fault(&self, kind: WireErrorKind, offset: usize, detail: String) -> WireError {
-        let before = self.bytes.get(..offset).unwrap_or(self.bytes);
+    pub(crate) fn fault(&self, kind: WireErrorKind, offset: usize, detail: String) -> WireError {
+        let before = self.bytes().get(..offset).unwrap_or(self.bytes());
         let line = before.iter().filter(|&&byte| byte == b'\n').count() + 1;
         let line_start = before
             .iter()
@@ -310,7 +318,7 @@ impl<'a> Text<'a> {
         let start = self.at;
         let mut has_escape = false;
         loop {
-            self.at += plain_prefix(self.bytes.get(self.at..).unwrap_or_default());
+            self.at += plain_prefix(self.bytes().get(self.at..).unwrap_or_default());
             match self.peek_here() {
                 Some(b'"') => break,
                 Some(b'\\') => {
@@ -321,13 +329,13 @@ impl<'a> Text<'a> {
                 None => return Err(self.syntax("the text ends inside a string")),
             }
         }
-        let bytes = self.since(start);
+        let text = self.since(start);
         self.at += 1;
-        Ok(RawString { bytes, has_escape })
+        Ok(RawString { text, has_escape })
     }
 
     fn escape(&mut self) -> Result<(), WireError> {
-        let len = match self.bytes.get(self.at + 1) {
+        let len = match self.bytes().get(self.at + 1) {
             Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => 2,
             Some(b'u') if self.has_four_hex_digits(self.at + 2) => 6,
             _ => return Err(self.syntax("unknown escape in a string")),
@@ -337,13 +345,13 @@ impl<'a> Text<'a> {
     }
 
     fn has_four_hex_digits(&self, at: usize) -> bool {
-        self.bytes
+        self.bytes()
             .get(at..at + 4)
             .is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
     }
 
     fn literal(&mut self, literal: &[u8]) -> Result<(), WireError> {
-        let found = self.bytes.get(self.at..self.at + literal.len());
+        let found = self.bytes().get(self.at..self.at + literal.len());
         if found != Some(literal) {
             return Err(self.syntax("expected a value"));
         }
@@ -372,7 +380,7 @@ impl<'a> Text<'a> {
     }
 
     fn peek_here(&self) -> Option<u8> {
-        self.bytes.get(self.at).copied()
+        self.bytes().get(self.at).copied()
     }
 
     fn skip_space(&mut self) {
@@ -381,8 +389,8 @@ impl<'a> Text<'a> {
         }
     }
 
-    fn since(&self, start: usize) -> &'a [u8] {
-        self.bytes.get(start..self.at).unwrap_or_default()
+    fn since(&self, start: usize) -> &'a str {
+        self.text.get(start..self.at).unwrap_or_default()
     }
 
     /// Writes the way to the place at hand, such as `resourceSpans[0].scopeSpans[2].spans[7].name`.
@@ -394,7 +402,7 @@ impl<'a> Text<'a> {
                     if !path.is_empty() {
                         path.push('.');
                     }
-                    let key = self.bytes.get(place.clone()).unwrap_or_default();
+                    let key = self.bytes().get(place.clone()).unwrap_or_default();
                     let shown = key.get(..SHOWN_KEY_MAX).unwrap_or(key);
                     path.push_str(&String::from_utf8_lossy(shown));
                 }
@@ -410,33 +418,41 @@ impl<'a> Text<'a> {
 }
 
 impl<'a> RawString<'a> {
-    pub(super) fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+    pub(crate) fn is_empty(&self) -> bool {
+        self.text.is_empty()
     }
 
     /// Returns the length in the text, which the decoded string does not exceed.
-    pub(super) fn raw_len(&self) -> usize {
-        self.bytes.len()
+    pub(crate) fn raw_len(&self) -> usize {
+        self.text.len()
     }
 
     /// Returns the string's UTF-8 if it stands in the text without escapes.
-    pub(super) fn verbatim(&self) -> Option<&'a [u8]> {
-        (!self.has_escape).then_some(self.bytes)
+    pub(crate) fn verbatim(&self) -> Option<&'a [u8]> {
+        (!self.has_escape).then_some(self.text.as_bytes())
     }
 
     /// Returns the string's UTF-8.
-    pub(super) fn decoded(&self) -> Cow<'a, [u8]> {
-        if let Some(verbatim) = self.verbatim() {
-            return Cow::Borrowed(verbatim);
+    pub(crate) fn decoded(&self) -> Cow<'a, [u8]> {
+        match self.to_text() {
+            Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+            Cow::Owned(text) => Cow::Owned(text.into_bytes()),
         }
-        let mut decoded = Vec::with_capacity(self.bytes.len());
+    }
+
+    /// Returns the string, borrowed where it stands in the text without escapes.
+    pub(crate) fn to_text(self) -> Cow<'a, str> {
+        if !self.has_escape {
+            return Cow::Borrowed(self.text);
+        }
+        let mut decoded = Vec::with_capacity(self.text.len());
         self.decode_into(&mut decoded);
-        Cow::Owned(decoded)
+        Cow::Owned(String::from_utf8(decoded).expect("escapes stand for whole characters"))
     }
 
     /// Appends the string's UTF-8.
-    pub(super) fn decode_into(&self, out: &mut Vec<u8>) {
-        let mut rest = self.bytes;
+    pub(crate) fn decode_into(&self, out: &mut Vec<u8>) {
+        let mut rest = self.text.as_bytes();
         while let Some(backslash) = memchr(b'\\', rest) {
             let (plain, escape) = rest.split_at(backslash);
             out.extend_from_slice(plain);
@@ -444,6 +460,14 @@ impl<'a> RawString<'a> {
         }
         out.extend_from_slice(rest);
     }
+}
+
+/// Says where text stops being UTF-8.
+#[cold]
+fn not_utf8(bytes: &[u8], offset: usize) -> WireError {
+    let before = bytes.get(..offset).unwrap_or_default();
+    let before = simdutf8::basic::from_utf8(before).unwrap_or_default();
+    Text::of(before).fault(WireErrorKind::Utf8, offset, String::new())
 }
 
 /// Decodes the escape at the start of `text`, which was checked before, and returns what follows it.
@@ -491,7 +515,7 @@ fn split_unit(text: &[u8]) -> Option<(u32, &[u8])> {
 }
 
 /// Returns how many bytes from the start on are neither quote, backslash nor control character.
-pub(super) fn plain_prefix(text: &[u8]) -> usize {
+pub(crate) fn plain_prefix(text: &[u8]) -> usize {
     let mut len = 0;
     let mut words = text.chunks_exact(8);
     for word in words.by_ref() {
