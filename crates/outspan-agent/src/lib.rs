@@ -6,6 +6,7 @@
 //!
 //! This crate is a program first. It is a library so that benches and fuzz targets can run what the program runs.
 
+mod address;
 mod admin;
 mod agent;
 mod arguments;

@@ -1,19 +1,12 @@
 //! Listens on what `--admin` names.
 
 use std::io;
-use std::net::IpAddr;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::net::lookup_host;
-use tokio::time::timeout;
 
-/// How long finding the addresses of a name may take.
-const LOOKUP_LIMIT: Duration = Duration::from_secs(10);
-
-/// Addresses of one name at most; `localhost` has two.
-const ADDRESSES_MAX: usize = 4;
+use crate::address;
+use crate::address::Unheard;
 
 /// Holds sockets that listen; at least one.
 #[derive(Debug)]
@@ -45,33 +38,19 @@ impl Sockets {
 /// Words for the user.
 pub(super) async fn bind(address: &str) -> Result<Sockets, String> {
     let (host, port) = parse(address)?;
-    let found = find(host, port)
-        .await
-        .map_err(|e| cannot_listen(address, &e))?;
-    let mut sockets = Sockets {
-        listeners: Vec::new(),
-        addresses: Vec::new(),
-    };
-    let mut not_here = None;
-    for ip in found {
-        // A free port that was taken for the first address is used for the others as well.
-        let taken = sockets.addresses.first().map(SocketAddr::port);
-        match listen(SocketAddr::new(ip, taken.unwrap_or(port))).await {
-            Ok((listener, at)) => {
-                sockets.listeners.push(listener);
-                sockets.addresses.push(at);
-            }
-            // Many machines name an IPv6 address and have none.
-            Err(error) if is_not_here(&error) => not_here = Some(error),
-            // Nobody chose this port, so it does not matter who has it on the other address.
-            Err(_) if port == 0 && taken.is_some() => {}
-            Err(error) => return Err(cannot_listen(address, &error)),
-        }
-    }
-    match not_here {
-        Some(error) if sockets.listeners.is_empty() => Err(cannot_listen(address, &error)),
-        _ => Ok(sockets),
-    }
+    let opened = address::open_each(host, port, |at| {
+        let listener = address::listen(at)?;
+        let at = listener.local_addr()?;
+        Ok((listener, at))
+    });
+    let opened = opened.await.map_err(|unheard| match unheard {
+        Unheard::Unknown(error) | Unheard::Closed(_, error) => cannot_listen(address, &error),
+    })?;
+    let (listeners, addresses) = opened.into_iter().unzip();
+    Ok(Sockets {
+        listeners,
+        addresses,
+    })
 }
 
 fn parse(address: &str) -> Result<(&str, u16), String> {
@@ -80,54 +59,14 @@ fn parse(address: &str) -> Result<(&str, u16), String> {
             "invalid --admin \"{address}\": use HOST:PORT, such as localhost:8888, or off for none"
         )
     };
-    let (host, port) = address.rsplit_once(':').ok_or_else(invalid)?;
-    let inside = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
-    let host = match inside {
-        Some(ipv6) => ipv6,
-        None if host.contains(':') => return Err(invalid()),
-        None => host,
-    };
+    let (host, port) = address::host_and_port(address).map_err(|_| invalid())?;
     let has_odd_characters = host.contains(|c: char| c.is_whitespace() || "/@?#".contains(c));
     if host.is_empty() || has_odd_characters {
         return Err(invalid());
     }
-    let port = port.parse().map_err(|_| invalid())?;
+    let port = port.ok_or_else(invalid)?;
     Ok((host, port))
 }
-
-/// The addresses of a host, those of IPv4 first.
-async fn find(host: &str, port: u16) -> io::Result<Vec<IpAddr>> {
-    let found = timeout(LOOKUP_LIMIT, lookup_host((host, port)))
-        .await
-        .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the name was not found in time"))??;
-    let mut found: Vec<IpAddr> = found.map(|address| address.ip()).collect();
-    found.sort_unstable();
-    found.dedup();
-    found.truncate(ADDRESSES_MAX);
-    match found.is_empty() {
-        true => Err(io::Error::new(
-            io::ErrorKind::NotFound,
-            "the name has no address",
-        )),
-        false => Ok(found),
-    }
-}
-
-async fn listen(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
-    let listener = TcpListener::bind(address).await?;
-    let at = listener.local_addr()?;
-    Ok((listener, at))
-}
-
-fn is_not_here(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported
-    ) || error.raw_os_error() == Some(EAFNOSUPPORT)
-}
-
-/// Linux's number for an address family that the machine does not have; `std` has no kind for it.
-const EAFNOSUPPORT: i32 = 97;
 
 fn cannot_listen(address: &str, error: &io::Error) -> String {
     format!(

@@ -3,22 +3,20 @@
 use std::fmt;
 use std::io;
 use std::io::ErrorKind;
-use std::net::IpAddr;
-use std::net::Ipv4Addr;
-use std::net::Ipv6Addr;
 use std::net::SocketAddr;
 
 use tokio::net::TcpListener;
-use tokio::net::TcpSocket;
+
+use crate::address;
+use crate::address::Bracketed;
+use crate::address::Unheard;
+use crate::address::host_and_port;
 
 /// The port of OTLP over gRPC.
 const GRPC_PORT: u16 = 4317;
 
 /// The port of OTLP over HTTP.
 const HTTP_PORT: u16 = 4318;
-
-/// How many connections the kernel keeps for us until we take them; more than a fleet opens at once after a restart.
-const BACKLOG: u32 = 1024;
 
 /// Holds an address to listen on, as `--listen` gives it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,43 +94,13 @@ impl Listen {
     ///
     /// Words for the user: which address cannot be listened on, why, and what to do.
     pub(super) async fn open(&self) -> Result<Vec<Socket>, String> {
-        let addresses = self.addresses().await?;
-        let mut sockets = Vec::new();
-        for (position, address) in addresses.iter().enumerate() {
-            match listen(*address) {
-                Ok(listener) => sockets.push(self.socket(listener, *address)),
-                Err(error) if position > 0 && is_absent(&error) => {}
-                Err(error) => return Err(self.cannot_listen(*address, &error)),
-            }
-        }
-        Ok(sockets)
-    }
-
-    async fn addresses(&self) -> Result<Vec<SocketAddr>, String> {
-        let mut addresses = match self.host.parse::<IpAddr>() {
-            Ok(address) => vec![SocketAddr::new(address, self.port)],
-            Err(_) if self.host.eq_ignore_ascii_case("localhost") => vec![
-                SocketAddr::new(Ipv4Addr::LOCALHOST.into(), self.port),
-                SocketAddr::new(Ipv6Addr::LOCALHOST.into(), self.port),
-            ],
-            Err(_) => {
-                let found = tokio::net::lookup_host((self.host.as_str(), self.port)).await;
-                let found =
-                    found.map_err(|e| format!("cannot listen on {self}: unknown host: {e}"))?;
-                found.collect()
-            }
-        };
-        addresses.sort_by_key(SocketAddr::is_ipv6);
-        addresses.dedup();
-        if self.port == 0 {
-            addresses.truncate(1);
-        }
-        match addresses.is_empty() {
-            true => Err(format!(
-                "cannot listen on {self}: the host has no addresses"
-            )),
-            false => Ok(addresses),
-        }
+        let listeners = address::open_each(&self.host, self.port, |address| {
+            address::listen(address).map(|listener| self.socket(listener, address))
+        });
+        listeners.await.map_err(|unheard| match unheard {
+            Unheard::Unknown(error) => format!("cannot listen on {self}: unknown host: {error}"),
+            Unheard::Closed(address, error) => self.cannot_listen(address, &error),
+        })
     }
 
     fn socket(&self, listener: TcpListener, asked: SocketAddr) -> Socket {
@@ -182,18 +150,6 @@ impl fmt::Display for Listen {
     }
 }
 
-/// Shows a host as it stands in a URL.
-struct Bracketed<'a>(&'a str);
-
-impl fmt::Display for Bracketed<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.contains(':') {
-            true => write!(f, "[{}]", self.0),
-            false => f.write_str(self.0),
-        }
-    }
-}
-
 /// What to say about `localhost:4317` and `tcp://x`.
 fn without_scheme(text: &str) -> String {
     const USE: &str = "use grpc://, http://, or with TLS grpcs://, https://";
@@ -208,62 +164,6 @@ fn without_scheme(text: &str) -> String {
         }
         _ => format!("no scheme in \"{text}\": {USE}"),
     }
-}
-
-fn host_and_port(authority: &str) -> Result<(&str, Option<u16>), String> {
-    let (host, port) = match authority.strip_prefix('[') {
-        Some(rest) => {
-            let (host, after) = rest
-                .split_once(']')
-                .ok_or("the bracket of the IPv6 address is not closed, as in grpc://[::1]:4317")?;
-            if host.parse::<Ipv6Addr>().is_err() {
-                return Err(format!("\"{host}\" is no IPv6 address"));
-            }
-            (
-                host,
-                after
-                    .strip_prefix(':')
-                    .or((!after.is_empty()).then_some(after)),
-            )
-        }
-        None => match authority.split_once(':') {
-            Some((_, port)) if port.contains(':') => {
-                return Err(format!(
-                    "an IPv6 address stands in brackets, as in grpc://[{authority}]"
-                ));
-            }
-            Some((host, port)) => (host, Some(port)),
-            None => (authority, None),
-        },
-    };
-    let port = match port {
-        Some(port) => Some(port.parse().map_err(|_| {
-            format!("invalid port \"{port}\": use 1 to 65535, or 0 for one that is free")
-        })?),
-        None => None,
-    };
-    Ok((host, port))
-}
-
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = match address.is_ipv4() {
-        true => TcpSocket::new_v4()?,
-        false => TcpSocket::new_v6()?,
-    };
-    // Lets a new agent listen while connections of the one before it are still remembered. Elsewhere than on Unix it
-    // would let two agents listen at the same time.
-    #[cfg(unix)]
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
-}
-
-/// Whether the error means that this machine does not have the address, rather than that somebody else has it.
-fn is_absent(error: &io::Error) -> bool {
-    !matches!(
-        error.kind(),
-        ErrorKind::AddrInUse | ErrorKind::PermissionDenied
-    )
 }
 
 #[cfg(test)]
