@@ -1,5 +1,6 @@
 //! What fuzz targets run: the program's own parts, with inputs made of bytes. Not for programs.
 
+pub(crate) mod body;
 mod request;
 
 use std::sync::Arc;

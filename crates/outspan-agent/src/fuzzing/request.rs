@@ -7,20 +7,15 @@
 //!
 //! Most values of a byte choose something that exists, so that inputs get far; one takes a text from the input instead.
 
-use std::collections::VecDeque;
-use std::pin::Pin;
-use std::task::Context;
-use std::task::Poll;
-
 use bytes::Bytes;
 use http::HeaderValue;
 use http::Method;
 use http::Request;
 use http::Version;
-use http_body::Body;
-use http_body::Frame;
-use http_body::SizeHint;
 use outspan::wire::grpc::Prefix;
+
+use super::body::End;
+use super::body::Script;
 
 const PATHS: [&str; 5] = [
     "/v1/traces",
@@ -47,23 +42,8 @@ const TEXT_BYTES_MAX: usize = 64;
 /// Takes an input apart.
 struct Input<'a>(&'a [u8]);
 
-/// A body in pieces.
-#[derive(Debug)]
-pub(super) struct Pieces {
-    pieces: VecDeque<Bytes>,
-    size: Option<u64>,
-    end: End,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
-    Whole,
-    Broken,
-    Stalled,
-}
-
 /// Reads a request; nothing if the input is too short for one or makes a head that HTTP does not have.
-pub(super) fn read(input: &[u8]) -> Option<Request<Pieces>> {
+pub(super) fn read(input: &[u8]) -> Option<Request<Script>> {
     let mut input = Input(input);
     let how = input.byte()?;
     let method = match how & 7 {
@@ -96,9 +76,9 @@ pub(super) fn read(input: &[u8]) -> Option<Request<Pieces>> {
     }
     let shape = input.byte()?;
     let end = match shape >> 6 {
-        2 => End::Broken,
+        2 => End::Error,
         // It takes a millisecond each, so it is rare.
-        3 if shape & 0x30 == 0 => End::Stalled,
+        3 if shape & 0x30 == 0 => End::Stalls,
         _ => End::Whole,
     };
     let mut body = input.0.to_vec();
@@ -115,7 +95,7 @@ pub(super) fn read(input: &[u8]) -> Option<Request<Pieces>> {
     };
     let pieces = body.chunks(piece).map(Bytes::copy_from_slice).collect();
     let size = (shape & 0x10 != 0).then_some(body.len() as u64);
-    request.body(Pieces { pieces, size, end }).ok()
+    request.body(Script { pieces, size, end }).ok()
 }
 
 /// An input whose request carries these spans, in a form that takes them if it is 0 or 1.
@@ -148,33 +128,5 @@ impl<'a> Input<'a> {
         let (text, rest) = self.0.split_at_checked(length)?;
         self.0 = rest;
         Some(text)
-    }
-}
-
-impl Body for Pieces {
-    type Data = Bytes;
-    type Error = &'static str;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, &'static str>>> {
-        if let Some(piece) = self.pieces.pop_front() {
-            return Poll::Ready(Some(Ok(Frame::data(piece))));
-        }
-        match self.end {
-            End::Whole => Poll::Ready(None),
-            End::Broken => Poll::Ready(Some(Err("the connection is gone"))),
-            End::Stalled => Poll::Pending,
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.pieces.is_empty() && self.end == End::Whole
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.size
-            .map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }

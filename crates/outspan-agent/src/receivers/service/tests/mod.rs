@@ -6,14 +6,10 @@ mod routes;
 mod rules;
 mod stacks;
 
-use std::collections::VecDeque;
 use std::task::Context;
-use std::task::Poll;
 
 use http::Method;
 use http::StatusCode;
-use http_body::Frame;
-use http_body::SizeHint;
 use http_body_util::BodyExt;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTracePartialSuccess;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
@@ -27,6 +23,8 @@ use prost::Message as _;
 use tonic_types::StatusExt;
 
 use super::*;
+use crate::fuzzing::body::End;
+use crate::fuzzing::body::Script;
 use crate::pipeline::Destination;
 use crate::receivers::ReceiverStatus;
 
@@ -126,24 +124,6 @@ impl Rig {
     }
 }
 
-/// A body as a test wants it.
-#[derive(Debug, Default)]
-struct Script {
-    pieces: VecDeque<Bytes>,
-    size: Option<u64>,
-    end: End,
-}
-
-/// How a scripted body ends.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum End {
-    #[default]
-    Whole,
-    Error,
-    /// Never.
-    Stalls,
-}
-
 impl Script {
     fn of(body: impl Into<Bytes>) -> Self {
         let body = body.into();
@@ -176,34 +156,6 @@ impl Script {
     fn saying(mut self, size: u64) -> Self {
         self.size = Some(size);
         self
-    }
-}
-
-impl Body for Script {
-    type Data = Bytes;
-    type Error = &'static str;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, &'static str>>> {
-        if let Some(piece) = self.pieces.pop_front() {
-            return Poll::Ready(Some(Ok(Frame::data(piece))));
-        }
-        match self.end {
-            End::Whole => Poll::Ready(None),
-            End::Error => Poll::Ready(Some(Err("the connection is gone"))),
-            End::Stalls => Poll::Pending,
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.pieces.is_empty() && self.end == End::Whole
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.size
-            .map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }
 
