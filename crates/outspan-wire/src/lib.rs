@@ -6,6 +6,7 @@ pub mod grpc;
 mod json;
 pub mod otlp;
 mod piece;
+pub mod zipkin;
 
 pub use piece::Piece;
 pub use piece::PieceContent;

@@ -10,3 +10,4 @@ pub(crate) use escape::push_escaped;
 pub(crate) use text::Kind;
 pub(crate) use text::RawString;
 pub(crate) use text::Text;
+pub(crate) use text::plain_prefix;

@@ -155,6 +155,12 @@ pub enum WireErrorKind {
     Number,
     /// An identifier is not hexadecimal, or a byte value is not base64.
     Encoding,
+    /// An identifier is zero, absent or of a wrong length, in a format that allows no such thing.
+    Id,
+    /// The data is of another version of the format, or of another format, that is not read here.
+    Version,
+    /// The data holds more than the reader was told to accept.
+    Limit,
 }
 
 impl WireErrorKind {
@@ -171,6 +177,9 @@ impl WireErrorKind {
             Self::JsonType => "unexpected JSON type",
             Self::Number => "number out of range",
             Self::Encoding => "invalid hexadecimal or base64 text",
+            Self::Id => "invalid id",
+            Self::Version => "unsupported version of the format",
+            Self::Limit => "more data than allowed",
         }
     }
 }

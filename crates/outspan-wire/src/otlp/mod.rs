@@ -8,12 +8,12 @@ mod fields;
 mod json;
 mod limits;
 mod merge;
-mod reader;
+pub(crate) mod reader;
 mod rewrite;
 mod split;
 mod validate;
 mod view;
-mod writer;
+pub(crate) mod writer;
 
 pub use answer::FieldViolation;
 pub use answer::PartialSuccess;

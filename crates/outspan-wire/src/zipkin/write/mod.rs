@@ -1,0 +1,262 @@
+//! OTLP to Zipkin, straight from the views.
+
+mod json;
+mod output;
+mod protobuf;
+mod shared;
+mod span;
+mod text;
+
+use std::fmt;
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use self::json::Json;
+use self::output::Output;
+use self::protobuf::Protobuf;
+use self::span::SpanMapper;
+use super::options::Format;
+use super::options::WriteOptions;
+use crate::Piece;
+use crate::PieceContent;
+use crate::otlp::RequestView;
+use crate::otlp::Spans;
+use crate::otlp::WireError;
+use crate::otlp::WireErrorKind;
+
+/// How large a buffer a writer keeps from request to request.
+const KEPT_BYTES_MAX: usize = 8 << 20;
+
+/// Turns OTLP requests into Zipkin messages.
+///
+/// Made to be used for ever: its buffers grow to what a message needs, so that a span costs no allocation. What it keeps
+/// between requests is bounded by 8 MiB.
+///
+/// # Examples
+///
+/// ```
+/// use outspan_wire::PieceContent;
+/// use outspan_wire::otlp::EncodeSpan;
+/// use outspan_wire::otlp::EncodedResource;
+/// use outspan_wire::otlp::Encoder;
+/// use outspan_wire::otlp::ScopeWriter;
+/// use outspan_wire::otlp::SpanWriter;
+/// use outspan_wire::zipkin::WriteOptions;
+/// use outspan_wire::zipkin::Writer;
+///
+/// struct Visit;
+///
+/// impl EncodeSpan for Visit {
+///     fn encode_scope(&self, _: &mut ScopeWriter<'_>) {}
+///
+///     fn encode(&self, span: &mut SpanWriter<'_>) {
+///         span.trace_id([1; 16]);
+///         span.span_id([2; 8]);
+///         span.name("visit");
+///     }
+/// }
+///
+/// let resource = EncodedResource::new(|resource| resource.attribute("service.name", "shop"));
+/// let mut encoder = Encoder::default();
+/// encoder.push(&resource, &Visit);
+/// let request = encoder.finish().expect("one span was pushed");
+///
+/// let mut writer = Writer::new(WriteOptions::default());
+/// for piece in writer.pieces(&request.bytes) {
+///     let piece = piece?;
+///     assert_eq!(piece.spans, 0..1);
+///     assert!(matches!(piece.content, PieceContent::Bytes(body) if body.starts_with(b"[{\"traceId\":")));
+/// }
+/// # Ok::<(), outspan_wire::otlp::WireError>(())
+/// ```
+pub struct Writer {
+    options: WriteOptions,
+    /// The message at hand, and the span that did not fit into the one before.
+    message: Vec<u8>,
+    mapper: SpanMapper,
+}
+
+impl Writer {
+    /// Creates a writer.
+    pub fn new(options: WriteOptions) -> Self {
+        Self {
+            message: Vec::new(),
+            mapper: SpanMapper::new(&options),
+            options,
+        }
+    }
+
+    /// Returns what it writes and how.
+    pub fn options(&self) -> &WriteOptions {
+        &self.options
+    }
+
+    /// Turns a validated request into messages, one at a time.
+    ///
+    /// Each message holds as many spans as fit, in the order of the request, whatever their resources. A span that is too
+    /// large even alone comes as [`PieceContent::TooLarge`], and the spans around it come as if it were not there. The pieces
+    /// together cover every span once.
+    ///
+    /// # Errors
+    ///
+    /// A span whose trace id or span id is zero, absent or of a wrong length ends the iteration with an error: Zipkin refuses
+    /// a whole message for it. Requests that passed `admit` or `remove_invalid_spans` have no such spans.
+    pub fn pieces<'a>(&'a mut self, request: &'a [u8]) -> Pieces<'a> {
+        self.message.clear();
+        self.message.shrink_to(KEPT_BYTES_MAX);
+        self.mapper.begin_request();
+        Pieces {
+            source: shared::SharedTags::default(),
+            spans: RequestView::new(request).spans(),
+            request,
+            piece: 0..0,
+            waiting: None,
+            has_ended: false,
+            writer: self,
+        }
+    }
+}
+
+impl fmt::Debug for Writer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Writer")
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Iterates over the messages that hold a request's spans.
+pub struct Pieces<'a> {
+    writer: &'a mut Writer,
+    request: &'a [u8],
+    spans: Spans<'a>,
+    source: shared::SharedTags<'a>,
+    /// Which spans the message at hand holds.
+    piece: Range<usize>,
+    /// Where the span begins that stands behind the message at hand, because it did not fit.
+    waiting: Option<usize>,
+    has_ended: bool,
+}
+
+impl Iterator for Pieces<'_> {
+    type Item = Result<Piece, WireError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.has_ended {
+            return None;
+        }
+        let next = match self.writer.options.format {
+            Format::Json => self.next_piece::<Json>(),
+            Format::Protobuf => self.next_piece::<Protobuf>(),
+        };
+        self.has_ended = !matches!(next, Some(Ok(_)));
+        next
+    }
+}
+
+impl Pieces<'_> {
+    fn next_piece<O: Output>(&mut self) -> Option<Result<Piece, WireError>> {
+        let bytes_max = self.writer.options.bytes_max;
+        self.move_waiting_to_front::<O>();
+        if let Some(too_large) = self.take_too_large::<O>(bytes_max) {
+            return Some(Ok(too_large));
+        }
+        loop {
+            let Some(span) = self.spans.next() else {
+                return self.take_message::<O>().map(Ok);
+            };
+            let start = self.writer.message.len();
+            if start == 0 {
+                self.writer.message.extend_from_slice(O::BEFORE);
+            }
+            let is_written =
+                self.writer
+                    .mapper
+                    .write::<O>(&mut self.writer.message, &span, &mut self.source);
+            if !is_written {
+                return Some(Err(self.invalid_span(span.bytes())));
+            }
+            if self.writer.message.len() <= bytes_max {
+                self.piece.end += 1;
+                continue;
+            }
+            if start != 0 {
+                self.waiting = Some(start);
+                return self.take_message::<O>().map(Ok);
+            }
+            self.piece.end += 1;
+            return self.take_too_large::<O>(bytes_max).map(Ok);
+        }
+    }
+
+    /// Begins a message with the span that did not fit into the one before.
+    fn move_waiting_to_front<O: Output>(&mut self) {
+        let Some(start) = self.waiting.take() else {
+            return;
+        };
+        self.writer.message.drain(O::BEFORE.len()..start);
+        self.piece.end += 1;
+    }
+
+    /// Takes the message at hand if it is too large, which it is with one span only.
+    fn take_too_large<O: Output>(&mut self, bytes_max: usize) -> Option<Piece> {
+        let bytes = self.writer.message.len();
+        if bytes <= bytes_max || self.piece.is_empty() {
+            return None;
+        }
+        self.writer.message.clear();
+        Some(Piece {
+            spans: self.take_range(),
+            content: PieceContent::TooLarge { bytes },
+        })
+    }
+
+    fn take_message<O: Output>(&mut self) -> Option<Piece> {
+        if self.piece.is_empty() {
+            return None;
+        }
+        let end = self.waiting.unwrap_or(self.writer.message.len());
+        let message = self.writer.message.get(..end).unwrap_or_default();
+        let bytes = O::finish(message);
+        if self.waiting.is_none() {
+            self.writer.message.clear();
+        }
+        Some(Piece {
+            spans: self.take_range(),
+            content: PieceContent::Bytes(bytes),
+        })
+    }
+
+    fn take_range(&mut self) -> Range<usize> {
+        let spans = self.piece.clone();
+        self.piece = spans.end..spans.end;
+        spans
+    }
+
+    #[cold]
+    fn invalid_span(&self, span: &[u8]) -> WireError {
+        let offset = crate::otlp::reader::offset_of(span, self.request);
+        let path = format!("span {}", self.piece.end);
+        WireError::new(WireErrorKind::Id, offset, "Span".to_owned(), path).saying(
+            "trace id or span id is zero, absent or of a wrong length, which Zipkin refuses"
+                .to_owned(),
+        )
+    }
+}
+
+impl fmt::Debug for Pieces<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Pieces")
+            .field("options", &self.writer.options)
+            .field("piece", &self.piece)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Copies a message into an allocation of its exact size.
+fn copy(message: &[u8]) -> Bytes {
+    Bytes::copy_from_slice(message)
+}
