@@ -36,12 +36,15 @@ pub(crate) enum Versions {
 
 /// How connections are kept.
 #[derive(Clone, Debug)]
-pub(crate) struct Options {
+pub(crate) struct ConnectionOptions {
     pub(crate) connect_timeout: Duration,
     /// HTTP/2 pings: interval and how long to wait for the answer.
     pub(crate) keep_alive: Option<(Duration, Duration)>,
     pub(crate) idle_timeout: Duration,
     pub(crate) max_idle: usize,
+    pub(crate) versions: Versions,
+    /// What to say when the server speaks another version of HTTP: empty, or words that begin with a space.
+    pub(crate) wrong_version_hint: &'static str,
 }
 
 /// The connections to one destination.
@@ -49,6 +52,7 @@ pub(crate) struct Connections {
     pool: Mutex<Option<Pool>>,
     heard: Heard,
     versions: Versions,
+    wrong_version_hint: &'static str,
     is_secure: bool,
 }
 
@@ -56,12 +60,8 @@ type Pool = Client<Connector, Body>;
 
 impl Connections {
     /// Prepares connections; none is opened before the first request.
-    pub(crate) fn new(
-        endpoint: &Endpoint,
-        tls: &Tls,
-        versions: Versions,
-        options: &Options,
-    ) -> Result<Self> {
+    pub(crate) fn new(endpoint: &Endpoint, tls: &Tls, options: &ConnectionOptions) -> Result<Self> {
+        let versions = options.versions;
         let protocols: &[&[u8]] = match versions {
             Versions::Two => &[b"h2"],
             Versions::OneOrTwo => &[b"h2", b"http/1.1"],
@@ -103,6 +103,7 @@ impl Connections {
             pool: Mutex::new(Some(builder.build(connector))),
             heard,
             versions,
+            wrong_version_hint: options.wrong_version_hint,
             is_secure,
         })
     }
@@ -160,11 +161,8 @@ impl Connections {
             (Speaks::Tls, _) => {
                 " (the server expects TLS: use https:// or grpcs:// in the endpoint)"
             }
-            (Speaks::Http1, Versions::Two) => {
-                " (the server answers HTTP/1, not gRPC: OTLP/gRPC usually listens on port 4317, OTLP/HTTP on 4318)"
-            }
-            (Speaks::Http2, Versions::OneOrTwo) => {
-                " (the server speaks HTTP/2 as gRPC does: OTLP/HTTP usually listens on port 4318, OTLP/gRPC on 4317)"
+            (Speaks::Http1, Versions::Two) | (Speaks::Http2, Versions::OneOrTwo) => {
+                self.wrong_version_hint
             }
             _ => "",
         }

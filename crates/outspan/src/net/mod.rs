@@ -1,18 +1,26 @@
 //! What every exporter that talks HTTP shares: endpoints, TLS, connections, headers and bodies.
 
+mod answer;
 mod body;
 mod connections;
 mod connector;
 mod endpoint;
 mod headers;
+mod options;
 mod resolver;
+mod sender;
 mod tls;
 
+pub(crate) use answer::Statuses;
+pub(crate) use answer::check_success;
+pub(crate) use answer::fit_to_show;
+pub(crate) use answer::media_type;
+pub(crate) use answer::read_failure;
 pub(crate) use body::Body;
 pub(crate) use body::Sent;
 pub(crate) use body::read_limited;
+pub(crate) use connections::ConnectionOptions;
 pub(crate) use connections::Connections;
-pub(crate) use connections::Options;
 pub(crate) use connections::Versions;
 pub(crate) use endpoint::Endpoint;
 pub(crate) use endpoint::without_credentials;
@@ -21,4 +29,13 @@ pub(crate) use headers::Headers;
 pub use headers::Intercept;
 pub use headers::OutgoingRequest;
 pub(crate) use headers::scrub;
+pub(crate) use options::HttpOptions;
+pub(crate) use options::Manner;
+pub(crate) use options::http_options;
+pub(crate) use sender::Accepted;
+pub(crate) use sender::Answer;
+pub(crate) use sender::Message;
+pub(crate) use sender::Protocol;
+pub(crate) use sender::Sender;
+pub(crate) use sender::too_large;
 pub use tls::Tls;

@@ -2,26 +2,19 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
-use crate::Compression;
 use crate::Error;
 use crate::Exporter;
 use crate::Result;
-use crate::Secret;
-use crate::net::Connections;
+use crate::batch::Encoding;
 use crate::net::Endpoint;
-use crate::net::HeaderProvider;
-use crate::net::Headers;
-use crate::net::Intercept;
-use crate::net::Options;
-use crate::net::Tls;
+use crate::net::HttpOptions;
+use crate::net::Manner;
 use crate::net::Versions;
-use crate::net::without_credentials;
+use crate::net::http_options;
 
 use super::Otlp;
-use super::send::Limits;
-use super::send::Sender;
+use super::send::Wire;
 
 /// The path of gRPC's method, and of OTLP/HTTP.
 const GRPC_PATH: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
@@ -29,6 +22,20 @@ const HTTP_PATH: &str = "/v1/traces";
 
 /// The name under which we announce ourselves, by the specification's `OTel-OTLP-Exporter-<language>/<version>`.
 const USER_AGENT: &str = concat!("OTel-OTLP-Exporter-Rust/", env!("CARGO_PKG_VERSION"));
+
+const OVER_GRPC: Manner = Manner {
+    user_agent: USER_AGENT,
+    versions: Versions::Two,
+    max_request_bytes: 3 << 20,
+    wrong_version_hint: " (the server answers HTTP/1, not gRPC: OTLP/gRPC usually listens on port 4317, OTLP/HTTP on 4318)",
+};
+
+const OVER_HTTP: Manner = Manner {
+    user_agent: USER_AGENT,
+    versions: Versions::OneOrTwo,
+    max_request_bytes: 64 << 20,
+    wrong_version_hint: " (the server speaks HTTP/2 as gRPC does: OTLP/HTTP usually listens on port 4318, OTLP/gRPC on 4317)",
+};
 
 /// Says how OTLP goes over the wire; the names are those of `OTEL_EXPORTER_OTLP_PROTOCOL`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -63,42 +70,16 @@ impl Protocol {
 #[must_use]
 pub struct Builder {
     protocol: Protocol,
-    endpoint: String,
     insecure: bool,
-    path: Option<String>,
-    headers: Vec<(String, Secret)>,
-    hooks: Headers,
-    compression: Compression,
-    compression_level: Option<u32>,
-    tls: Tls,
-    max_request_bytes: Option<usize>,
-    max_response_bytes: usize,
-    max_concurrent_exports: usize,
-    connect_timeout: Duration,
-    keep_alive: Option<(Duration, Duration)>,
-    idle_timeout: Duration,
-    user_agent: Option<String>,
+    http: HttpOptions,
 }
 
 impl Builder {
     pub(super) fn new(protocol: Protocol, endpoint: String) -> Self {
         Self {
             protocol,
-            endpoint,
             insecure: false,
-            path: None,
-            headers: Vec::new(),
-            hooks: Headers::default(),
-            compression: Compression::None,
-            compression_level: None,
-            tls: Tls::new(),
-            max_request_bytes: None,
-            max_response_bytes: 4 << 20,
-            max_concurrent_exports: 16,
-            connect_timeout: Duration::from_secs(10),
-            keep_alive: None,
-            idle_timeout: Duration::from_secs(90),
-            user_agent: None,
+            http: HttpOptions::new(endpoint),
         }
     }
 
@@ -115,107 +96,9 @@ impl Builder {
         self
     }
 
-    /// Sets the path of OTLP/HTTP, in place of the endpoint's own or `/v1/traces`.
-    pub fn path(mut self, path: impl Into<String>) -> Self {
-        self.path = Some(path.into());
-        self
-    }
-
-    /// Adds a header (metadata, in gRPC's words), in place of one of the same name. Values never appear in logs.
-    pub fn header(mut self, name: impl Into<String>, value: impl Into<Secret>) -> Self {
-        self.headers.push((name.into(), value.into()));
-        self
-    }
-
-    /// Adds headers; see [`header`](Self::header).
-    pub fn headers<N, V>(mut self, headers: impl IntoIterator<Item = (N, V)>) -> Self
-    where
-        N: Into<String>,
-        V: Into<Secret>,
-    {
-        let headers = headers.into_iter().map(|(n, v)| (n.into(), v.into()));
-        self.headers.extend(headers);
-        self
-    }
-
-    /// Asks for headers at each attempt, and once more after 401 or `UNAUTHENTICATED`; see [`HeaderProvider`]. Its
-    /// headers win over fixed ones.
-    pub fn header_provider(mut self, provider: impl HeaderProvider) -> Self {
-        self.hooks.set_provider(provider);
-        self
-    }
-
-    /// Lets a hook see and change each request, for instance to sign it; see [`Intercept`].
-    pub fn interceptor(mut self, hook: impl Intercept) -> Self {
-        self.hooks.set_intercept(hook);
-        self
-    }
-
-    /// Compresses requests; the default is not to, because it costs more than sending within a data centre.
-    pub fn compression(mut self, compression: Compression) -> Self {
-        self.compression = compression;
-        self
-    }
-
-    /// Sets how hard to compress; see [`Compression`] for ranges and defaults.
-    pub fn compression_level(mut self, level: u32) -> Self {
-        self.compression_level = Some(level);
-        self
-    }
-
-    /// Sets whom to trust and who we are; only for encrypted connections.
-    pub fn tls(mut self, tls: Tls) -> Self {
-        self.tls = tls;
-        self
-    }
-
-    /// Sets how many bytes a request may have, before and after compression. A batch that has more is split; one span that has more
-    /// is left with [`TooLarge`](crate::ErrorKind::TooLarge).
-    ///
-    /// Default: over HTTP 64 MiB, the specification's limit; over gRPC 3 MiB, because servers on stock gRPC libraries
-    /// (such as the Collector) take 4 MiB.
-    pub fn max_request_bytes(mut self, bytes: usize) -> Self {
-        self.max_request_bytes = Some(bytes);
-        self
-    }
-
-    /// Sets how many bytes an answer may have. Default: 4 MiB, as the specification recommends.
-    pub fn max_response_bytes(mut self, bytes: usize) -> Self {
-        self.max_response_bytes = bytes;
-        self
-    }
-
-    /// Sets how many exports run at once; more wait. Default: 16, which keeps a link of 100 ms busy with small batches.
-    pub fn max_concurrent_exports(mut self, exports: usize) -> Self {
-        self.max_concurrent_exports = exports;
-        self
-    }
-
-    /// Sets how long connecting may take: finding and reaching the address, and as long again for TLS. Default: 10 s.
-    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
-        self.connect_timeout = timeout;
-        self
-    }
-
-    /// Sends HTTP/2 pings every `interval`, and gives the connection up when one is not answered within `timeout`.
-    ///
-    /// Default: off. Servers on stock gRPC libraries refuse clients that ping more often than every 5 minutes. A peer
-    /// that vanishes is noticed without pings as well, by the kernel, 30 s after bytes for it were not acknowledged.
-    pub fn keep_alive(mut self, interval: Duration, timeout: Duration) -> Self {
-        self.keep_alive = Some((interval, timeout));
-        self
-    }
-
-    /// Sets how long an unused connection stays open. Default: 90 s.
-    pub fn idle_timeout(mut self, timeout: Duration) -> Self {
-        self.idle_timeout = timeout;
-        self
-    }
-
-    /// Puts a product before our own name in `User-Agent`, such as `shop/1.2`.
-    pub fn user_agent(mut self, product: impl Into<String>) -> Self {
-        self.user_agent = Some(product.into());
-        self
+    http_options! {
+        " Default: over HTTP 64 MiB, the specification's limit; over gRPC 3 MiB, because servers on stock gRPC libraries"
+        " (such as the Collector) take 4 MiB."
     }
 
     /// Builds the exporter. Nothing is dialled yet: the first export does that.
@@ -226,116 +109,47 @@ impl Builder {
     /// or a protocol whose feature is not compiled in.
     pub fn build(self) -> Result<Exporter> {
         check_feature(self.protocol)?;
-        if self.max_concurrent_exports == 0 {
-            return Err(Error::config("max_concurrent_exports must be at least 1"));
-        }
-        if self.max_request_bytes == Some(0) || self.max_response_bytes == 0 {
-            return Err(Error::config(
-                "request and response limits must be at least 1 byte",
-            ));
-        }
-        self.check_durations()?;
         let endpoint = self.parse_endpoint()?;
-        let level = match self.compression_level {
-            Some(level) => self.compression.check_level(level)?,
-            None => self.compression.default_level(),
-        };
-        let mut headers = self.hooks;
-        headers.keep_secret(endpoint.secrets());
-        if let Some(basic) = &endpoint.basic_auth {
-            headers.set("authorization", basic.clone())?;
-        }
-        let user_agent = match self.user_agent {
-            Some(product) => format!("{product} {USER_AGENT}"),
-            None => USER_AGENT.to_owned(),
-        };
-        headers.set_public("user-agent", &user_agent)?;
-        for (name, value) in self.headers {
-            headers.set(&name, value)?;
-        }
-        let versions = match self.protocol.is_grpc() {
-            true => Versions::Two,
-            false => Versions::OneOrTwo,
-        };
-        let options = Options {
-            connect_timeout: self.connect_timeout,
-            keep_alive: self.keep_alive,
-            idle_timeout: self.idle_timeout,
-            max_idle: self.max_concurrent_exports,
-        };
-        let connections = Connections::new(&endpoint, &self.tls, versions, &options)?;
-        let default_request = if self.protocol.is_grpc() {
-            3 << 20
-        } else {
-            64 << 20
-        };
-        let limits = Limits {
-            request_bytes: self.max_request_bytes.unwrap_or(default_request),
-            response_bytes: self.max_response_bytes,
-            exports: self.max_concurrent_exports,
-        };
-        let encoding = crate::batch::Encoding {
+        let compressor = self.http.compressor()?;
+        let encoding = Encoding {
             json: self.protocol == Protocol::HttpJson,
-            compression: self.compression,
-            level,
+            compression: compressor.compression,
+            level: compressor.level,
         };
-        let sender = Sender::new(
-            self.protocol,
-            endpoint,
-            headers,
+        let manner = match self.protocol.is_grpc() {
+            true => OVER_GRPC,
+            false => OVER_HTTP,
+        };
+        let wire = Wire {
+            protocol: self.protocol,
             encoding,
-            connections,
-            limits,
-        );
+        };
+        let sender = self.http.into_sender(wire, endpoint, &manner)?;
         Ok(Exporter::new(Otlp {
             sender: Arc::new(sender),
         }))
     }
 
-    fn check_durations(&self) -> Result<()> {
-        let (interval, timeout) = self.keep_alive.unwrap_or((Duration::MAX, Duration::MAX));
-        for (name, length) in [
-            ("connect_timeout", self.connect_timeout),
-            ("the interval of keep_alive", interval),
-            ("the timeout of keep_alive", timeout),
-            ("idle_timeout", self.idle_timeout),
-        ] {
-            if length.is_zero() {
-                return Err(Error::config(format!("{name} must be longer than nothing")));
-            }
-        }
-        Ok(())
-    }
-
     fn parse_endpoint(&self) -> Result<Endpoint> {
         if self.protocol.is_grpc() {
             let scheme = if self.insecure { "http" } else { "https" };
-            let endpoint = Endpoint::parse(&self.endpoint, Some(scheme), Some(4317))?;
-            if self.path.is_some() {
+            let endpoint = Endpoint::parse(&self.http.endpoint, Some(scheme), Some(4317))?;
+            if self.http.path.is_some() {
                 return Err(Error::config("a path is for OTLP/HTTP; gRPC has its own"));
             }
             // Rule of the Go exporter as well: the path of a gRPC endpoint has no meaning, nor has its query.
             return endpoint.without_query().with_path(GRPC_PATH);
         }
-        let endpoint = Endpoint::parse(&self.endpoint, None, None)?;
-        match &self.path {
-            Some(path) => endpoint.with_path(path),
-            None if endpoint.has_path => Ok(endpoint),
-            None => endpoint.with_path(HTTP_PATH),
-        }
+        self.http.parse_endpoint(HTTP_PATH)
     }
 }
 
 impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let headers = self.headers.iter().map(|(name, _)| name);
-        f.debug_struct("Builder")
-            .field("protocol", &self.protocol.as_str())
-            .field("endpoint", &without_credentials(&self.endpoint))
-            .field("headers", &headers.collect::<Vec<_>>())
-            .field("compression", &self.compression)
-            .field("tls", &self.tls)
-            .finish_non_exhaustive()
+        let mut shown = f.debug_struct("Builder");
+        shown.field("protocol", &self.protocol.as_str());
+        self.http.show(&mut shown);
+        shown.finish_non_exhaustive()
     }
 }
 
@@ -357,7 +171,11 @@ fn check_feature(protocol: Protocol) -> Result<()> {
 #[cfg(test)]
 #[cfg(all(feature = "grpc", feature = "http"))]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::Compression;
+    use crate::net::Tls;
 
     fn url(builder: Builder) -> String {
         builder.parse_endpoint().unwrap().uri.to_string()

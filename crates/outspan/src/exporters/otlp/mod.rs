@@ -35,10 +35,8 @@ use crate::Batch;
 use crate::Deadline;
 use crate::Delivery;
 use crate::Drained;
-use crate::Error;
 use crate::Export;
 use crate::Result;
-use crate::runtime;
 
 pub use self::config::Builder;
 pub use self::config::Protocol;
@@ -47,7 +45,8 @@ pub use crate::net::Intercept;
 pub use crate::net::OutgoingRequest;
 pub use crate::net::Tls;
 
-use self::send::Sender;
+use self::send::Wire;
+use crate::net::Sender;
 
 /// Starts an exporter for OTLP/gRPC, for example to `http://localhost:4317`.
 ///
@@ -75,19 +74,12 @@ pub fn http(endpoint: impl Into<String>) -> Builder {
 /// closes the connections.
 #[derive(Debug)]
 struct Otlp {
-    sender: Arc<Sender>,
+    sender: Arc<Sender<Wire>>,
 }
 
 impl Export for Otlp {
     async fn export(&self, batch: Batch, until: Deadline) -> Result<Delivery> {
-        if self.sender.is_closed() {
-            return Err(Error::shut_down());
-        }
-        if batch.is_empty() {
-            return Ok(Delivery::default());
-        }
-        let sender = Arc::clone(&self.sender);
-        runtime::run(async move { sender.deliver(batch, until).await }).await
+        self.sender.export(batch, until).await
     }
 
     async fn flush(&self, _until: Deadline) -> Result<Drained> {

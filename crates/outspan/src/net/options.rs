@@ -1,0 +1,310 @@
+//! The options that every exporter over HTTP has, written once.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::Compression;
+use crate::Error;
+use crate::Result;
+use crate::Secret;
+
+use super::ConnectionOptions;
+use super::Connections;
+use super::Endpoint;
+use super::Headers;
+use super::Tls;
+use super::Versions;
+use super::sender::Limits;
+use super::sender::Protocol;
+use super::sender::Sender;
+use super::without_credentials;
+
+/// What was asked for, not checked yet.
+pub(crate) struct HttpOptions {
+    pub(crate) endpoint: String,
+    pub(crate) path: Option<String>,
+    pub(crate) headers: Vec<(String, Secret)>,
+    pub(crate) hooks: Headers,
+    pub(crate) compression: Compression,
+    pub(crate) compression_level: Option<u32>,
+    pub(crate) tls: Tls,
+    pub(crate) max_request_bytes: Option<usize>,
+    pub(crate) max_response_bytes: usize,
+    pub(crate) max_concurrent_exports: usize,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) keep_alive: Option<(Duration, Duration)>,
+    pub(crate) idle_timeout: Duration,
+    pub(crate) user_agent: Option<String>,
+}
+
+/// What the exporters differ in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Manner {
+    /// How we announce ourselves.
+    pub(crate) user_agent: &'static str,
+    pub(crate) versions: Versions,
+    /// How many bytes a request may have unless another number is given.
+    pub(crate) max_request_bytes: usize,
+    /// What to say when a server speaks another version of HTTP: empty, or words that begin with a space.
+    pub(crate) wrong_version_hint: &'static str,
+}
+
+impl HttpOptions {
+    pub(crate) fn new(endpoint: String) -> Self {
+        Self {
+            endpoint,
+            path: None,
+            headers: Vec::new(),
+            hooks: Headers::default(),
+            compression: Compression::None,
+            compression_level: None,
+            tls: Tls::new(),
+            max_request_bytes: None,
+            max_response_bytes: 4 << 20,
+            max_concurrent_exports: 16,
+            connect_timeout: Duration::from_secs(10),
+            keep_alive: None,
+            idle_timeout: Duration::from_secs(90),
+            user_agent: None,
+        }
+    }
+
+    /// Takes the URL apart. Where it has no path, it gets `default_path`.
+    pub(crate) fn parse_endpoint(&self, default_path: &str) -> Result<Endpoint> {
+        let endpoint = Endpoint::parse(&self.endpoint, None, None)?;
+        match &self.path {
+            Some(path) => endpoint.with_path(path),
+            None if endpoint.has_path => Ok(endpoint),
+            None => endpoint.with_path(default_path),
+        }
+    }
+
+    /// How bodies are compressed.
+    pub(crate) fn compressor(&self) -> Result<Compressor> {
+        let level = match self.compression_level {
+            Some(level) => self.compression.check_level(level)?,
+            None => self.compression.default_level(),
+        };
+        Ok(Compressor {
+            compression: self.compression,
+            level,
+        })
+    }
+
+    /// Checks everything that is left to check, and makes what sends.
+    pub(crate) fn into_sender<P: Protocol>(
+        self,
+        protocol: P,
+        endpoint: Endpoint,
+        manner: &Manner,
+    ) -> Result<Sender<P>> {
+        self.check_numbers()?;
+        self.check_durations()?;
+        let options = ConnectionOptions {
+            connect_timeout: self.connect_timeout,
+            keep_alive: self.keep_alive,
+            idle_timeout: self.idle_timeout,
+            max_idle: self.max_concurrent_exports,
+            versions: manner.versions,
+            wrong_version_hint: manner.wrong_version_hint,
+        };
+        let connections = Connections::new(&endpoint, &self.tls, &options)?;
+        let limits = Limits {
+            request_bytes: self.max_request_bytes.unwrap_or(manner.max_request_bytes),
+            response_bytes: self.max_response_bytes,
+            exports: self.max_concurrent_exports,
+        };
+        let headers = self.into_headers(&endpoint, manner.user_agent)?;
+        Ok(Sender::new(
+            protocol,
+            endpoint,
+            headers,
+            connections,
+            limits,
+        ))
+    }
+
+    fn into_headers(self, endpoint: &Endpoint, our_name: &str) -> Result<Headers> {
+        let mut headers = self.hooks;
+        headers.keep_secret(endpoint.secrets());
+        if let Some(basic) = &endpoint.basic_auth {
+            headers.set("authorization", basic.clone())?;
+        }
+        let user_agent = match self.user_agent {
+            Some(product) => format!("{product} {our_name}"),
+            None => our_name.to_owned(),
+        };
+        headers.set_public("user-agent", &user_agent)?;
+        for (name, value) in self.headers {
+            headers.set(&name, value)?;
+        }
+        Ok(headers)
+    }
+
+    fn check_numbers(&self) -> Result<()> {
+        if self.max_concurrent_exports == 0 {
+            return Err(Error::config("max_concurrent_exports must be at least 1"));
+        }
+        if self.max_request_bytes == Some(0) || self.max_response_bytes == 0 {
+            return Err(Error::config(
+                "request and response limits must be at least 1 byte",
+            ));
+        }
+        Ok(())
+    }
+
+    fn check_durations(&self) -> Result<()> {
+        let (interval, timeout) = self.keep_alive.unwrap_or((Duration::MAX, Duration::MAX));
+        for (name, length) in [
+            ("connect_timeout", self.connect_timeout),
+            ("the interval of keep_alive", interval),
+            ("the timeout of keep_alive", timeout),
+            ("idle_timeout", self.idle_timeout),
+        ] {
+            if length.is_zero() {
+                return Err(Error::config(format!("{name} must be longer than nothing")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Shows the options in a builder's `Debug`, without what is secret.
+    pub(crate) fn show(&self, shown: &mut fmt::DebugStruct<'_, '_>) {
+        let headers = self.headers.iter().map(|(name, _)| name);
+        shown
+            .field("endpoint", &without_credentials(&self.endpoint))
+            .field("headers", &headers.collect::<Vec<_>>())
+            .field("compression", &self.compression)
+            .field("tls", &self.tls);
+    }
+}
+
+/// Compresses bodies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Compressor {
+    pub(crate) compression: Compression,
+    pub(crate) level: u32,
+}
+
+/// Writes the methods of a builder with a field `http` of type [`HttpOptions`]: one noun an option.
+///
+/// Its argument is what the documentation says about the bytes that a request may have.
+macro_rules! http_options {
+    ($($request_limit:literal)*) => {
+        /// Sets the path, in place of the endpoint's own or the default one.
+        pub fn path(mut self, path: impl Into<String>) -> Self {
+            self.http.path = Some(path.into());
+            self
+        }
+
+        /// Adds a header (metadata, in gRPC's words), in place of one of the same name. Values never appear in logs.
+        pub fn header(
+            mut self,
+            name: impl Into<String>,
+            value: impl Into<$crate::Secret>,
+        ) -> Self {
+            self.http.headers.push((name.into(), value.into()));
+            self
+        }
+
+        /// Adds headers; see [`header`](Self::header).
+        pub fn headers<N, V>(mut self, headers: impl IntoIterator<Item = (N, V)>) -> Self
+        where
+            N: Into<String>,
+            V: Into<$crate::Secret>,
+        {
+            let headers = headers.into_iter().map(|(n, v)| (n.into(), v.into()));
+            self.http.headers.extend(headers);
+            self
+        }
+
+        /// Asks for headers at each attempt, and once more when the server answers that it does not know us (401,
+        /// `UNAUTHENTICATED`); see [`HeaderProvider`](crate::net::HeaderProvider). Its headers win over fixed ones.
+        pub fn header_provider(mut self, provider: impl $crate::net::HeaderProvider) -> Self {
+            self.http.hooks.set_provider(provider);
+            self
+        }
+
+        /// Lets a hook see and change each request, for instance to sign it; see
+        /// [`Intercept`](crate::net::Intercept).
+        pub fn interceptor(mut self, hook: impl $crate::net::Intercept) -> Self {
+            self.http.hooks.set_intercept(hook);
+            self
+        }
+
+        /// Compresses requests; the default is not to, because it costs more than sending within a data centre.
+        pub fn compression(mut self, compression: $crate::Compression) -> Self {
+            self.http.compression = compression;
+            self
+        }
+
+        /// Sets how hard to compress; see [`Compression`](crate::Compression) for ranges and defaults.
+        pub fn compression_level(mut self, level: u32) -> Self {
+            self.http.compression_level = Some(level);
+            self
+        }
+
+        /// Sets whom to trust and who we are; only for encrypted connections.
+        pub fn tls(mut self, tls: $crate::net::Tls) -> Self {
+            self.http.tls = tls;
+            self
+        }
+
+        /// Sets how many bytes a request may have, before and after compression. A batch that has more is split; one
+        /// span that has more is left with [`TooLarge`](crate::ErrorKind::TooLarge).
+        ///
+        $(#[doc = $request_limit])*
+        pub fn max_request_bytes(mut self, bytes: usize) -> Self {
+            self.http.max_request_bytes = Some(bytes);
+            self
+        }
+
+        /// Sets how many bytes an answer may have. Default: 4 MiB, as OTLP recommends.
+        pub fn max_response_bytes(mut self, bytes: usize) -> Self {
+            self.http.max_response_bytes = bytes;
+            self
+        }
+
+        /// Sets how many exports run at once; more wait. Default: 16, which keeps a link of 100 ms busy with small
+        /// batches.
+        pub fn max_concurrent_exports(mut self, exports: usize) -> Self {
+            self.http.max_concurrent_exports = exports;
+            self
+        }
+
+        /// Sets how long connecting may take: finding and reaching the address, and as long again for each handshake: of
+        /// TLS with a proxy, of a proxy's tunnel, of TLS. Default: 10 s.
+        pub fn connect_timeout(mut self, timeout: std::time::Duration) -> Self {
+            self.http.connect_timeout = timeout;
+            self
+        }
+
+        /// Sends HTTP/2 pings every `interval`, and gives the connection up when one is not answered within `timeout`.
+        ///
+        /// Default: off. Servers on stock gRPC libraries refuse clients that ping more often than every 5 minutes. A
+        /// peer that vanishes is noticed without pings as well, by the kernel, 30 s after bytes for it were not
+        /// acknowledged. Over HTTP/1.1 there are no pings.
+        pub fn keep_alive(
+            mut self,
+            interval: std::time::Duration,
+            timeout: std::time::Duration,
+        ) -> Self {
+            self.http.keep_alive = Some((interval, timeout));
+            self
+        }
+
+        /// Sets how long an unused connection stays open. Default: 90 s.
+        pub fn idle_timeout(mut self, timeout: std::time::Duration) -> Self {
+            self.http.idle_timeout = timeout;
+            self
+        }
+
+        /// Puts a product before our own name in `User-Agent`, such as `shop/1.2`.
+        pub fn user_agent(mut self, product: impl Into<String>) -> Self {
+            self.http.user_agent = Some(product.into());
+            self
+        }
+    };
+}
+
+pub(crate) use http_options;
