@@ -3,6 +3,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod grpc;
+pub mod jaeger;
 mod json;
 pub mod otlp;
 mod piece;
