@@ -138,6 +138,17 @@ impl<'a> Text<'a> {
 
     /// Reads the next key and the colon after it, or the end of the object.
     pub(crate) fn next_key(&mut self) -> Result<Option<Cow<'a, [u8]>>, WireError> {
+        let key = self.next_raw_key()?;
+        Ok(key.map(|key| key.decoded()))
+    }
+
+    /// Reads the next key as text, and the colon after it, or the end of the object.
+    pub(crate) fn next_name(&mut self) -> Result<Option<Cow<'a, str>>, WireError> {
+        let key = self.next_raw_key()?;
+        Ok(key.map(RawString::to_text))
+    }
+
+    fn next_raw_key(&mut self) -> Result<Option<RawString<'a>>, WireError> {
         let is_first = matches!(self.open.last(), Some(Frame::Object { key: None }));
         match self.peek() {
             Some(b'}') => {
@@ -163,7 +174,7 @@ impl<'a> Text<'a> {
         if let Some(Frame::Object { key }) = self.open.last_mut() {
             *key = Some(place);
         }
-        Ok(Some(key.decoded()))
+        Ok(Some(key))
     }
 
     /// Begins an array.
@@ -241,6 +252,13 @@ impl<'a> Text<'a> {
         }
         self.literal(b"null")?;
         Ok(true)
+    }
+
+    /// Reads any value and returns it as it stands in the text.
+    pub(crate) fn raw_value(&mut self) -> Result<&'a str, WireError> {
+        let start = self.value_start();
+        self.skip_value()?;
+        Ok(self.since(start))
     }
 
     /// Reads any value and forgets it.

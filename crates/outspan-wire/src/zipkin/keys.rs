@@ -78,7 +78,6 @@ impl KeyTable {
         None
     }
 
-    #[cfg(test)]
     /// Returns the number of an equal key.
     pub(super) fn find(&self, hash: u64, is_equal: impl Fn(usize) -> bool) -> Option<usize> {
         self.find_slot(hash, is_equal).ok()

@@ -16,7 +16,6 @@
 //!
 //! Marks that a reader does not know it passes over.
 
-#[cfg(test)]
 use std::borrow::Cow;
 use std::fmt::Write;
 
@@ -97,7 +96,6 @@ fn needs_encoding(byte: u8) -> bool {
     matches!(byte, 0..=b' ' | b'"' | b'%' | b':' | b'=' | b'\\' | 0x7F)
 }
 
-#[cfg(test)]
 /// Decodes an encoded text; what is wrongly encoded stays as it is.
 pub(super) fn decode(text: &str) -> Cow<'_, str> {
     if !text.contains('%') {

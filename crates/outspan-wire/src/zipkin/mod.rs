@@ -11,10 +11,14 @@ mod keys;
 mod marks;
 mod names;
 mod options;
+mod read;
 mod write;
 
 pub use options::Dialect;
 pub use options::Format;
 pub use options::WriteOptions;
+pub use read::ReadLimits;
+pub use read::read_json;
+pub use read::read_protobuf;
 pub use write::Pieces;
 pub use write::Writer;

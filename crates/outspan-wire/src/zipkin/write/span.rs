@@ -245,13 +245,14 @@ impl<'a, O: Output> Task<'_, 'a, O> {
     fn tags(&mut self) {
         self.scope_names();
         self.own_tags();
-        self.span_attributes();
+        let has_links = self.span.links().next().is_some();
+        self.span_attributes(has_links);
         self.links();
         let flags = self.span.flags();
         if self.mapper.has_marks && flags != 0 {
             marks::push_number(&mut self.mapper.marks, marks::FLAGS, flags);
         }
-        self.shared_attributes();
+        self.shared_attributes(has_links);
         if self.mapper.has_marks && !self.mapper.marks.is_empty() {
             O::tag(self.out, names::MARKS, &self.mapper.marks);
         }
@@ -312,8 +313,7 @@ impl<'a, O: Output> Task<'_, 'a, O> {
         self.tag_unless_empty(names::STATUS_DESCRIPTION, message);
     }
 
-    fn span_attributes(&mut self) {
-        let has_links = self.span.links().next().is_some();
+    fn span_attributes(&mut self, has_links: bool) {
         for attribute in self.span.attributes() {
             let key = attribute.key();
             let value = attribute.value();
@@ -382,7 +382,7 @@ impl<'a, O: Output> Task<'_, 'a, O> {
         }
     }
 
-    fn shared_attributes(&mut self) {
+    fn shared_attributes(&mut self, has_links: bool) {
         let table = &mut self.mapper.table;
         let keys = &mut self.shared.keys;
         let sections = [
@@ -396,7 +396,8 @@ impl<'a, O: Output> Task<'_, 'a, O> {
             marks.push_str(section);
             let section_end = marks.len();
             for tag in part.tags.iter().skip(part.named) {
-                if !is_new(table, keys, tag.key, tag.hash) {
+                let is_named_like_link = has_links && tag.key.starts_with(names::LINK_PREFIX);
+                if is_named_like_link || !is_new(table, keys, tag.key, tag.hash) {
                     continue;
                 }
                 self.out.extend_from_slice(part.written(tag));
@@ -570,7 +571,8 @@ fn kind(kind: SpanKind) -> Option<Kind> {
 }
 
 fn in_case(text: &str, is_lower_case: bool) -> Cow<'_, str> {
-    if is_lower_case && text.contains(char::is_uppercase) {
+    let may_change = |byte: u8| byte.is_ascii_uppercase() || !byte.is_ascii();
+    if is_lower_case && text.bytes().any(may_change) {
         return Cow::Owned(text.to_lowercase());
     }
     Cow::Borrowed(text)

@@ -1,0 +1,289 @@
+//! Zipkin v2 JSON.
+
+use std::borrow::Cow;
+
+use super::ReadLimits;
+use super::assemble::Assembler;
+use super::limit_error;
+use super::parts::Annotation;
+use super::parts::Endpoint;
+use super::parts::Parts;
+use super::parts::ValueType;
+use crate::json::Kind;
+use crate::json::Text;
+use crate::otlp::SpanKind;
+use crate::otlp::WireError;
+use crate::otlp::WireErrorKind;
+
+/// With what a list of structs begins in Thrift, which the first version of the format is mostly sent in.
+const THRIFT_LIST_OF_STRUCTS: u8 = 0x0C;
+
+/// Reads all spans.
+pub(super) fn read(
+    text: &[u8],
+    limits: &ReadLimits,
+    assembler: &mut Assembler,
+) -> Result<(), WireError> {
+    if text.first() == Some(&THRIFT_LIST_OF_STRUCTS) {
+        let detail = "this is Zipkin v1 in Thrift, send v2 in JSON or protobuf".to_owned();
+        let error = WireError::new(WireErrorKind::Version, 0, String::new(), String::new());
+        return Err(error.saying(detail));
+    }
+    if text.trim_ascii().is_empty() {
+        return Ok(());
+    }
+    let mut reader = Reader {
+        text: Text::new(text)?,
+        parts: Parts::new(),
+        spans: 0,
+        limits,
+        assembler,
+    };
+    reader.document()?;
+    reader.text.finish()
+}
+
+struct Reader<'a, 'r> {
+    text: Text<'a>,
+    parts: Parts<'a>,
+    spans: usize,
+    limits: &'r ReadLimits,
+    assembler: &'r mut Assembler,
+}
+
+impl<'a> Reader<'a, '_> {
+    fn document(&mut self) -> Result<(), WireError> {
+        self.text.begin_array()?;
+        while self.text.next_item()? {
+            if self.text.kind()? != Kind::Array {
+                self.span()?;
+                continue;
+            }
+            self.text.begin_array()?;
+            while self.text.next_item()? {
+                self.span()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn span(&mut self) -> Result<(), WireError> {
+        let start = self.text.value_start();
+        if self.spans == self.limits.spans_max {
+            let detail = format!("more than the {} spans allowed", self.limits.spans_max);
+            return Err(limit_error(start, detail));
+        }
+        self.spans += 1;
+        self.parts.clear();
+        self.text.begin_object()?;
+        while let Some(key) = self.text.next_key()? {
+            if self.text.take_null()? {
+                continue;
+            }
+            self.field(&key)?;
+        }
+        self.assembler.push(&mut self.parts);
+        Ok(())
+    }
+
+    fn field(&mut self, key: &[u8]) -> Result<(), WireError> {
+        match key {
+            b"traceId" => self.trace_id()?,
+            b"id" => {
+                self.parts.id = self.span_id("its id has more than 16 digits")?;
+            }
+            b"parentId" => {
+                self.parts.parent_id = self.span_id("its parent's id has more than 16 digits")?;
+            }
+            b"kind" => self.parts.kind = self.kind()?,
+            b"name" => self.parts.name = self.text.string()?.to_text(),
+            b"timestamp" => self.parts.timestamp = self.micros()?,
+            b"duration" => self.parts.duration = self.micros()?,
+            b"localEndpoint" => self.parts.local = self.endpoint()?,
+            b"remoteEndpoint" => self.parts.remote = self.endpoint()?,
+            b"annotations" => self.annotations()?,
+            b"tags" => self.tags()?,
+            b"debug" => self.parts.debug = self.text.bool()?,
+            b"shared" => self.parts.shared = self.text.bool()?,
+            b"binaryAnnotations" => return Err(self.version_1()),
+            _ => self.text.skip_value()?,
+        }
+        Ok(())
+    }
+
+    fn trace_id(&mut self) -> Result<(), WireError> {
+        let id: Option<[u8; 16]> = self.hex()?;
+        if id.is_none() {
+            self.parts.fault = Some("its trace id has more than 32 digits");
+        }
+        self.parts.trace_id = id.unwrap_or_default();
+        Ok(())
+    }
+
+    fn span_id(&mut self, fault: &'static str) -> Result<[u8; 8], WireError> {
+        let id = self.hex()?;
+        if id.is_none() {
+            self.parts.fault = Some(fault);
+        }
+        Ok(id.unwrap_or_default())
+    }
+
+    /// Reads hexadecimal digits, of which the last ones may be all there are; `None` if there are too many.
+    fn hex<const BYTES: usize>(&mut self) -> Result<Option<[u8; BYTES]>, WireError> {
+        let start = self.text.value_start();
+        let digits = self.text.string()?.to_text();
+        let mut id = [0; BYTES];
+        let mut is_too_long = false;
+        for (place, &digit) in digits.as_bytes().iter().rev().enumerate() {
+            let Some(value) = char::from(digit).to_digit(16) else {
+                let detail = "expected an id in hexadecimal".to_owned();
+                return Err(self.text.fault(WireErrorKind::Encoding, start, detail));
+            };
+            let byte = BYTES
+                .checked_sub(1 + place / 2)
+                .and_then(|at| id.get_mut(at));
+            match byte {
+                Some(byte) => *byte |= (value as u8) << (4 * (place % 2)),
+                None => is_too_long = true,
+            }
+        }
+        Ok((!is_too_long).then_some(id))
+    }
+
+    fn kind(&mut self) -> Result<SpanKind, WireError> {
+        let text = self.text.string()?.to_text();
+        let kinds = [
+            ("CLIENT", SpanKind::Client),
+            ("SERVER", SpanKind::Server),
+            ("PRODUCER", SpanKind::Producer),
+            ("CONSUMER", SpanKind::Consumer),
+            ("INTERNAL", SpanKind::Internal),
+        ];
+        let found = kinds
+            .iter()
+            .find(|(name, _)| text.eq_ignore_ascii_case(name));
+        Ok(found.map_or(SpanKind::Unspecified, |&(_, kind)| kind))
+    }
+
+    /// Reads microseconds: whole ones, of which a fraction is cut off; what is negative is 0.
+    fn micros(&mut self) -> Result<u64, WireError> {
+        let start = self.text.value_start();
+        let text = match self.text.kind()? {
+            Kind::String => self.text.string()?.decoded(),
+            _ => Cow::Borrowed(self.text.number()?),
+        };
+        truncated(&text).ok_or_else(|| {
+            let detail = "expected a number of microseconds".to_owned();
+            self.text.fault(WireErrorKind::JsonType, start, detail)
+        })
+    }
+
+    fn endpoint(&mut self) -> Result<Endpoint<'a>, WireError> {
+        let mut endpoint = Endpoint::default();
+        self.text.begin_object()?;
+        while let Some(key) = self.text.next_key()? {
+            if self.text.take_null()? {
+                continue;
+            }
+            match &*key {
+                b"serviceName" => endpoint.service_name = self.text.string()?.to_text(),
+                b"ipv4" => endpoint.ipv4 = self.text.string()?.to_text(),
+                b"ipv6" => endpoint.ipv6 = self.text.string()?.to_text(),
+                b"port" => endpoint.port = u16::try_from(self.micros()?).unwrap_or_default(),
+                _ => self.text.skip_value()?,
+            }
+        }
+        Ok(endpoint)
+    }
+
+    fn annotations(&mut self) -> Result<(), WireError> {
+        self.text.begin_array()?;
+        while self.text.next_item()? {
+            if self.text.take_null()? {
+                continue;
+            }
+            self.check_entries()?;
+            let annotation = self.annotation()?;
+            self.parts.annotations.push(annotation);
+        }
+        Ok(())
+    }
+
+    fn annotation(&mut self) -> Result<Annotation<'a>, WireError> {
+        let mut annotation = Annotation::default();
+        self.text.begin_object()?;
+        while let Some(key) = self.text.next_key()? {
+            if self.text.take_null()? {
+                continue;
+            }
+            match &*key {
+                b"timestamp" => annotation.timestamp = self.micros()?,
+                b"value" => annotation.value = self.text.string()?.to_text(),
+                b"endpoint" => return Err(self.version_1()),
+                _ => self.text.skip_value()?,
+            }
+        }
+        Ok(annotation)
+    }
+
+    fn tags(&mut self) -> Result<(), WireError> {
+        self.text.begin_object()?;
+        while let Some(key) = self.text.next_name()? {
+            self.check_entries()?;
+            let (value, value_type) = match self.text.kind()? {
+                Kind::String => (self.text.string()?.to_text(), ValueType::Text),
+                kind => (Cow::Borrowed(self.text.raw_value()?), type_of(kind)),
+            };
+            self.parts.tag(key, value, value_type);
+        }
+        Ok(())
+    }
+
+    fn check_entries(&mut self) -> Result<(), WireError> {
+        let entries = self.parts.annotations.len() + self.parts.tags.len();
+        if entries < self.limits.entries_per_span_max {
+            return Ok(());
+        }
+        let start = self.text.value_start();
+        let max = self.limits.entries_per_span_max;
+        let detail = format!("more than the {max} tags and annotations allowed in a span");
+        Err(self.text.fault(WireErrorKind::Limit, start, detail))
+    }
+
+    #[cold]
+    fn version_1(&mut self) -> WireError {
+        let start = self.text.value_start();
+        let detail = "this is Zipkin v1, send v2 (/api/v2/spans)".to_owned();
+        self.text.fault(WireErrorKind::Version, start, detail)
+    }
+}
+
+/// Says what a value that is no string stands for; a number's text says which of both it is.
+fn type_of(kind: Kind) -> ValueType {
+    match kind {
+        Kind::Object | Kind::Array => ValueType::Json,
+        Kind::String => ValueType::Text,
+        Kind::Number => ValueType::Int,
+        Kind::Bool => ValueType::Bool,
+        Kind::Null => ValueType::Empty,
+    }
+}
+
+/// Reads a number without its fraction. What is negative becomes 0, what is too large the largest.
+fn truncated(text: &[u8]) -> Option<u64> {
+    let whole = text.split(|&byte| byte == b'.').next().unwrap_or_default();
+    let is_plain = !text.is_empty()
+        && text
+            .iter()
+            .all(|byte| byte.is_ascii_digit() || *byte == b'.');
+    if is_plain && !whole.is_empty() {
+        return Some(whole.iter().fold(0_u64, |number, digit| {
+            number
+                .saturating_mul(10)
+                .saturating_add(u64::from(digit - b'0'))
+        }));
+    }
+    let number: f64 = std::str::from_utf8(text).ok()?.parse().ok()?;
+    // The cast saturates at both ends, and makes 0 of what is no number.
+    Some(number as u64)
+}

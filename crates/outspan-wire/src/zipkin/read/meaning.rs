@@ -1,0 +1,304 @@
+//! Which tags are attributes, and what the others say.
+
+use super::parts::Parts;
+use super::parts::Role;
+use super::parts::Tag;
+use super::parts::ValueType;
+use super::text::read_link;
+use crate::otlp::SpanKind;
+use crate::otlp::StatusCode;
+use crate::zipkin::marks;
+use crate::zipkin::names;
+
+/// What the tags of a span say besides its attributes. Texts are numbers of tags.
+#[derive(Debug, Default)]
+pub(super) struct Meaning {
+    pub(super) status: StatusCode,
+    pub(super) status_message: Option<usize>,
+    pub(super) trace_state: Option<usize>,
+    pub(super) scope_name: Option<usize>,
+    pub(super) scope_version: Option<usize>,
+    pub(super) flags: u32,
+    pub(super) dropped_attributes: u32,
+    pub(super) dropped_events: u32,
+    pub(super) dropped_links: u32,
+    /// The numbers of links, and of the tags that hold them.
+    pub(super) links: Vec<(u32, usize)>,
+    pub(super) service: Service,
+    pub(super) service_source: Option<&'static str>,
+    pub(super) scope: Facts,
+    pub(super) resource: Facts,
+    pub(super) has_scope_attributes: bool,
+}
+
+/// What the name of the local endpoint is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Service {
+    /// The service's name.
+    #[default]
+    Named,
+    /// What stands there because there is no name.
+    Absent,
+    /// What stands there because the name is empty.
+    Empty,
+}
+
+/// What is known about a scope or resource beside its attributes.
+#[derive(Debug, Default)]
+pub(super) struct Facts {
+    pub(super) schema_url: String,
+    pub(super) dropped: u32,
+}
+
+impl Meaning {
+    fn clear(&mut self) {
+        let mut links = std::mem::take(&mut self.links);
+        links.clear();
+        *self = Self {
+            links,
+            ..Self::default()
+        };
+    }
+
+    /// Finds out what the tags say, and gives each its role.
+    pub(super) fn read(&mut self, parts: &mut Parts<'_>) {
+        self.clear();
+        let has_marks = self.read_marks(parts);
+        self.read_status(parts);
+        for number in 0..parts.tags.len() {
+            self.read_tag(parts, number, has_marks);
+        }
+        self.links.sort_unstable();
+    }
+
+    fn read_marks(&mut self, parts: &mut Parts<'_>) -> bool {
+        let Some(tag) = find_unmarked(parts, names::MARKS) else {
+            return false;
+        };
+        let text = consume(parts, tag);
+        let mut section = Role::Span;
+        for mark in text.split(' ') {
+            match mark {
+                marks::SCOPE => section = Role::Scope,
+                marks::RESOURCE => section = Role::Resource,
+                mark => self.read_mark(parts, section, mark),
+            }
+        }
+        // It is of no use any more, but is still found under its key.
+        if let Some(tag) = parts.tags.get_mut(tag) {
+            tag.value = text;
+        }
+        true
+    }
+
+    fn read_mark(&mut self, parts: &mut Parts<'_>, section: Role, mark: &str) {
+        let (name, encoded) = match mark.split_once('=') {
+            Some((name, encoded)) => (name, encoded),
+            None => ("", mark),
+        };
+        let value_type = match name {
+            "" => ValueType::Text,
+            "bool" => ValueType::Bool,
+            "int" => ValueType::Int,
+            "double" => ValueType::Double,
+            "bytes" => ValueType::Bytes,
+            "json" => ValueType::Json,
+            "empty" => ValueType::Empty,
+            fact => return self.read_fact(section, fact, encoded),
+        };
+        let tag = parts.find(&marks::decode(encoded));
+        let Some(tag) = tag.and_then(|number| parts.tags.get_mut(number)) else {
+            return;
+        };
+        if tag.role == Role::Consumed {
+            return;
+        }
+        tag.role = section;
+        tag.value_type = value_type;
+        tag.is_marked = true;
+        self.has_scope_attributes |= section == Role::Scope;
+    }
+
+    fn read_fact(&mut self, section: Role, fact: &str, encoded: &str) {
+        let facts = match section {
+            Role::Scope => &mut self.scope,
+            Role::Resource => &mut self.resource,
+            Role::Span | Role::Consumed => {
+                if fact == marks::FLAGS {
+                    self.flags = encoded.parse().unwrap_or_default();
+                }
+                return;
+            }
+        };
+        match (fact, encoded) {
+            (marks::DROPPED, count) => facts.dropped = count.parse().unwrap_or_default(),
+            (marks::SCHEMA, url) => facts.schema_url = marks::decode(url).into_owned(),
+            (marks::SERVICE, marks::ABSENT) => self.service = Service::Absent,
+            (marks::SERVICE, marks::EMPTY) => self.service = Service::Empty,
+            _ => {}
+        }
+    }
+
+    /// Reads the status: by its code, or else by `error`, which for Zipkin means one whatever it says.
+    fn read_status(&mut self, parts: &mut Parts<'_>) {
+        let code = find_unmarked(parts, names::STATUS_CODE);
+        let code = code.and_then(|tag| Some((tag, status_code(value(parts, tag))?)));
+        if let Some((tag, code)) = code {
+            self.status = code;
+            consume(parts, tag);
+        }
+        if let Some(tag) = find_unmarked(parts, names::ERROR) {
+            self.read_error(parts, tag, code.is_some());
+        }
+        if let Some(tag) = find_unmarked(parts, names::STATUS_DESCRIPTION) {
+            self.status_message = Some(tag);
+            set_role(parts, tag, Role::Consumed);
+        }
+    }
+
+    fn read_error(&mut self, parts: &mut Parts<'_>, tag: usize, has_code: bool) {
+        let text = value(parts, tag);
+        let is_error = match self.status {
+            StatusCode::Unset if !has_code => !text.eq_ignore_ascii_case("false"),
+            code => code == StatusCode::Error,
+        };
+        if !is_error {
+            return;
+        }
+        // The Collector, and many others, write `true` for any error.
+        if text != "true" {
+            self.status_message = Some(tag);
+        }
+        self.status = StatusCode::Error;
+        set_role(parts, tag, Role::Consumed);
+    }
+
+    fn read_tag(&mut self, parts: &mut Parts<'_>, number: usize, has_marks: bool) {
+        let Some(tag) = parts.tags.get(number) else {
+            return;
+        };
+        if tag.is_marked || tag.role == Role::Consumed || !names::is_read_specially(&tag.key) {
+            return;
+        }
+        let role = match &*tag.key {
+            names::TRACE_STATE => {
+                self.trace_state = Some(number);
+                Role::Consumed
+            }
+            names::SPAN_KIND => {
+                if parts.kind != SpanKind::Unspecified || tag.value != names::SPAN_KIND_INTERNAL {
+                    return;
+                }
+                parts.kind = SpanKind::Internal;
+                Role::Consumed
+            }
+            names::SCOPE_NAME => {
+                self.scope_name = Some(number);
+                Role::Consumed
+            }
+            names::SCOPE_VERSION => {
+                self.scope_version = Some(number);
+                Role::Consumed
+            }
+            names::LIBRARY_NAME => {
+                let role = repeats(parts, number, names::SCOPE_NAME);
+                if parts.get(names::SCOPE_NAME).is_none() {
+                    self.scope_name = Some(number);
+                }
+                role
+            }
+            names::LIBRARY_VERSION => {
+                let role = repeats(parts, number, names::SCOPE_VERSION);
+                if parts.get(names::SCOPE_VERSION).is_none() {
+                    self.scope_version = Some(number);
+                }
+                role
+            }
+            names::DROPPED_ATTRIBUTES => read_count(tag, &mut self.dropped_attributes),
+            names::DROPPED_EVENTS => read_count(tag, &mut self.dropped_events),
+            names::DROPPED_LINKS => read_count(tag, &mut self.dropped_links),
+            names::SERVICE_NAME_SOURCE => {
+                let mut sources = names::SERVICE_NAME_SOURCES.into_iter();
+                self.service_source = sources.find(|key| *key == tag.value);
+                match self.service_source {
+                    Some(_) => Role::Consumed,
+                    None => Role::Span,
+                }
+            }
+            key => match key.strip_prefix(names::LINK_PREFIX) {
+                Some(link) => self.read_link(tag, number, link),
+                None if !has_marks && names::is_about_resource(key) => Role::Resource,
+                None => Role::Span,
+            },
+        };
+        set_role(parts, number, role);
+    }
+
+    fn read_link(&mut self, tag: &Tag<'_>, number: usize, link: &str) -> Role {
+        let Ok(link) = link.parse() else {
+            return Role::Span;
+        };
+        if read_link(&tag.value).is_none() {
+            return Role::Span;
+        }
+        self.links.push((link, number));
+        Role::Consumed
+    }
+}
+
+/// Tells what a deprecated tag is: consumed if it says the same as its successor, or if there is none.
+fn repeats(parts: &Parts<'_>, number: usize, successor: &str) -> Role {
+    let own = value(parts, number);
+    match parts.get(successor) {
+        Some(tag) if tag.value != own => Role::Span,
+        _ => Role::Consumed,
+    }
+}
+
+fn read_count(tag: &Tag<'_>, count: &mut u32) -> Role {
+    match tag.value.parse() {
+        Ok(number) => {
+            *count = number;
+            Role::Consumed
+        }
+        Err(_) => Role::Span,
+    }
+}
+
+/// Reads a status code in the spelling of either dialect; what is not one is an attribute.
+fn status_code(text: &str) -> Option<StatusCode> {
+    let name = text.strip_prefix("STATUS_CODE_").unwrap_or(text);
+    let codes = [
+        ("OK", StatusCode::Ok),
+        ("ERROR", StatusCode::Error),
+        ("UNSET", StatusCode::Unset),
+    ];
+    let found = codes
+        .iter()
+        .find(|(known, _)| name.eq_ignore_ascii_case(known));
+    found.map(|&(_, code)| code)
+}
+
+fn find_unmarked(parts: &Parts<'_>, key: &str) -> Option<usize> {
+    let number = parts.find(key)?;
+    let tag = parts.tags.get(number)?;
+    (!tag.is_marked).then_some(number)
+}
+
+fn value<'p>(parts: &'p Parts<'_>, number: usize) -> &'p str {
+    parts.tags.get(number).map_or("", |tag| &tag.value)
+}
+
+fn set_role(parts: &mut Parts<'_>, number: usize, role: Role) {
+    if let Some(tag) = parts.tags.get_mut(number) {
+        tag.role = role;
+    }
+}
+
+/// Takes a tag out of the attributes, and its text out of the tag.
+fn consume<'a>(parts: &mut Parts<'a>, number: usize) -> std::borrow::Cow<'a, str> {
+    set_role(parts, number, Role::Consumed);
+    let tag = parts.tags.get_mut(number);
+    tag.map(|tag| std::mem::take(&mut tag.value))
+        .unwrap_or_default()
+}

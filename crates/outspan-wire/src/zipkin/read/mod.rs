@@ -1,0 +1,141 @@
+//! Zipkin to OTLP.
+
+mod assemble;
+mod json;
+mod meaning;
+mod parts;
+mod protobuf;
+mod text;
+mod value;
+
+use self::assemble::Assembler;
+use crate::ReadRequest;
+use crate::otlp::WireError;
+use crate::otlp::WireErrorKind;
+
+/// Bounds what a reader accepts, beyond what the size of its input bounds anyway.
+///
+/// What a reader makes is a small multiple of its input, whatever stands in it.
+///
+/// # Examples
+///
+/// ```
+/// use outspan_wire::zipkin::ReadLimits;
+///
+/// let limits = ReadLimits::default().bytes_max(4 << 20);
+/// assert_eq!(limits.spans_max, 1 << 20);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ReadLimits {
+    /// How many bytes the input may have. The default is 64 MiB, as much as a request to an OTLP receiver usually may.
+    pub bytes_max: usize,
+    /// How many spans it may hold. The default is 1048576, far beyond what fits into one request of any sender.
+    pub spans_max: usize,
+    /// How many tags and annotations a span may have together. The default is 65536.
+    pub entries_per_span_max: usize,
+}
+
+impl ReadLimits {
+    /// Sets how many bytes the input may have.
+    #[must_use]
+    pub fn bytes_max(mut self, bytes_max: usize) -> Self {
+        self.bytes_max = bytes_max;
+        self
+    }
+
+    /// Sets how many spans it may hold.
+    #[must_use]
+    pub fn spans_max(mut self, spans_max: usize) -> Self {
+        self.spans_max = spans_max;
+        self
+    }
+
+    /// Sets how many tags and annotations a span may have together.
+    #[must_use]
+    pub fn entries_per_span_max(mut self, entries_per_span_max: usize) -> Self {
+        self.entries_per_span_max = entries_per_span_max;
+        self
+    }
+
+    fn check_bytes(&self, input: &[u8]) -> Result<(), WireError> {
+        if input.len() <= self.bytes_max {
+            return Ok(());
+        }
+        Err(limit_error(
+            self.bytes_max,
+            format!(
+                "{} bytes are more than the {} allowed",
+                input.len(),
+                self.bytes_max
+            ),
+        ))
+    }
+}
+
+impl Default for ReadLimits {
+    fn default() -> Self {
+        Self {
+            bytes_max: 64 << 20,
+            spans_max: 1 << 20,
+            entries_per_span_max: 1 << 16,
+        }
+    }
+}
+
+/// Reads a JSON array of Zipkin v2 spans: the body of `POST /api/v2/spans`, or what a Zipkin server's query API answers.
+///
+/// Both dialects are understood, tags of ours included. Beyond the format it understands what real clients write:
+///
+/// - times with a fraction, which is cut off, and times as strings; zero and negative times count as absent;
+/// - ids in any letter case, and shorter than 16 digits; 64-bit trace ids;
+/// - `null` for any key, unknown keys at every level, tags that are numbers, truth values, lists or maps, which keep their type;
+/// - halves of UTF-16 surrogate pairs (which become U+FFFD) and a byte order mark;
+/// - traces in an array each, as `GET /api/v2/traces` answers; no text at all, which is no span.
+///
+/// A span whose trace id or span id is absent, zero or too long is left out and counted, for OTLP has no such spans.
+///
+/// # Errors
+///
+/// Says what is wrong at which line, column and byte: text that is no JSON, values of a wrong type, ids that are not
+/// hexadecimal, more than the limits allow. Zipkin v1 is refused as what it is ([`WireErrorKind::Version`]).
+///
+/// # Examples
+///
+/// ```
+/// use outspan_wire::zipkin::ReadLimits;
+/// use outspan_wire::zipkin::read_json;
+///
+/// let text = br#"[{"traceId":"1","id":"2","name":"get","tags":{"http.path":"/"}}]"#;
+/// let request = read_json(text, &ReadLimits::default())?;
+/// assert_eq!(request.spans, 1);
+/// # Ok::<(), outspan_wire::otlp::WireError>(())
+/// ```
+pub fn read_json(text: &[u8], limits: &ReadLimits) -> Result<ReadRequest, WireError> {
+    limits.check_bytes(text)?;
+    let mut assembler = Assembler::new();
+    json::read(text, limits, &mut assembler)?;
+    Ok(assembler.finish())
+}
+
+/// Reads a `ListOfSpans` of `zipkin.proto`: the body of `POST /api/v2/spans` with `application/x-protobuf`.
+///
+/// Both dialects are understood, tags of ours included. Trace ids may have 8 or 16 bytes, a parent's id of zeros counts as
+/// absent, and unknown fields are passed over. A span whose trace id or span id is absent, zero or of another length is left
+/// out and counted.
+///
+/// # Errors
+///
+/// Says what is wrong at which byte: bytes that are no protobuf, fields of a wrong type, text that is not UTF-8, more than
+/// the limits allow.
+pub fn read_protobuf(bytes: &[u8], limits: &ReadLimits) -> Result<ReadRequest, WireError> {
+    limits.check_bytes(bytes)?;
+    let mut assembler = Assembler::new();
+    protobuf::read(bytes, limits, &mut assembler)?;
+    Ok(assembler.finish())
+}
+
+#[cold]
+fn limit_error(offset: usize, detail: String) -> WireError {
+    WireError::new(WireErrorKind::Limit, offset, String::new(), String::new()).saying(detail)
+}
