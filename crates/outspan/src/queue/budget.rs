@@ -41,7 +41,7 @@ impl Budget {
     }
 
     /// The bound of spans, if there is one.
-    #[cfg(feature = "sdk")]
+    #[cfg(any(feature = "sdk", test))]
     pub(crate) fn spans_max(&self) -> Option<usize> {
         self.spans_max
     }
@@ -158,6 +158,7 @@ fn give(counter: &AtomicUsize, amount: usize) {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::sync::mpsc;
     use std::thread;
 
     use super::*;
@@ -186,19 +187,40 @@ mod tests {
     }
 
     #[test]
+    fn an_exchange_of_spans_may_pass_the_bound_but_counts() {
+        let budget = Budget::new(100, Some(3));
+        assert_eq!(budget.spans_max(), Some(3));
+        assert!(budget.try_take(0, 2));
+        budget.exchange_spans(2, 5);
+        assert!(!budget.try_take(0, 1));
+        budget.exchange_spans(5, 1);
+        assert!(budget.try_take(0, 2));
+        assert!(!budget.try_take(0, 1));
+    }
+
+    #[test]
     fn whoever_waits_goes_on_when_there_is_room() {
         let budget = Arc::new(Budget::new(100, None));
         assert!(budget.try_take(100, 1));
-        let waiter = {
-            let budget = Arc::clone(&budget);
-            thread::spawn(move || budget.take_within(50, 1, Duration::from_secs(20)))
-        };
+        let (tell, told) = mpsc::channel();
+        let waiter = Arc::clone(&budget);
+        thread::spawn(move || {
+            let is_taken = waiter.take_within(50, 1, Duration::from_secs(3600));
+            tell.send(is_taken).expect("the test still listens");
+        });
         while budget.waiting.load(Ordering::SeqCst) == 0 {
             thread::yield_now();
         }
         budget.give_back(50, 1);
-        assert!(waiter.join().expect("the waiter does not panic"));
+        let is_taken = told.recv_timeout(Duration::from_secs(10));
+        assert!(is_taken.expect("the waiter was woken"));
         assert_eq!(budget.bytes(), 100);
+    }
+
+    #[test]
+    fn whoever_waits_for_all_there_is_gets_it() {
+        let budget = Budget::new(100, None);
+        assert!(budget.take_within(100, 1, Duration::ZERO));
     }
 
     #[test]
