@@ -1,12 +1,19 @@
 //! How a URL in a variable becomes the URL of requests over HTTP.
 
+use crate::net::is_bare_socket;
+
 /// The signal's path below a base URL.
 const SIGNAL_PATH: &str = "v1/traces";
 
 /// Appends the signal's path to a base URL, with one slash between them (exporter.md, "Endpoint URLs").
 ///
 /// A query stays at the end. What is no URL is changed alike; building the exporter then says what is wrong with it.
+///
+/// A unix socket that has no room for a path stays as it is: requests to it have OTLP's path.
 pub(super) fn below_base(base: &str) -> String {
+    if is_bare_socket(base) {
+        return base.to_owned();
+    }
     let (base, query) = split_query(base);
     let base = base.strip_suffix('/').unwrap_or(base);
     format!("{base}/{SIGNAL_PATH}{query}")
@@ -14,6 +21,9 @@ pub(super) fn below_base(base: &str) -> String {
 
 /// Uses a URL as it is; only an empty path becomes `/` (exporter.md, "Endpoint URLs").
 pub(super) fn as_is(url: &str) -> String {
+    if is_bare_socket(url) {
+        return url.to_owned();
+    }
     let (place, query) = split_query(url);
     let authority = place.split_once("://").map_or(place, |(_, rest)| rest);
     if authority.contains('/') {
@@ -44,6 +54,17 @@ mod tests {
         for (base, whole) in cases {
             assert_eq!(below_base(base), whole);
         }
+    }
+
+    #[test]
+    fn a_unix_socket_gets_a_path_only_where_it_has_room_for_one() {
+        for socket in ["unix:///run/c.sock", "unix:c", "unix-abstract:c"] {
+            assert_eq!(below_base(socket), socket);
+            assert_eq!(as_is(socket), socket);
+        }
+        let with_room = "http+unix://%2Fc.sock";
+        assert_eq!(below_base(with_room), format!("{with_room}/v1/traces"));
+        assert_eq!(as_is(with_room), format!("{with_room}/"));
     }
 
     #[test]

@@ -194,6 +194,7 @@ impl OtlpSettings {
     fn is_plaintext(&self) -> bool {
         let scheme = self.endpoint.split_once("://").map(|(scheme, _)| scheme);
         match scheme {
+            _ if crate::net::is_unix(&self.endpoint) => true,
             Some(scheme) => scheme.eq_ignore_ascii_case("http"),
             None => self.protocol == Protocol::Grpc && self.insecure,
         }

@@ -3,12 +3,14 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::future::Future;
+use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
 
 use http::Request;
 use http::Response;
+use http::header::PROXY_AUTHORIZATION;
 use hyper::body::Incoming;
 use hyper::rt::Executor;
 use hyper_util::client::legacy::Client;
@@ -19,7 +21,12 @@ use super::Endpoint;
 use super::Tls;
 use super::connector::Connector;
 use super::connector::Heard;
+use super::connector::Route;
 use super::connector::Speaks;
+use super::connector::root_cause;
+use super::proxy::Proxied;
+use super::proxy::ProxyFailure;
+use super::proxy::ProxyOptions;
 use super::tls::TlsInUse;
 use crate::Error;
 use crate::Result;
@@ -42,6 +49,7 @@ pub(crate) struct ConnectionOptions {
     pub(crate) keep_alive: Option<(Duration, Duration)>,
     pub(crate) idle_timeout: Duration,
     pub(crate) max_idle: usize,
+    pub(crate) proxy: ProxyOptions,
     pub(crate) versions: Versions,
     /// What to say when the server speaks another version of HTTP: empty, or words that begin with a space.
     pub(crate) wrong_version_hint: &'static str,
@@ -54,6 +62,8 @@ pub(crate) struct Connections {
     versions: Versions,
     wrong_version_hint: &'static str,
     is_secure: bool,
+    is_socket: bool,
+    proxied: Option<Arc<Proxied>>,
 }
 
 type Pool = Client<Connector, Body>;
@@ -67,10 +77,16 @@ impl Connections {
             Versions::OneOrTwo => &[b"h2", b"http/1.1"],
         };
         let is_secure = endpoint.is_secure();
+        let proxied = options.proxy.find(endpoint, tls, versions)?.map(Arc::new);
         let tls = match is_secure {
             true => {
                 let host = endpoint.uri.host().unwrap_or_default();
                 Some(TlsInUse::new(tls.clone(), host, protocols)?)
+            }
+            false if !tls.is_default() && endpoint.socket().is_some() => {
+                return Err(Error::config(format!(
+                    "TLS options are set but unix sockets are not encrypted: leave them out for {endpoint}"
+                )));
             }
             false if !tls.is_default() => {
                 return Err(Error::config(format!(
@@ -79,7 +95,12 @@ impl Connections {
             }
             false => None,
         };
-        let connector = Connector::new(tls, options.connect_timeout);
+        let route = match (&proxied, endpoint.socket()) {
+            (Some(proxied), _) => Route::Proxied(Arc::clone(proxied)),
+            (None, Some(socket)) => Route::Socket(Arc::clone(socket)),
+            (None, None) => Route::Direct,
+        };
+        let connector = Connector::new(route, tls, options.connect_timeout);
         let heard = connector.heard().clone();
         let mut builder = Client::builder(OurRuntime);
         builder
@@ -105,6 +126,8 @@ impl Connections {
             versions,
             wrong_version_hint: options.wrong_version_hint,
             is_secure,
+            is_socket: endpoint.socket().is_some(),
+            proxied,
         })
     }
 
@@ -113,10 +136,18 @@ impl Connections {
     /// # Errors
     ///
     /// Temporary, with words about what to do, when the server cannot be reached or not be understood.
-    pub(crate) async fn send(&self, request: Request<Body>) -> Result<Response<Incoming>> {
+    pub(crate) async fn send(&self, mut request: Request<Body>) -> Result<Response<Incoming>> {
         let pool = self.lock().clone();
         let pool = pool.ok_or_else(Error::shut_down)?;
-        pool.request(request).await.map_err(|e| self.explain(&e))
+        let proxied = self.proxied.as_ref();
+        if let Some(value) = proxied.and_then(|proxied| proxied.authorization()) {
+            request.headers_mut().insert(PROXY_AUTHORIZATION, value);
+        }
+        let answer = pool.request(request).await.map_err(|e| self.explain(&e))?;
+        match proxied.and_then(|proxied| proxied.refusal(answer.status())) {
+            Some(error) => Err(error),
+            None => Ok(answer),
+        }
     }
 
     /// Closes the connections as soon as they are idle; later requests are refused.
@@ -129,6 +160,17 @@ impl Connections {
     }
 
     fn explain(&self, error: &hyper_util::client::legacy::Error) -> Error {
+        if let Some(failure) = proxy_failure(error) {
+            return Error::unavailable(failure.to_string());
+        }
+        let explained = self.explain_destination(error);
+        match &self.proxied {
+            Some(proxied) => explained.with_context("proxy", proxied.to_string()),
+            None => explained,
+        }
+    }
+
+    fn explain_destination(&self, error: &hyper_util::client::legacy::Error) -> Error {
         let mut cause = root_cause(error);
         if !error.is_connect()
             && let Some(failure) = self.heard.failure()
@@ -150,10 +192,13 @@ impl Connections {
             true => tls_hint(cause),
             false => self.plaintext_hint(),
         };
-        if hint.is_empty() {
-            return network_hint(cause);
+        if !hint.is_empty() {
+            return hint;
         }
-        hint
+        match self.is_socket {
+            true => socket_hint(cause),
+            false => network_hint(cause),
+        }
     }
 
     fn plaintext_hint(&self) -> &'static str {
@@ -174,6 +219,7 @@ impl fmt::Debug for Connections {
         f.debug_struct("Connections")
             .field("versions", &self.versions)
             .field("is_secure", &self.is_secure)
+            .field("proxy", &self.proxied)
             .finish_non_exhaustive()
     }
 }
@@ -209,13 +255,26 @@ fn network_hint(cause: &str) -> &'static str {
     }
 }
 
-/// The innermost cause, which says what happened; the ones around it say where in the library.
-fn root_cause(error: &(dyn StdError + 'static)) -> String {
-    let mut cause = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
+fn socket_hint(cause: &str) -> &'static str {
+    if cause.contains("refused") || cause.contains("No such file") {
+        " (is the server running, and is this its socket?)"
+    } else if cause.contains("ermission denied") {
+        " (who writes to a socket needs the right to write to its file)"
+    } else {
+        ""
     }
-    cause.to_string()
+}
+
+/// What went wrong with the proxy, if that is the cause.
+fn proxy_failure<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a ProxyFailure> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(failure) = error.downcast_ref() {
+            return Some(failure);
+        }
+        cause = error.source();
+    }
+    None
 }
 
 /// Starts the drivers of connections in the library's runtime.

@@ -1,8 +1,10 @@
-//! Dialling: TCP, then TLS where the endpoint asks for it, and a look at who answers.
+//! Dialling: TCP or a unix socket, past a proxy where there is one, then TLS where the endpoint asks for it, and a look
+//! at who answers.
 
 use std::error::Error as StdError;
 use std::future::Future;
 use std::io;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -21,12 +23,16 @@ use hyper_util::client::legacy::connect::Connection;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+#[cfg(unix)]
+use tokio::net::UnixStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tower_service::Service;
 
+use super::proxy::Proxied;
 use super::resolver::Resolver;
 use super::tls::TlsInUse;
+use super::transport::Transport;
 
 /// What the first bytes of a plaintext answer look like.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -94,9 +100,20 @@ impl Heard {
     }
 }
 
+/// The way to a destination.
+#[derive(Clone, Debug, Default)]
+pub(super) enum Route {
+    #[default]
+    Direct,
+    Proxied(Arc<Proxied>),
+    Socket(Arc<Path>),
+}
+
 /// Opens connections to one destination.
 #[derive(Clone, Debug)]
 pub(crate) struct Connector {
+    route: Route,
+    resolver: Resolver,
     tcp: HttpConnector<Resolver>,
     tls: Option<Arc<TlsInUse>>,
     heard: Heard,
@@ -104,8 +121,9 @@ pub(crate) struct Connector {
 }
 
 impl Connector {
-    pub(crate) fn new(tls: Option<TlsInUse>, timeout: Duration) -> Self {
-        let mut tcp = HttpConnector::new_with_resolver(Resolver::new());
+    pub(super) fn new(route: Route, tls: Option<TlsInUse>, timeout: Duration) -> Self {
+        let resolver = Resolver::new();
+        let mut tcp = HttpConnector::new_with_resolver(resolver.clone());
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(timeout));
@@ -114,6 +132,8 @@ impl Connector {
         #[cfg(target_os = "linux")]
         tcp.set_tcp_user_timeout(Some(Duration::from_secs(30)));
         Self {
+            route,
+            resolver,
             tcp,
             tls: tls.map(Arc::new),
             heard: Heard::default(),
@@ -124,47 +144,85 @@ impl Connector {
     pub(crate) fn heard(&self) -> &Heard {
         &self.heard
     }
+
+    async fn dial(mut self, uri: Uri) -> Result<Stream, Failure> {
+        let route = self.route.clone();
+        let transport = match &route {
+            Route::Direct => Transport::Tcp(self.dial_tcp(uri).await?),
+            Route::Proxied(proxied) => self.dial_through(proxied).await?,
+            Route::Socket(path) => self.dial_socket(path).await?,
+        };
+        self.heard.begin();
+        let forwards = matches!(&route, Route::Proxied(proxied) if proxied.forwards());
+        let Some(tls) = &self.tls else {
+            let socket = Socket::Plain(TokioIo::new(transport));
+            return Ok(Stream::new(socket, self.heard, forwards));
+        };
+        let handshake = TlsConnector::from(tls.config()).connect(tls.name(), transport);
+        match tokio::time::timeout(self.timeout, handshake).await {
+            Ok(stream) => {
+                let socket = Socket::Tls(Box::new(TokioIo::new(stream?)));
+                Ok(Stream::new(socket, self.heard, forwards))
+            }
+            Err(_) => Err(too_late("TLS handshake", self.timeout)),
+        }
+    }
+
+    async fn dial_tcp(&mut self, uri: Uri) -> Result<TcpStream, Failure> {
+        // Looking the name up counts as well; the connector's own limit is for the addresses alone.
+        match tokio::time::timeout(self.timeout, self.tcp.call(uri)).await {
+            Ok(Err(error)) if !has_timed_out(&error) => Err(error.into()),
+            Ok(Ok(tcp)) => Ok(tcp.into_inner()),
+            _ => Err(too_late("connection", self.timeout)),
+        }
+    }
+
+    async fn dial_through(&mut self, proxied: &Proxied) -> Result<Transport, Failure> {
+        let dialled = self.dial_tcp(proxied.uri().clone()).await;
+        let tcp = dialled.map_err(|error| proxied.cannot_reach(&root_cause(error.as_ref())))?;
+        let opened = proxied.open(tcp, &self.resolver, self.timeout).await;
+        Ok(opened?)
+    }
+
+    #[cfg(unix)]
+    async fn dial_socket(&self, path: &Path) -> Result<Transport, Failure> {
+        match tokio::time::timeout(self.timeout, UnixStream::connect(path)).await {
+            Ok(connected) => Ok(Transport::Unix(connected?)),
+            Err(_) => Err(too_late("connection", self.timeout)),
+        }
+    }
+
+    #[cfg(not(unix))]
+    async fn dial_socket(&self, _path: &Path) -> Result<Transport, Failure> {
+        // Endpoints that are unix sockets are refused when the exporter is built.
+        Err(io::Error::from(io::ErrorKind::Unsupported).into())
+    }
 }
 
-type Dial = Pin<Box<dyn Future<Output = Result<Stream, Box<dyn StdError + Send + Sync>>> + Send>>;
+type Failure = Box<dyn StdError + Send + Sync>;
+type Dial = Pin<Box<dyn Future<Output = Result<Stream, Failure>> + Send>>;
 
 impl Service<Uri> for Connector {
     type Response = Stream;
-    type Error = Box<dyn StdError + Send + Sync>;
+    type Error = Failure;
     type Future = Dial;
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Failure>> {
         self.tcp.poll_ready(context).map_err(Into::into)
     }
 
     fn call(&mut self, uri: Uri) -> Dial {
-        let dial = self.tcp.call(uri);
-        let tls = self.tls.clone();
-        let heard = self.heard.clone();
-        let timeout = self.timeout;
-        Box::pin(async move {
-            // Looking the name up counts as well; the connector's own limit is for the addresses alone.
-            let dialled = tokio::time::timeout(timeout, dial).await;
-            let tcp = match dialled {
-                Ok(Err(error)) if !has_timed_out(&error) => return Err(error.into()),
-                Ok(Ok(tcp)) => tcp,
-                _ => return Err(too_late("connection", timeout)),
-            };
-            heard.begin();
-            let Some(tls) = tls else {
-                return Ok(Stream::new(Socket::Plain(tcp), heard));
-            };
-            let connector = TlsConnector::from(tls.config());
-            let handshake = connector.connect(tls.name(), tcp.into_inner());
-            match tokio::time::timeout(timeout, handshake).await {
-                Ok(stream) => {
-                    let socket = Socket::Tls(Box::new(TokioIo::new(stream?)));
-                    Ok(Stream::new(socket, heard))
-                }
-                Err(_) => Err(too_late("TLS handshake", timeout)),
-            }
-        })
+        Box::pin(self.clone().dial(uri))
     }
+}
+
+/// The innermost cause, which says what happened; the ones around it say where in the library.
+pub(super) fn root_cause(error: &(dyn StdError + 'static)) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
 }
 
 fn has_timed_out(error: &(dyn StdError + 'static)) -> bool {
@@ -179,7 +237,7 @@ fn has_timed_out(error: &(dyn StdError + 'static)) -> bool {
     false
 }
 
-fn too_late(what: &str, timeout: Duration) -> Box<dyn StdError + Send + Sync> {
+fn too_late(what: &str, timeout: Duration) -> Failure {
     let text = format!("no {what} within the connect timeout of {timeout:?}");
     io::Error::new(io::ErrorKind::TimedOut, text).into()
 }
@@ -189,6 +247,8 @@ fn too_late(what: &str, timeout: Duration) -> Box<dyn StdError + Send + Sync> {
 pub(crate) struct Stream {
     socket: Socket,
     heard: Heard,
+    /// Whether a proxy at the other end takes whole requests.
+    forwards: bool,
     has_answered: bool,
     has_failed: bool,
     patience: u8,
@@ -197,15 +257,16 @@ pub(crate) struct Stream {
 /// A connection, plain or encrypted.
 #[derive(Debug)]
 enum Socket {
-    Plain(TokioIo<TcpStream>),
-    Tls(Box<TokioIo<TlsStream<TcpStream>>>),
+    Plain(TokioIo<Transport>),
+    Tls(Box<TokioIo<TlsStream<Transport>>>),
 }
 
 impl Stream {
-    fn new(socket: Socket, heard: Heard) -> Self {
+    fn new(socket: Socket, heard: Heard, forwards: bool) -> Self {
         Self {
             socket,
             heard,
+            forwards,
             has_answered: false,
             has_failed: false,
             patience: 4,
@@ -245,7 +306,7 @@ impl Stream {
             return written;
         }
         self.patience -= 1;
-        if self.socket.tcp().poll_read_ready(context).is_ready() {
+        if self.socket.transport().poll_read_ready(context).is_ready() {
             context.waker().wake_by_ref();
         }
         Poll::Pending
@@ -253,9 +314,9 @@ impl Stream {
 }
 
 impl Socket {
-    fn tcp(&self) -> &TcpStream {
+    fn transport(&self) -> &Transport {
         match self {
-            Self::Plain(tcp) => tcp.inner(),
+            Self::Plain(transport) => transport.inner(),
             Self::Tls(stream) => stream.inner().get_ref().0,
         }
     }
@@ -266,7 +327,7 @@ impl Socket {
         buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         match self {
-            Self::Plain(tcp) => Pin::new(tcp).poll_read(context, buf),
+            Self::Plain(transport) => Pin::new(transport).poll_read(context, buf),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_read(context, buf),
         }
     }
@@ -274,15 +335,13 @@ impl Socket {
 
 impl Connection for Stream {
     fn connected(&self) -> Connected {
+        let connected = Connected::new().proxy(self.forwards);
         match &self.socket {
-            Socket::Plain(tcp) => tcp.connected(),
-            Socket::Tls(stream) => {
-                let (tcp, session) = stream.inner().get_ref();
-                match session.alpn_protocol() {
-                    Some(b"h2") => tcp.connected().negotiated_h2(),
-                    _ => tcp.connected(),
-                }
-            }
+            Socket::Plain(_) => connected,
+            Socket::Tls(stream) => match stream.inner().get_ref().1.alpn_protocol() {
+                Some(b"h2") => connected.negotiated_h2(),
+                _ => connected,
+            },
         }
     }
 }
@@ -314,7 +373,7 @@ impl Write for Stream {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = match &mut this.socket {
-            Socket::Plain(tcp) => Pin::new(tcp).poll_write(context, buf),
+            Socket::Plain(transport) => Pin::new(transport).poll_write(context, buf),
             Socket::Tls(stream) => Pin::new(stream.as_mut()).poll_write(context, buf),
         };
         this.hear_out(written, context)
@@ -323,7 +382,7 @@ impl Write for Stream {
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let flushed = match &mut this.socket {
-            Socket::Plain(tcp) => Pin::new(tcp).poll_flush(context),
+            Socket::Plain(transport) => Pin::new(transport).poll_flush(context),
             Socket::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(context),
         };
         this.hear_out(flushed, context)
@@ -331,14 +390,14 @@ impl Write for Stream {
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.get_mut().socket {
-            Socket::Plain(tcp) => Pin::new(tcp).poll_shutdown(context),
+            Socket::Plain(transport) => Pin::new(transport).poll_shutdown(context),
             Socket::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(context),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
         match &self.socket {
-            Socket::Plain(tcp) => tcp.is_write_vectored(),
+            Socket::Plain(transport) => transport.is_write_vectored(),
             Socket::Tls(stream) => stream.is_write_vectored(),
         }
     }
@@ -350,7 +409,7 @@ impl Write for Stream {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = match &mut this.socket {
-            Socket::Plain(tcp) => Pin::new(tcp).poll_write_vectored(context, bufs),
+            Socket::Plain(transport) => Pin::new(transport).poll_write_vectored(context, bufs),
             Socket::Tls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(context, bufs),
         };
         this.hear_out(written, context)

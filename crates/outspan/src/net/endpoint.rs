@@ -1,6 +1,7 @@
 //! Where a destination is: one URL, taken apart once.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
 use base64::Engine;
@@ -9,6 +10,7 @@ use http::Uri;
 use http::uri::Scheme;
 use percent_encoding::percent_decode_str;
 
+use super::unix;
 use crate::Error;
 use crate::Result;
 use crate::Secret;
@@ -18,17 +20,23 @@ use crate::Secret;
 pub(crate) struct Endpoint {
     /// What requests go to.
     pub(crate) uri: Uri,
-    /// `host:port`, for errors and metrics.
+    /// `host:port`, or `unix:` and the socket's path; for errors and metrics.
     pub(crate) server: Arc<str>,
     /// `Basic …` from `user:password@` in the URL.
     pub(crate) basic_auth: Option<Secret>,
+    user_info: Option<Secret>,
     password: Vec<Secret>,
+    /// The unix socket to connect to, instead of the URL's host.
+    socket: Option<Arc<Path>>,
     /// Whether the URL as given had a path.
     pub(crate) has_path: bool,
 }
 
 impl Endpoint {
     /// Takes a URL apart. `grpc` and `grpcs` stand for `http` and `https`.
+    ///
+    /// `unix:path`, `unix:///path`, `unix-abstract:name` (gRPC's "Name Resolution") and `http+unix://path/path` with a
+    /// percent-encoded first path are unix sockets, with the authority `localhost`.
     ///
     /// `default_scheme` is for `host:port` without a scheme; `None` makes that an error. `default_port` is for URLs
     /// without a port; `None` leaves it to the scheme (80, 443).
@@ -42,8 +50,45 @@ impl Endpoint {
         default_port: Option<u16>,
     ) -> Result<Self> {
         let text = text.trim();
+        if let Some(place) = unix::parse(text)? {
+            return Self::at_socket(place);
+        }
+        Self::parse_url("endpoint", text, default_scheme, default_port)
+    }
+
+    /// Takes the URL of a proxy apart, whose scheme has been read already: `rest` stands behind it.
+    pub(super) fn of_proxy(rest: &str, default_port: u16) -> Result<Self> {
+        let url = format!("http://{rest}");
+        Self::parse_url("proxy", &url, None, Some(default_port))
+    }
+
+    fn at_socket(place: unix::Place) -> Result<Self> {
+        let given = place.path_and_query;
+        let uri = Uri::builder()
+            .scheme(Scheme::HTTP)
+            .authority("localhost")
+            .path_and_query(given.as_deref().unwrap_or("/"))
+            .build()
+            .map_err(|e| Error::config(format!("invalid endpoint \"{}\": {e}", place.shown)))?;
+        Ok(Self {
+            uri,
+            server: place.shown.into(),
+            basic_auth: None,
+            user_info: None,
+            password: Vec::new(),
+            socket: Some(place.socket.into()),
+            has_path: given.is_some(),
+        })
+    }
+
+    fn parse_url(
+        what: &str,
+        text: &str,
+        default_scheme: Option<&str>,
+        default_port: Option<u16>,
+    ) -> Result<Self> {
         let shown = without_credentials(text);
-        let invalid = |why: &str| Error::config(format!("invalid endpoint \"{shown}\": {why}"));
+        let invalid = |why: &str| Error::config(format!("invalid {what} \"{shown}\": {why}"));
         if text.is_empty() {
             return Err(invalid("it is empty"));
         }
@@ -103,8 +148,35 @@ impl Endpoint {
             server: server.into(),
             basic_auth: user_info.as_deref().map(basic),
             password: user_info.as_deref().map(password).unwrap_or_default(),
+            user_info: user_info.map(Secret::new),
+            socket: None,
             has_path,
         })
+    }
+
+    /// The unix socket to connect to, where the endpoint is one.
+    pub(super) fn socket(&self) -> Option<&Arc<Path>> {
+        self.socket.as_ref()
+    }
+
+    /// The host as programs know it: without the brackets of an IPv6 address.
+    pub(super) fn host(&self) -> &str {
+        let host = self.uri.host().unwrap_or_default();
+        host.trim_start_matches('[').trim_end_matches(']')
+    }
+
+    /// The port that is connected to.
+    pub(super) fn port(&self) -> u16 {
+        let default = if self.is_secure() { 443 } else { 80 };
+        self.uri.port_u16().unwrap_or(default)
+    }
+
+    /// User and password in the URL, decoded.
+    pub(super) fn user_and_password(&self) -> Option<(Vec<u8>, Vec<u8>)> {
+        let user_info = self.user_info.as_ref()?.expose();
+        let (user, password) = user_info.split_once(':').unwrap_or((user_info, ""));
+        let decoded = |text: &str| percent_decode_str(text).collect();
+        Some((decoded(user), decoded(password)))
     }
 
     /// Whether connections are encrypted.
@@ -150,6 +222,9 @@ impl Endpoint {
 impl fmt::Display for Endpoint {
     /// Shows the URL without credentials and query, which may hold keys.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.socket.is_some() {
+            return f.write_str(&self.server);
+        }
         let scheme = self.uri.scheme_str().unwrap_or_default();
         write!(f, "{scheme}://{}{}", self.server, self.uri.path())
     }
@@ -162,7 +237,11 @@ impl fmt::Debug for Endpoint {
 }
 
 fn basic(user_info: &str) -> Secret {
-    let plain: Vec<u8> = percent_decode_str(user_info).collect();
+    let mut plain: Vec<u8> = percent_decode_str(user_info).collect();
+    if !user_info.contains(':') {
+        // An empty password still has its colon (RFC 7617).
+        plain.push(b':');
+    }
     Secret::new(format!("Basic {}", STANDARD.encode(plain)))
 }
 

@@ -12,6 +12,7 @@ use super::ConnectionOptions;
 use super::Connections;
 use super::Endpoint;
 use super::Headers;
+use super::ProxyOptions;
 use super::Tls;
 use super::Versions;
 use super::sender::Limits;
@@ -28,6 +29,7 @@ pub(crate) struct HttpOptions {
     pub(crate) compression: Compression,
     pub(crate) compression_level: Option<u32>,
     pub(crate) tls: Tls,
+    pub(crate) proxy: ProxyOptions,
     pub(crate) max_request_bytes: Option<usize>,
     pub(crate) max_response_bytes: usize,
     pub(crate) max_concurrent_exports: usize,
@@ -59,6 +61,7 @@ impl HttpOptions {
             compression: Compression::None,
             compression_level: None,
             tls: Tls::new(),
+            proxy: ProxyOptions::default(),
             max_request_bytes: None,
             max_response_bytes: 4 << 20,
             max_concurrent_exports: 16,
@@ -105,6 +108,7 @@ impl HttpOptions {
             keep_alive: self.keep_alive,
             idle_timeout: self.idle_timeout,
             max_idle: self.max_concurrent_exports,
+            proxy: self.proxy.clone(),
             versions: manner.versions,
             wrong_version_hint: manner.wrong_version_hint,
         };
@@ -175,7 +179,8 @@ impl HttpOptions {
             .field("endpoint", &without_credentials(&self.endpoint))
             .field("headers", &headers.collect::<Vec<_>>())
             .field("compression", &self.compression)
-            .field("tls", &self.tls);
+            .field("tls", &self.tls)
+            .field("proxy", &self.proxy);
     }
 }
 
@@ -269,6 +274,36 @@ macro_rules! http_options {
         /// batches.
         pub fn max_concurrent_exports(mut self, exports: usize) -> Self {
             self.http.max_concurrent_exports = exports;
+            self
+        }
+
+        /// Goes through a proxy, whatever the environment says: `http://`, `https://`, `socks5://` (names are looked up
+        /// here) or `socks5h://` (the proxy looks them up), then `user:password@` where it wants them, host and port.
+        /// User and password never appear in logs.
+        ///
+        /// Encrypted connections and gRPC go through a tunnel (`CONNECT`); plain HTTP requests are forwarded.
+        ///
+        /// Default: the proxy of the environment. `HTTPS_PROXY` is for encrypted destinations and for gRPC, `HTTP_PROXY`
+        /// for others, `ALL_PROXY` for those without one of their own, also in lower case (`HTTP_PROXY` is not read where
+        /// `REQUEST_METHOD` is set: there a web server may have set it from a request). `NO_PROXY` lists exceptions with
+        /// commas: a name and all names below it (`example.com`), only the names below it (`.example.com`), addresses,
+        /// networks (`10.0.0.0/8`), each of them but networks also with a port, or `*`. Destinations on this machine need
+        /// no proxy. These are the rules of Go's exporters, and curl's for `ALL_PROXY`.
+        pub fn proxy(mut self, url: impl Into<$crate::Secret>) -> Self {
+            self.http.proxy.choice = $crate::net::ProxyChoice::Url(url.into());
+            self
+        }
+
+        /// Goes through no proxy, whatever the environment says.
+        pub fn no_proxy(mut self) -> Self {
+            self.http.proxy.choice = $crate::net::ProxyChoice::Never;
+            self
+        }
+
+        /// Sets whom to trust, and who we are, for an `https://` proxy. Default: whom [`tls`](Self::tls) trusts, without
+        /// showing who we are.
+        pub fn proxy_tls(mut self, tls: $crate::net::Tls) -> Self {
+            self.http.proxy.tls = Some(tls);
             self
         }
 

@@ -32,6 +32,11 @@ impl Resolver {
         }
     }
 
+    /// Finds the addresses of a name; their ports mean nothing.
+    pub(super) async fn addresses(&self, name: &str) -> io::Result<vec::IntoIter<SocketAddr>> {
+        Self::look_up(Arc::clone(&self.turn), name.to_owned()).await
+    }
+
     async fn look_up(turn: Arc<Semaphore>, name: String) -> io::Result<vec::IntoIter<SocketAddr>> {
         let turn = turn.acquire_owned().await.map_err(io::Error::other)?;
         let (found, answer) = oneshot::channel();

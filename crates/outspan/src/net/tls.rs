@@ -125,6 +125,15 @@ impl Tls {
             && !self.skip_verify
     }
 
+    /// Whom to trust, without who we are and what the server is called: for another server on the way.
+    pub(super) fn trust_alone(&self) -> Self {
+        Self {
+            identity: None,
+            server_name: None,
+            ..self.clone()
+        }
+    }
+
     fn files(&self) -> impl Iterator<Item = &Path> {
         let identity = self.identity.iter().flat_map(|(chain, key)| [chain, key]);
         self.authorities
