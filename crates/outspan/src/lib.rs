@@ -68,7 +68,8 @@
 //!
 //! `grpc` and `http` bring the OTLP exporters, `sdk` brings [`sdk`], [`init`] and [`builder`]; all three are on by default.
 //! `metrics` and `prometheus` let a [measured](combinators::Measured) exporter record OpenTelemetry metrics and write its
-//! numbers in Prometheus's format.
+//! numbers in Prometheus's format. `kafka` brings the exporter to Apache Kafka and builds a C library for it; `kafka-tls` adds
+//! TLS and SASL, and needs OpenSSL.
 //! Features add, they never change what is there.
 
 mod account;
@@ -117,6 +118,8 @@ pub use export::Exporter;
 pub use exporters::file;
 #[cfg(feature = "_network")]
 pub use exporters::otlp;
+#[cfg(feature = "kafka")]
+pub use exporters::kafka;
 pub use exporters::stdout;
 #[cfg(feature = "sdk")]
 pub use init::Guard;
