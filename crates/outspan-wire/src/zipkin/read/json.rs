@@ -53,6 +53,9 @@ struct Reader<'a, 'r> {
 
 impl<'a> Reader<'a, '_> {
     fn document(&mut self) -> Result<(), WireError> {
+        if self.text.kind()? == Kind::Object {
+            return self.only_span();
+        }
         self.text.begin_array()?;
         while self.text.next_item()? {
             if self.text.kind()? != Kind::Array {
@@ -67,6 +70,18 @@ impl<'a> Reader<'a, '_> {
         Ok(())
     }
 
+    /// Reads a span without an array around it. An object that is none must not pass for an invalid span.
+    fn only_span(&mut self) -> Result<(), WireError> {
+        let start = self.text.value_start();
+        self.span_fields()?;
+        if self.parts.trace_id == [0; 16] {
+            let detail = "expected an array of Zipkin spans but found another object".to_owned();
+            return Err(self.text.fault(WireErrorKind::JsonType, start, detail));
+        }
+        self.assembler.push(&mut self.parts);
+        Ok(())
+    }
+
     fn span(&mut self) -> Result<(), WireError> {
         let start = self.text.value_start();
         if self.spans == self.limits.spans_max {
@@ -74,6 +89,12 @@ impl<'a> Reader<'a, '_> {
             return Err(limit_error(start, detail));
         }
         self.spans += 1;
+        self.span_fields()?;
+        self.assembler.push(&mut self.parts);
+        Ok(())
+    }
+
+    fn span_fields(&mut self) -> Result<(), WireError> {
         self.parts.clear();
         self.text.begin_object()?;
         while let Some(key) = self.text.next_key()? {
@@ -82,7 +103,6 @@ impl<'a> Reader<'a, '_> {
             }
             self.field(&key)?;
         }
-        self.assembler.push(&mut self.parts);
         Ok(())
     }
 

@@ -91,7 +91,7 @@ impl Default for ReadLimits {
 /// - ids in any letter case, and shorter than 16 digits; 64-bit trace ids;
 /// - `null` for any key, unknown keys at every level, tags that are numbers, truth values, lists or maps, which keep their type;
 /// - halves of UTF-16 surrogate pairs (which become U+FFFD) and a byte order mark;
-/// - traces in an array each, as `GET /api/v2/traces` answers; no text at all, which is no span.
+/// - traces in an array each, as `GET /api/v2/traces` answers; one span without an array; no text at all, which is no span.
 ///
 /// A span whose trace id or span id is absent, zero or too long is left out and counted, for OTLP has no such spans.
 ///
