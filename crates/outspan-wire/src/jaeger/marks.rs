@@ -29,7 +29,6 @@
 //!
 //! Marks that a reader does not know it passes over.
 
-#[cfg(test)]
 use std::borrow::Cow;
 use std::io::Write;
 
@@ -117,7 +116,6 @@ fn needs_encoding(byte: u8) -> bool {
     matches!(byte, 0..=b' ' | b'"' | b'%' | b'=' | b'\\' | 0x7F)
 }
 
-#[cfg(test)]
 /// Returns the marks in a text: names, and what stands behind the equals sign.
 pub(super) fn read(text: &str) -> impl Iterator<Item = (&str, Cow<'_, str>)> {
     text.split(' ').map(|mark| match mark.split_once('=') {
@@ -126,7 +124,6 @@ pub(super) fn read(text: &str) -> impl Iterator<Item = (&str, Cow<'_, str>)> {
     })
 }
 
-#[cfg(test)]
 /// Decodes an encoded text; what is wrongly encoded stays as it is.
 fn decode(text: &str) -> Cow<'_, str> {
     if !text.contains('%') {

@@ -4,6 +4,7 @@ mod escape;
 mod number;
 mod scalar;
 mod text;
+mod value;
 
 pub(crate) use escape::push_digits;
 pub(crate) use escape::push_escaped;
@@ -11,3 +12,4 @@ pub(crate) use text::Kind;
 pub(crate) use text::RawString;
 pub(crate) use text::Text;
 pub(crate) use text::plain_prefix;
+pub(crate) use value::write_json_text;

@@ -59,6 +59,26 @@ impl WireError {
         self
     }
 
+    /// Names the innermost message and field, unless that is known already.
+    #[must_use]
+    pub(crate) fn in_field(mut self, field: &str) -> Self {
+        if self.inner.field.is_empty() {
+            field.clone_into(&mut self.inner.field);
+        }
+        self
+    }
+
+    /// Puts a step before the way to the place.
+    #[must_use]
+    pub(crate) fn below(mut self, step: &str) -> Self {
+        let rest = std::mem::take(&mut self.inner.path);
+        self.inner.path = match rest.is_empty() {
+            true => step.to_owned(),
+            false => format!("{step}.{rest}"),
+        };
+        self
+    }
+
     /// Returns what is wrong, in one word.
     pub fn kind(&self) -> WireErrorKind {
         self.inner.kind
@@ -161,6 +181,10 @@ pub enum WireErrorKind {
     Version,
     /// The data holds more than the reader was told to accept.
     Limit,
+    /// A field that the format requires is absent.
+    Missing,
+    /// The data goes on behind what should be its end.
+    Trailing,
 }
 
 impl WireErrorKind {
@@ -180,6 +204,8 @@ impl WireErrorKind {
             Self::Id => "invalid id",
             Self::Version => "unsupported version of the format",
             Self::Limit => "more data than allowed",
+            Self::Missing => "required field is absent",
+            Self::Trailing => "data goes on behind its end",
         }
     }
 }

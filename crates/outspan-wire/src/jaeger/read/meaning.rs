@@ -1,0 +1,497 @@
+//! What tags mean: which are attributes, and which say something that OTLP has a field for.
+
+use std::collections::HashMap;
+use std::collections::VecDeque;
+
+use super::parts::Log;
+use super::parts::Process;
+use super::parts::Span;
+use super::parts::Tag;
+use super::parts::Value;
+use crate::jaeger::marks;
+use crate::jaeger::names;
+use crate::json::write_json_text;
+use crate::otlp::SpanKind;
+use crate::otlp::StatusCode;
+use crate::otlp::ValueWriter;
+use crate::otlp::Written;
+
+/// What a tag is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// An attribute of the process, span, event or link.
+    Attribute(Form),
+    /// An attribute of the instrumentation scope.
+    Scope(Form),
+    /// Not an attribute: OTLP has a field for it.
+    Taken,
+}
+
+/// In which form a value stands there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// As it is.
+    Plain,
+    /// A list or map as JSON.
+    Json,
+    /// The empty value, as an empty text.
+    Empty,
+}
+
+/// Writes the value of a tag.
+#[inline]
+pub(super) fn write_value(writer: ValueWriter<'_>, value: &Value<'_>, form: Form) -> Written {
+    match (value, form) {
+        (Value::Text(text), Form::Json) => write_json_text(writer, text),
+        (Value::Text(text), Form::Empty) if text.is_empty() => writer.empty(),
+        (Value::Text(text), _) => writer.string(text),
+        (Value::Double(number), _) => writer.double(*number),
+        (Value::Bool(value), _) => writer.bool(*value),
+        (Value::Long(number), _) => writer.int(*number),
+        (Value::Bytes(bytes), _) => writer.bytes(bytes),
+        (Value::Empty, _) => writer.empty(),
+    }
+}
+
+/// What the marks of a process, span or log say.
+#[derive(Debug, Default)]
+struct Marks {
+    /// For each key, what its next tags are.
+    claims: HashMap<String, VecDeque<Role>>,
+    dropped: u32,
+    schema_url: String,
+    service: Option<String>,
+    kind: Option<i32>,
+    status: Option<i32>,
+    flags: Option<u32>,
+    end: Option<u64>,
+    is_root: bool,
+    name: Option<String>,
+    link: Option<usize>,
+    state: String,
+}
+
+impl Marks {
+    /// Finds and reads the marks, and gives the tag with them its role.
+    fn take(tags: &[Tag<'_>], roles: &mut [Role]) -> Option<Self> {
+        let is_marks = |tag: &Tag<'_>| tag.key == names::MARKS && tag.text().is_some();
+        let index = tags.iter().rposition(is_marks)?;
+        *roles.get_mut(index)? = Role::Taken;
+        let text = tags.get(index).and_then(Tag::text)?;
+        Some(Self::read(text))
+    }
+
+    fn read(text: &str) -> Self {
+        let mut found = Self::default();
+        let mut is_in_scope = false;
+        for (name, value) in marks::read(text) {
+            let form = match name {
+                marks::OWN | marks::KEY => Form::Plain,
+                marks::JSON => Form::Json,
+                marks::EMPTY => Form::Empty,
+                marks::SCOPE | marks::SPAN => {
+                    is_in_scope = name == marks::SCOPE;
+                    continue;
+                }
+                _ => {
+                    found.set(name, &value);
+                    continue;
+                }
+            };
+            let role = match is_in_scope {
+                true => Role::Scope(form),
+                false => Role::Attribute(form),
+            };
+            let claims = found.claims.entry(value.into_owned());
+            claims.or_default().push_back(role);
+        }
+        found
+    }
+
+    fn set(&mut self, name: &str, value: &str) {
+        match name {
+            marks::DROPPED => self.dropped = value.parse().unwrap_or_default(),
+            marks::SCHEMA => value.clone_into(&mut self.schema_url),
+            marks::SERVICE => self.service = Some(value.to_owned()),
+            marks::KIND => self.kind = value.parse().ok(),
+            marks::STATUS => self.status = value.parse().ok(),
+            marks::FLAGS => self.flags = value.parse().ok(),
+            marks::END => self.end = value.parse().ok(),
+            marks::ROOT => self.is_root = true,
+            marks::NAME => self.name = Some(value.to_owned()),
+            marks::LINK => self.link = value.parse().ok(),
+            marks::STATE => value.clone_into(&mut self.state),
+            _ => {}
+        }
+    }
+
+    /// Returns what the next tag with this key is, if a mark says so.
+    fn claim(&mut self, key: &str) -> Option<Role> {
+        self.claims.get_mut(key)?.pop_front()
+    }
+
+    /// Gives the tags that marks speak of their roles; `is_open` says afterwards which tags still have to be judged.
+    fn claim_all(&mut self, tags: &[Tag<'_>], roles: &mut [Role], is_open: &mut Vec<bool>) {
+        is_open.clear();
+        for (tag, role) in tags.iter().zip(roles) {
+            let claimed = match *role {
+                Role::Taken => None,
+                _ => self.claim(&tag.key),
+            };
+            is_open.push(claimed.is_none() && *role != Role::Taken);
+            if let Some(claimed) = claimed {
+                *role = claimed;
+            }
+        }
+    }
+}
+
+/// What the tags of a process mean.
+#[derive(Debug)]
+pub(super) struct ProcessMeaning {
+    pub(super) roles: Vec<Role>,
+    /// Whether the name of the service is an attribute.
+    pub(super) has_service_name: bool,
+    /// Whether that name is empty, whatever stands there.
+    pub(super) is_service_name_empty: bool,
+    pub(super) dropped: u32,
+    pub(super) schema_url: String,
+}
+
+impl ProcessMeaning {
+    pub(super) fn of(process: &Process<'_>) -> Self {
+        let mut roles = vec![Role::Attribute(Form::Plain); process.tags.len()];
+        let mut found = Marks::take(&process.tags, &mut roles).unwrap_or_default();
+        found.claim_all(&process.tags, &mut roles, &mut Vec::new());
+        let service = found.service.as_deref();
+        let has_tag = process
+            .tags
+            .iter()
+            .any(|tag| tag.key == names::SERVICE_NAME);
+        let is_empty = service == Some(marks::SERVICE_EMPTY);
+        let is_there = is_empty || !process.service_name.is_empty();
+        Self {
+            roles,
+            has_service_name: is_there && !has_tag && service != Some(marks::SERVICE_ABSENT),
+            is_service_name_empty: is_empty,
+            dropped: found.dropped,
+            schema_url: found.schema_url,
+        }
+    }
+}
+
+/// What the tags, references and logs of a span mean; used again for every span.
+#[derive(Debug, Default)]
+pub(super) struct Meaning {
+    pub(super) roles: Vec<Role>,
+    pub(super) field_roles: Vec<Role>,
+    is_open: Vec<bool>,
+    /// Numbers of the tags with what OTLP has a field for.
+    pub(super) scope_name: Option<usize>,
+    pub(super) scope_version: Option<usize>,
+    pub(super) trace_state: Option<usize>,
+    pub(super) status_description: Option<usize>,
+    pub(super) status: StatusCode,
+    pub(super) kind: SpanKind,
+    pub(super) dropped_attributes: u32,
+    pub(super) dropped_events: u32,
+    pub(super) dropped_links: u32,
+    pub(super) scope_dropped: u32,
+    pub(super) scope_schema_url: String,
+    pub(super) flags: Option<u32>,
+    pub(super) end: Option<u64>,
+    is_root: bool,
+    pub(super) logs: Vec<LogMeaning>,
+    /// For each reference, the log that tells more about it.
+    pub(super) link_logs: Vec<Option<usize>>,
+}
+
+/// What the fields of a log mean.
+#[derive(Debug, Default)]
+pub(super) struct LogMeaning {
+    pub(super) name: EventName,
+    pub(super) dropped: u32,
+    /// Whether the log is about a link, and no event.
+    pub(super) is_link: bool,
+    pub(super) link_flags: u32,
+    pub(super) link_state: String,
+}
+
+/// Where the name of an event stands.
+#[derive(Debug, Default)]
+pub(super) enum EventName {
+    #[default]
+    None,
+    /// The number of the field among the fields of all logs.
+    Field(usize),
+    Mark(String),
+}
+
+impl Meaning {
+    /// Finds out what a span means.
+    pub(super) fn read(&mut self, span: &Span<'_>) {
+        self.roles.clear();
+        self.roles
+            .resize(span.tags.len(), Role::Attribute(Form::Plain));
+        self.scope_name = None;
+        self.scope_version = None;
+        self.trace_state = None;
+        self.status_description = None;
+        self.status = StatusCode::Unset;
+        self.kind = SpanKind::Unspecified;
+        self.dropped_attributes = 0;
+        self.dropped_events = 0;
+        self.dropped_links = 0;
+
+        let found = Marks::take(&span.tags, &mut self.roles);
+        let has_marks = found.is_some();
+        let mut found = found.unwrap_or_default();
+        if has_marks {
+            found.claim_all(&span.tags, &mut self.roles, &mut self.is_open);
+        }
+        self.judge_tags(span, has_marks, &found);
+        self.scope_dropped = found.dropped;
+        self.scope_schema_url = found.schema_url;
+        self.flags = found.flags;
+        self.end = found.end;
+        self.is_root = found.is_root;
+        self.read_logs(span);
+    }
+
+    /// Returns the parent's id; zeros for none.
+    pub(super) fn parent(&self, span: &Span<'_>) -> [u8; 8] {
+        if span.parent_span_id != [0; 8] || self.is_root {
+            return span.parent_span_id;
+        }
+        let of_trace = |is_child_of| {
+            span.references.iter().find(move |reference| {
+                reference.is_child_of == is_child_of && reference.trace_id == span.trace_id
+            })
+        };
+        let reference = of_trace(true).or_else(|| of_trace(false));
+        reference.map_or([0; 8], |reference| reference.span_id)
+    }
+
+    fn judge_tags(&mut self, span: &Span<'_>, has_marks: bool, found: &Marks) {
+        let mut library_name = None;
+        let mut library_version = None;
+        let mut error = None;
+        let mut code = None;
+        let mut kind = None;
+        for (number, tag) in span.tags.iter().enumerate() {
+            let is_open = !has_marks || self.is_open.get(number).copied().unwrap_or(true);
+            if !is_open || !names::is_reserved_in_span(&tag.key) {
+                continue;
+            }
+            let text = tag.text();
+            let text_number = text.map(|_| number);
+            let is_taken = match &*tag.key {
+                names::SPAN_KIND => put(&mut kind, text.and_then(kind_of)),
+                names::ERROR => put(&mut error, is_true(&tag.value).then_some(number)),
+                names::STATUS_CODE => put(&mut code, text.and_then(code_of)),
+                names::STATUS_DESCRIPTION => put(&mut self.status_description, text_number),
+                names::TRACE_STATE => put(&mut self.trace_state, text_number),
+                names::SCOPE_NAME => put(&mut self.scope_name, text_number),
+                names::SCOPE_VERSION => put(&mut self.scope_version, text_number),
+                names::LIBRARY_NAME => put(&mut library_name, text_number),
+                names::LIBRARY_VERSION => put(&mut library_version, text_number),
+                names::DROPPED_ATTRIBUTES => put_count(&mut self.dropped_attributes, tag),
+                names::DROPPED_EVENTS => put_count(&mut self.dropped_events, tag),
+                names::DROPPED_LINKS => put_count(&mut self.dropped_links, tag),
+                _ => false,
+            };
+            if is_taken {
+                self.take(number);
+            }
+        }
+        let has_library = library_name.is_some();
+        self.scope_name = self.settle_library(span, self.scope_name, library_name);
+        self.scope_version = self.settle_library(span, self.scope_version, library_version);
+        self.settle_status(error.is_some(), code, found.status);
+        self.kind = match (found.kind, kind) {
+            (Some(number), _) => SpanKind::from_number(number),
+            (None, Some(kind)) => kind,
+            // OpenTelemetry's exporters leave out the tag for internal spans, and only for those.
+            (None, None) if has_library => SpanKind::Internal,
+            (None, None) => SpanKind::Unspecified,
+        };
+    }
+
+    fn take(&mut self, number: usize) {
+        self.set_role(number, Role::Taken);
+    }
+
+    fn set_role(&mut self, number: usize, role: Role) {
+        if let Some(place) = self.roles.get_mut(number) {
+            *place = role;
+        }
+    }
+
+    /// Returns which of the tag of today and the one of old names the scope. The one of old stays an attribute where both are
+    /// there and differ.
+    fn settle_library(
+        &mut self,
+        span: &Span<'_>,
+        scope: Option<usize>,
+        library: Option<usize>,
+    ) -> Option<usize> {
+        let (Some(scope), Some(library)) = (scope, library) else {
+            return scope.or(library);
+        };
+        let text_of = |number: usize| span.tags.get(number).and_then(Tag::text);
+        if text_of(scope) != text_of(library) {
+            self.set_role(library, Role::Attribute(Form::Plain));
+        }
+        Some(scope)
+    }
+
+    fn settle_status(&mut self, has_error: bool, code: Option<StatusCode>, mark: Option<i32>) {
+        self.status = match (mark, code) {
+            (Some(number), _) => StatusCode::from_number(number),
+            (None, _) if has_error => StatusCode::Error,
+            (None, Some(code)) => code,
+            (None, None) => StatusCode::Unset,
+        };
+        if self.status == StatusCode::Unset && mark.is_none() {
+            // Nobody said what it describes, so it stays an attribute.
+            if let Some(number) = self.status_description.take() {
+                self.set_role(number, Role::Attribute(Form::Plain));
+            }
+        }
+    }
+
+    fn read_logs(&mut self, span: &Span<'_>) {
+        self.field_roles.clear();
+        self.field_roles
+            .resize(span.fields.len(), Role::Attribute(Form::Plain));
+        self.link_logs.clear();
+        self.link_logs.resize(span.references.len(), None);
+        self.logs.clear();
+        for (number, log) in span.logs.iter().enumerate() {
+            let meaning = self.read_log(span, log, number);
+            self.logs.push(meaning);
+        }
+    }
+
+    fn read_log(&mut self, span: &Span<'_>, log: &Log, number: usize) -> LogMeaning {
+        let mut meaning = LogMeaning::default();
+        let (Some(fields), Some(roles)) = (
+            span.fields.get(log.fields.clone()),
+            self.field_roles.get_mut(log.fields.clone()),
+        ) else {
+            return meaning;
+        };
+        let Some(mut found) = Marks::take(fields, roles) else {
+            judge_fields(fields, roles, log.fields.start, &mut meaning, &[]);
+            return meaning;
+        };
+        let about = found.link.and_then(|link| self.link_logs.get_mut(link));
+        if let Some(place @ None) = about {
+            *place = Some(number);
+            take_link_fields(fields, roles);
+            found.claim_all(fields, roles, &mut self.is_open);
+            meaning.is_link = true;
+            meaning.link_flags = found.flags.unwrap_or_default();
+            meaning.link_state = found.state;
+            meaning.dropped = found.dropped;
+            return meaning;
+        }
+        found.claim_all(fields, roles, &mut self.is_open);
+        judge_fields(fields, roles, log.fields.start, &mut meaning, &self.is_open);
+        if let Some(name) = found.name {
+            // The field is an attribute, whatever it looks like.
+            if let EventName::Field(number) = meaning.name
+                && let Some(role) = self.field_roles.get_mut(number)
+            {
+                *role = Role::Attribute(Form::Plain);
+            }
+            meaning.name = EventName::Mark(name);
+        }
+        meaning
+    }
+}
+
+/// Finds the name of an event and its dropped attributes among the fields of a log that marks left open.
+fn judge_fields(
+    fields: &[Tag<'_>],
+    roles: &mut [Role],
+    start: usize,
+    meaning: &mut LogMeaning,
+    is_open: &[bool],
+) {
+    for (index, (field, role)) in fields.iter().zip(roles).enumerate() {
+        if !is_open.get(index).copied().unwrap_or(true) {
+            continue;
+        }
+        let is_taken = match &*field.key {
+            names::EVENT if field.text().is_some() => {
+                let is_first = matches!(meaning.name, EventName::None);
+                if is_first {
+                    meaning.name = EventName::Field(start + index);
+                }
+                is_first
+            }
+            names::EVENT_DROPPED_ATTRIBUTES => put_count(&mut meaning.dropped, field),
+            _ => false,
+        };
+        if is_taken {
+            *role = Role::Taken;
+        }
+    }
+}
+
+/// Takes what a log about a link repeats of its reference: the first field with each of these keys.
+fn take_link_fields(fields: &[Tag<'_>], roles: &mut [Role]) {
+    for key in [names::EVENT, names::LINK_TRACE_ID, names::LINK_SPAN_ID] {
+        let first = fields.iter().position(|field| field.key == key);
+        if let Some(role) = first.and_then(|index| roles.get_mut(index)) {
+            *role = Role::Taken;
+        }
+    }
+}
+
+/// Keeps a value if it is there and the first, and tells whether it was kept.
+fn put<T>(place: &mut Option<T>, value: Option<T>) -> bool {
+    let is_first = place.is_none() && value.is_some();
+    if is_first {
+        *place = value;
+    }
+    is_first
+}
+
+fn put_count(place: &mut u32, tag: &Tag<'_>) -> bool {
+    match tag.count() {
+        Some(count) if *place == 0 => {
+            *place = count;
+            true
+        }
+        _ => false,
+    }
+}
+
+fn is_true(value: &Value<'_>) -> bool {
+    matches!(value, Value::Bool(true))
+}
+
+fn kind_of(text: &str) -> Option<SpanKind> {
+    match text {
+        "client" => Some(SpanKind::Client),
+        "server" => Some(SpanKind::Server),
+        "producer" => Some(SpanKind::Producer),
+        "consumer" => Some(SpanKind::Consumer),
+        "internal" => Some(SpanKind::Internal),
+        _ => None,
+    }
+}
+
+fn code_of(text: &str) -> Option<StatusCode> {
+    let codes = [
+        ("OK", StatusCode::Ok),
+        ("ERROR", StatusCode::Error),
+        ("UNSET", StatusCode::Unset),
+    ];
+    let found = codes
+        .iter()
+        .find(|(name, _)| name.eq_ignore_ascii_case(text));
+    found.map(|(_, code)| *code)
+}

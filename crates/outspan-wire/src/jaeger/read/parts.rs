@@ -1,0 +1,100 @@
+//! Jaeger's structs as they were read, from Thrift or JSON, before anybody asked what they mean.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+/// A process: what spans are about.
+#[derive(Debug, Default)]
+pub(in crate::jaeger) struct Process<'a> {
+    pub(in crate::jaeger) service_name: Cow<'a, str>,
+    pub(in crate::jaeger) tags: Vec<Tag<'a>>,
+}
+
+/// A span. One is used again and again, so that its lists keep their room.
+#[derive(Debug, Default)]
+pub(in crate::jaeger) struct Span<'a> {
+    pub(in crate::jaeger) trace_id: [u8; 16],
+    pub(in crate::jaeger) span_id: [u8; 8],
+    /// Zeros for none.
+    pub(in crate::jaeger) parent_span_id: [u8; 8],
+    pub(in crate::jaeger) name: Cow<'a, str>,
+    pub(in crate::jaeger) references: Vec<Reference>,
+    pub(in crate::jaeger) flags: i32,
+    /// Microseconds since 1970-01-01 UTC.
+    pub(in crate::jaeger) start: i64,
+    /// Microseconds.
+    pub(in crate::jaeger) duration: i64,
+    pub(in crate::jaeger) tags: Vec<Tag<'a>>,
+    pub(in crate::jaeger) logs: Vec<Log>,
+    /// The fields of all logs.
+    pub(in crate::jaeger) fields: Vec<Tag<'a>>,
+}
+
+impl Span<'_> {
+    pub(in crate::jaeger) fn clear(&mut self) {
+        self.trace_id = [0; 16];
+        self.span_id = [0; 8];
+        self.parent_span_id = [0; 8];
+        self.name = Cow::Borrowed("");
+        self.references.clear();
+        self.flags = 0;
+        self.start = 0;
+        self.duration = 0;
+        self.tags.clear();
+        self.logs.clear();
+        self.fields.clear();
+    }
+}
+
+/// A reference to another span.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::jaeger) struct Reference {
+    pub(in crate::jaeger) is_child_of: bool,
+    pub(in crate::jaeger) trace_id: [u8; 16],
+    pub(in crate::jaeger) span_id: [u8; 8],
+}
+
+/// A log: a time and fields.
+#[derive(Clone, Debug, Default)]
+pub(in crate::jaeger) struct Log {
+    /// Microseconds since 1970-01-01 UTC.
+    pub(in crate::jaeger) time: i64,
+    /// Which of the span's `fields` are its own.
+    pub(in crate::jaeger) fields: Range<usize>,
+}
+
+/// A tag, or a field of a log.
+#[derive(Debug)]
+pub(in crate::jaeger) struct Tag<'a> {
+    pub(in crate::jaeger) key: Cow<'a, str>,
+    pub(in crate::jaeger) value: Value<'a>,
+}
+
+impl Tag<'_> {
+    /// Returns the value, if it is text.
+    pub(in crate::jaeger) fn text(&self) -> Option<&str> {
+        match &self.value {
+            Value::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Returns the value, if it is a count.
+    pub(in crate::jaeger) fn count(&self) -> Option<u32> {
+        match self.value {
+            Value::Long(number) => u32::try_from(number).ok(),
+            _ => None,
+        }
+    }
+}
+
+/// The value of a tag.
+#[derive(Debug)]
+pub(in crate::jaeger) enum Value<'a> {
+    Empty,
+    Text(Cow<'a, str>),
+    Double(f64),
+    Bool(bool),
+    Long(i64),
+    Bytes(Cow<'a, [u8]>),
+}
