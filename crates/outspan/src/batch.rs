@@ -3,11 +3,11 @@
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-#[cfg(feature = "_network")]
+#[cfg(feature = "_otlp")]
 use std::sync::Mutex;
-#[cfg(feature = "_network")]
+#[cfg(feature = "_otlp")]
 use std::sync::OnceLock;
-#[cfg(feature = "_network")]
+#[cfg(feature = "_otlp")]
 use std::sync::PoisonError;
 
 use bytes::Bytes;
@@ -15,7 +15,7 @@ use outspan_wire::otlp;
 use outspan_wire::otlp::Split;
 use outspan_wire::otlp::WireError;
 
-#[cfg(feature = "_network")]
+#[cfg(feature = "_otlp")]
 use crate::Compression;
 use crate::Error;
 use crate::Result;
@@ -38,18 +38,18 @@ pub struct Batch {
 struct Shared {
     request: Bytes,
     spans: usize,
-    #[cfg(feature = "_network")]
+    #[cfg(feature = "_otlp")]
     encodings: Mutex<Vec<Encoded>>,
 }
 
-#[cfg(feature = "_network")]
+#[cfg(feature = "_otlp")]
 struct Encoded {
     encoding: Encoding,
     body: Arc<OnceLock<Result<Bytes>>>,
 }
 
 /// A form of a batch on the wire.
-#[cfg(feature = "_network")]
+#[cfg(feature = "_otlp")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Encoding {
     pub(crate) json: bool,
@@ -111,7 +111,7 @@ impl Batch {
             shared: Arc::new(Shared {
                 request,
                 spans,
-                #[cfg(feature = "_network")]
+                #[cfg(feature = "_otlp")]
                 encodings: Mutex::new(Vec::new()),
             }),
             pending: None,
@@ -240,7 +240,7 @@ impl Batch {
     /// The form for the wire, made at most once for all clones; its plain form may have `limit` bytes.
     ///
     /// Large ones are made beside the runtime's thread, so that nobody else waits for the compressor.
-    #[cfg(feature = "_network")]
+    #[cfg(feature = "_otlp")]
     pub(crate) async fn encoded(&self, encoding: Encoding, limit: usize) -> Result<Bytes> {
         const SMALL: usize = 16 * 1024;
 
@@ -258,7 +258,7 @@ impl Batch {
         crate::runtime::blocking(move || batch.make(encoding, limit, &slot)).await?
     }
 
-    #[cfg(feature = "_network")]
+    #[cfg(feature = "_otlp")]
     fn make(
         &self,
         encoding: Encoding,
@@ -281,7 +281,7 @@ impl Batch {
         slot.get_or_init(make).clone()
     }
 
-    #[cfg(feature = "_network")]
+    #[cfg(feature = "_otlp")]
     fn slot(&self, encoding: Encoding) -> Arc<OnceLock<Result<Bytes>>> {
         let mut encodings = self.encodings();
         if let Some(known) = encodings.iter().find(|known| known.encoding == encoding) {
@@ -295,7 +295,7 @@ impl Batch {
         body
     }
 
-    #[cfg(feature = "_network")]
+    #[cfg(feature = "_otlp")]
     fn derived(&self) -> usize {
         let encodings = self.encodings();
         encodings
@@ -306,12 +306,12 @@ impl Batch {
             .sum()
     }
 
-    #[cfg(not(feature = "_network"))]
+    #[cfg(not(feature = "_otlp"))]
     fn derived(&self) -> usize {
         0
     }
 
-    #[cfg(feature = "_network")]
+    #[cfg(feature = "_otlp")]
     fn encodings(&self) -> std::sync::MutexGuard<'_, Vec<Encoded>> {
         self.shared
             .encodings

@@ -548,14 +548,14 @@ impl Destination {
 /// A batch processor for an exporter of `OTEL_TRACES_EXPORTER`.
 fn named_batch(name: ExporterName, settings: &Settings) -> Result<BatchProcessorBuilder> {
     match name {
-        #[cfg(feature = "_network")]
+        #[cfg(feature = "_otlp")]
         ExporterName::Otlp => {
             let exporter = settings.otlp.bare_exporter()?;
             Ok(BatchProcessor::builder(exporter)
                 .attempt_timeout(settings.otlp.attempt_timeout())
                 .export_limit(settings.otlp.export_limit()))
         }
-        #[cfg(not(feature = "_network"))]
+        #[cfg(not(feature = "_otlp"))]
         ExporterName::Otlp => {
             // What the settings say about OTLP does not exist without the features.
             let _: &Settings = settings;

@@ -51,11 +51,12 @@ pub(super) const PATH: &str = "/v1/traces";
 /// The largest body, compressed or not: more than any test sends at once.
 const BODY_BYTES_MAX: usize = 256 << 20;
 
-/// The two encodings of OTLP/HTTP; an answer has its request's.
+/// The two encodings of OTLP/HTTP, and any other format; an answer has its request's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Encoding {
     Protobuf,
     Json,
+    Foreign,
 }
 
 /// A refusal that the script has no part in.
@@ -72,14 +73,20 @@ pub(super) async fn answer(
 ) -> Response<AnswerBody> {
     let encoding = match check(shared, &request) {
         Ok(encoding) => encoding,
-        Err(wrong) => return refuse_wrong(shared, Encoding::Protobuf, wrong),
+        Err(wrong) => {
+            let encoding = match shared.foreign {
+                Some(_) => Encoding::Foreign,
+                None => Encoding::Protobuf,
+            };
+            return refuse_wrong(shared, encoding, wrong);
+        }
     };
     let answer = shared.next_answer();
     if matches!(answer, Answer::Disconnect(Disconnect::BeforeReading)) {
         return vanish(connection).await;
     }
     let compression = accepted_compression(request.headers(), shared.compress_answers);
-    let request = match read(connection, peer, encoding, request).await {
+    let request = match read(shared, connection, peer, encoding, request).await {
         Ok(request) => request,
         Err(wrong) => return refuse_wrong(shared, encoding, wrong),
     };
@@ -127,6 +134,9 @@ fn check(shared: &Shared, request: &Request<Incoming>) -> Result<Encoding, Wrong
             message: format!("the method is {}, not POST", request.method()),
         });
     }
+    if shared.foreign.is_some() {
+        return Ok(Encoding::Foreign);
+    }
     let content_type = text(request.headers(), CONTENT_TYPE.as_str());
     let kind = content_type.split(';').next().unwrap_or("").trim();
     match kind {
@@ -145,6 +155,7 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
 }
 
 async fn read(
+    shared: &Shared,
     connection: &Connection,
     peer: Option<String>,
     encoding: Encoding,
@@ -156,7 +167,11 @@ async fn read(
     let wire = wire.to_bytes();
     let wire_bytes = wire.len();
     let message = unpack(text(&parts.headers, CONTENT_ENCODING.as_str()), wire)?;
-    let body = decode(encoding, &message)?;
+    let content_type = text(&parts.headers, CONTENT_TYPE.as_str());
+    let body = match &shared.foreign {
+        Some(foreign) => foreign.decode(content_type, &message).map_err(bad)?,
+        None => decode(encoding, &message)?,
+    };
     let path = parts.uri.path_and_query();
     Ok(CollectedRequest {
         connection: connection.number,
@@ -212,6 +227,7 @@ fn decode(encoding: Encoding, message: &Bytes) -> Result<ExportTraceServiceReque
             .map_err(|error| bad(format!("prost cannot decode the body: {error}"))),
         Encoding::Json => serde_json::from_slice(message)
             .map_err(|error| bad(format!("serde cannot decode the body: {error}"))),
+        Encoding::Foreign => Err(bad("nothing reads this format".to_owned())),
     }
 }
 
@@ -232,6 +248,11 @@ fn of_response(
     let plain = match encoding {
         Encoding::Protobuf => response.encode_to_vec(),
         Encoding::Json => serde_json::to_vec(response).expect("a response is written to memory"),
+        Encoding::Foreign => {
+            let mut answer = Response::new(whole(Bytes::new()));
+            *answer.status_mut() = StatusCode::ACCEPTED;
+            return answer;
+        }
     };
     let Some(compression) = compression else {
         return of_body(encoding, whole(Bytes::from(plain)));
@@ -260,6 +281,7 @@ fn of_error(
             let status = serde_json::json!({ "code": code.grpc, "message": message });
             status.to_string().into_bytes()
         }
+        Encoding::Foreign => message.as_bytes().to_vec(),
     };
     let mut answer = of_body(encoding, whole(Bytes::from(body)));
     let status = StatusCode::from_u16(code.http).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -307,6 +329,7 @@ fn of_garbage(encoding: Encoding, garbage: Garbage) -> Response<AnswerBody> {
             let cut: &[u8] = match encoding {
                 Encoding::Protobuf => b"\x0a\x62",
                 Encoding::Json => b"{\"partialSuccess\":{",
+                Encoding::Foreign => b"acc",
             };
             of_body(encoding, whole(Bytes::from_static(cut)))
         }
@@ -335,6 +358,7 @@ fn of_body(encoding: Encoding, body: AnswerBody) -> Response<AnswerBody> {
     let content_type = HeaderValue::from_static(match encoding {
         Encoding::Protobuf => "application/x-protobuf",
         Encoding::Json => "application/json",
+        Encoding::Foreign => "text/plain",
     });
     answer.headers_mut().insert(CONTENT_TYPE, content_type);
     answer

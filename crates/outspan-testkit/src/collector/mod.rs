@@ -4,6 +4,7 @@
 //! current-thread one, with a paused clock.
 
 mod answer;
+mod foreign;
 mod grpc;
 mod http;
 mod record;
@@ -34,6 +35,7 @@ pub use answer::Garbage;
 pub use answer::Gate;
 pub use answer::OnConnect;
 pub use answer::RetryDelay;
+use foreign::Foreign;
 pub use record::CollectedRequest;
 pub use record::CollectedSpan;
 pub use record::Outcome;
@@ -113,9 +115,24 @@ pub struct CollectorBuilder {
     path: String,
     tls: Option<ServerTls>,
     compress_answers: Option<Compression>,
+    foreign: Option<Foreign>,
 }
 
 impl CollectorBuilder {
+    /// Speaks another format over HTTP than OTLP: `read` gets the content type and the body, after decompression, and
+    /// finds the ids of the spans in it, or says what is wrong. It answers as Zipkin and Jaeger do: 202 without a body,
+    /// errors as plain text.
+    ///
+    /// What it collects are spans with ids and nothing else; [`CollectedRequest::message`] has the bytes.
+    #[must_use]
+    pub fn reads(
+        mut self,
+        read: impl Fn(&str, &[u8]) -> Result<Vec<SpanId>, String> + Send + Sync + 'static,
+    ) -> Self {
+        self.foreign = Some(Foreign::new(read));
+        self
+    }
+
     /// Speaks TLS. Default: plaintext.
     #[must_use]
     pub fn tls(mut self, tls: ServerTls) -> Self {
@@ -149,6 +166,7 @@ impl CollectorBuilder {
             self.transport,
             self.path,
             self.compress_answers,
+            self.foreign,
             acceptor,
         ));
         let (address, reserved_port) = serve::reserve_port().expect("a loopback port is free");
@@ -206,6 +224,7 @@ impl Collector {
             path: path.to_owned(),
             tls: None,
             compress_answers: None,
+            foreign: None,
         }
     }
 

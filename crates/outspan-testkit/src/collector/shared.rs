@@ -12,6 +12,7 @@ use tokio_rustls::TlsAcceptor;
 use super::Answer;
 use super::CollectedRequest;
 use super::Compression;
+use super::Foreign;
 use super::OnConnect;
 use super::Outcome;
 use super::Transport;
@@ -31,6 +32,7 @@ pub(super) struct Shared {
     pub(super) transport: Transport,
     pub(super) path: String,
     pub(super) compress_answers: Option<Compression>,
+    pub(super) foreign: Option<Foreign>,
     state: Mutex<State>,
     version: watch::Sender<u64>,
 }
@@ -61,12 +63,14 @@ impl Shared {
         transport: Transport,
         path: String,
         compress_answers: Option<Compression>,
+        foreign: Option<Foreign>,
         tls: Option<TlsAcceptor>,
     ) -> Self {
         Self {
             transport,
             path,
             compress_answers,
+            foreign,
             state: Mutex::new(State {
                 answers: VecDeque::new(),
                 default_answer: Answer::Accept,

@@ -45,9 +45,9 @@
 //! would send spans to the wrong place: an unknown name in `OTEL_TRACES_EXPORTER`, an endpoint that is no URL, a
 //! certificate that cannot be read, a client certificate without its key.
 
-#[cfg(feature = "_network")]
+#[cfg(feature = "_otlp")]
 mod endpoint;
-#[cfg(feature = "_network")]
+#[cfg(feature = "_otlp")]
 mod otlp;
 mod pairs;
 mod reader;
@@ -61,7 +61,7 @@ use outspan_wire::otlp::SpanLimits;
 use crate::Error;
 use crate::Result;
 
-#[cfg(feature = "_network")]
+#[cfg(feature = "_otlp")]
 pub use self::otlp::OtlpSettings;
 use self::reader::Reader;
 pub use self::warning::Warning;
@@ -86,7 +86,7 @@ pub use self::warning::Warning;
 /// # }
 /// # build().unwrap();
 /// ```
-#[cfg(feature = "_network")]
+#[cfg(feature = "_otlp")]
 pub fn exporter() -> Result<crate::Exporter> {
     let reader = Reader::new(|name: &str| std::env::var_os(name));
     let settings = OtlpSettings::read(&reader);
@@ -105,7 +105,7 @@ pub struct Settings {
     /// `OTEL_TRACES_EXPORTER`: where spans go, without repetitions; empty for `none`.
     pub exporters: Vec<ExporterName>,
     /// `OTEL_EXPORTER_OTLP_*`.
-    #[cfg(feature = "_network")]
+    #[cfg(feature = "_otlp")]
     pub otlp: OtlpSettings,
     /// `OTEL_BSP_*`.
     pub batch: BatchSettings,
@@ -182,7 +182,7 @@ impl Default for Settings {
         Self {
             sdk_disabled: false,
             exporters: vec![ExporterName::Otlp],
-            #[cfg(feature = "_network")]
+            #[cfg(feature = "_otlp")]
             otlp: OtlpSettings::default(),
             batch: BatchSettings::default(),
             span_limits: SpanLimits::default(),
@@ -249,7 +249,7 @@ impl Settings {
         if let Some((_, list)) = reader.text(&[EXPORTER]) {
             self.exporters = exporter_names(&list)?;
         }
-        #[cfg(feature = "_network")]
+        #[cfg(feature = "_otlp")]
         if self.exporters.contains(&ExporterName::Otlp) {
             self.otlp = OtlpSettings::read(reader);
         }

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::ffi::OsString;
-#[cfg(feature = "_network")]
+#[cfg(feature = "_otlp")]
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ impl<L: Fn(&str) -> Option<OsString>> Reader<L> {
     }
 
     /// Like [`text`](Self::text), for values that no message may show.
-    #[cfg(feature = "_network")]
+    #[cfg(feature = "_otlp")]
     pub(super) fn secret_text<'n>(&self, names: &[&'n str]) -> Option<(&'n str, String)> {
         names.iter().find_map(|name| {
             let Ok(text) = (self.lookup)(name)?.into_string() else {
@@ -101,7 +101,7 @@ impl<L: Fn(&str) -> Option<OsString>> Reader<L> {
     }
 
     /// A path, which need not be UTF-8.
-    #[cfg(feature = "_network")]
+    #[cfg(feature = "_otlp")]
     pub(super) fn path(&self, names: &[&'static str]) -> Option<(&'static str, PathBuf)> {
         names.iter().find_map(|name| {
             let raw = (self.lookup)(name)?;

@@ -1,5 +1,16 @@
 //! What every exporter that talks HTTP shares: endpoints, TLS, connections, headers and bodies.
 
+// No exporter needs all of it.
+#![cfg_attr(
+    not(all(
+        feature = "grpc",
+        feature = "http",
+        feature = "jaeger",
+        feature = "zipkin"
+    )),
+    allow(dead_code, unused_imports)
+)]
+
 mod answer;
 mod body;
 mod connections;
@@ -7,6 +18,7 @@ mod connector;
 mod endpoint;
 mod headers;
 mod options;
+mod pieces;
 mod proxy;
 mod resolver;
 mod sender;
@@ -32,9 +44,13 @@ pub(crate) use headers::Headers;
 pub use headers::Intercept;
 pub use headers::OutgoingRequest;
 pub(crate) use headers::scrub;
+pub(crate) use options::Compressor;
 pub(crate) use options::HttpOptions;
 pub(crate) use options::Manner;
+pub(crate) use options::OUR_USER_AGENT;
+pub(crate) use options::beside_if_large;
 pub(crate) use options::http_options;
+pub(crate) use pieces::messages_of;
 pub(crate) use proxy::ProxyChoice;
 pub(crate) use proxy::ProxyOptions;
 pub(crate) use sender::Accepted;
@@ -42,6 +58,7 @@ pub(crate) use sender::Answer;
 pub(crate) use sender::Message;
 pub(crate) use sender::Protocol;
 pub(crate) use sender::Sender;
+pub(crate) use sender::cut;
 pub(crate) use sender::too_large;
 pub use tls::Tls;
 pub(crate) use unix::is_bare_socket;

@@ -3,10 +3,18 @@
 use std::fmt;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::HeaderMap;
+use http::HeaderValue;
+use http::header;
+
 use crate::Compression;
 use crate::Error;
 use crate::Result;
 use crate::Secret;
+use crate::runtime;
 
 use super::ConnectionOptions;
 use super::Connections;
@@ -20,11 +28,15 @@ use super::sender::Protocol;
 use super::sender::Sender;
 use super::without_credentials;
 
+/// The name under which we announce ourselves where no specification says how.
+pub(crate) const OUR_USER_AGENT: &str = concat!("outspan/", env!("CARGO_PKG_VERSION"));
+
 /// What was asked for, not checked yet.
 pub(crate) struct HttpOptions {
     pub(crate) endpoint: String,
     pub(crate) path: Option<String>,
     pub(crate) headers: Vec<(String, Secret)>,
+    pub(crate) basic_auth: Option<(String, Secret)>,
     pub(crate) hooks: Headers,
     pub(crate) compression: Compression,
     pub(crate) compression_level: Option<u32>,
@@ -57,6 +69,7 @@ impl HttpOptions {
             endpoint,
             path: None,
             headers: Vec::new(),
+            basic_auth: None,
             hooks: Headers::default(),
             compression: Compression::None,
             compression_level: None,
@@ -134,6 +147,10 @@ impl HttpOptions {
         if let Some(basic) = &endpoint.basic_auth {
             headers.set("authorization", basic.clone())?;
         }
+        if let Some((user, password)) = self.basic_auth {
+            headers.set("authorization", basic(&user, &password)?)?;
+            headers.keep_secret([password]);
+        }
         let user_agent = match self.user_agent {
             Some(product) => format!("{product} {our_name}"),
             None => our_name.to_owned(),
@@ -184,11 +201,50 @@ impl HttpOptions {
     }
 }
 
+/// Writes user and password as RFC 7617 has them.
+fn basic(user: &str, password: &Secret) -> Result<Secret> {
+    if user.contains(':') {
+        return Err(Error::config(
+            "the user of basic_auth has a colon, which only the password may have",
+        ));
+    }
+    let plain = format!("{user}:{}", password.expose());
+    Ok(Secret::new(format!("Basic {}", STANDARD.encode(plain))))
+}
+
 /// Compresses bodies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Compressor {
     pub(crate) compression: Compression,
     pub(crate) level: u32,
+}
+
+impl Compressor {
+    /// Sets what the body is and how it is compressed.
+    pub(crate) fn set_headers(self, headers: &mut HeaderMap, content_type: HeaderValue) {
+        headers.insert(header::CONTENT_TYPE, content_type);
+        if self.compression != Compression::None {
+            let encoding = HeaderValue::from_static(self.compression.as_str());
+            headers.insert(header::CONTENT_ENCODING, encoding);
+        }
+    }
+
+    pub(crate) fn compress(self, plain: &Bytes) -> Result<Bytes> {
+        self.compression.compress(self.level, plain)
+    }
+}
+
+/// Does `work` on so many bytes: beside the runtime's thread where it takes long, so that nobody else waits for it.
+pub(crate) async fn beside_if_large<R: Send + 'static>(
+    bytes: usize,
+    work: impl FnOnce() -> Result<R> + Send + 'static,
+) -> Result<R> {
+    const SMALL: usize = 16 * 1024;
+
+    match bytes <= SMALL {
+        true => work(),
+        false => runtime::blocking(work).await?,
+    }
 }
 
 /// Writes the methods of a builder with a field `http` of type [`HttpOptions`]: one noun an option.
@@ -220,6 +276,17 @@ macro_rules! http_options {
         {
             let headers = headers.into_iter().map(|(n, v)| (n.into(), v.into()));
             self.http.headers.extend(headers);
+            self
+        }
+
+        /// Shows user and password to the server (RFC 7617), in place of those in the URL. Only an encrypted connection
+        /// keeps them from others.
+        pub fn basic_auth(
+            mut self,
+            user: impl Into<String>,
+            password: impl Into<$crate::Secret>,
+        ) -> Self {
+            self.http.basic_auth = Some((user.into(), password.into()));
             self
         }
 

@@ -88,6 +88,16 @@ pub(crate) struct Accepted {
     pub(crate) status: u16,
 }
 
+impl Accepted {
+    /// Every span was taken, and nothing else said.
+    pub(crate) fn all(status: StatusCode) -> Self {
+        Self {
+            status: status.as_u16(),
+            ..Self::default()
+        }
+    }
+}
+
 /// Sends batches to one destination.
 pub(crate) struct Sender<P> {
     protocol: P,

@@ -1,0 +1,75 @@
+//! Thrift over HTTP on the wire: headers, and what the answers mean.
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http::HeaderValue;
+use outspan_wire::jaeger::WriteOptions;
+
+use crate::Batch;
+use crate::Deadline;
+use crate::Result;
+use crate::Secret;
+use crate::net::Accepted;
+use crate::net::Answer;
+use crate::net::Compressor;
+use crate::net::Message;
+use crate::net::Protocol;
+use crate::net::Statuses;
+use crate::net::beside_if_large;
+use crate::net::check_success;
+use crate::net::read_failure;
+
+use super::encode;
+
+/// Jaeger's collector answers 400 to what it cannot decode and 500 when its queue or its storage did not take the spans;
+/// the others are those of servers in between.
+const STATUSES: Statuses = Statuses {
+    unavailable: &[408, 500, 502, 503, 504],
+    usual_path: "; Jaeger usually is at /api/traces on port 14268",
+    other_formats: "no compression",
+};
+
+/// Thrift in its binary protocol, the one that the collector takes.
+#[derive(Debug)]
+pub(super) struct Wire {
+    pub(super) options: WriteOptions,
+    pub(super) compressor: Compressor,
+}
+
+impl Protocol for Wire {
+    async fn messages(&self, part: &Batch, limit: usize) -> Result<Vec<Message>> {
+        let (options, compressor) = (self.options.clone(), self.compressor);
+        let spans = part.clone();
+        let write = move || encode::messages(&spans, options, limit, compressor);
+        beside_if_large(part.size(), write).await
+    }
+
+    fn set_headers(&self, headers: &mut HeaderMap, _until: Deadline) -> Result<()> {
+        let thrift = HeaderValue::from_static("application/vnd.apache.thrift.binary");
+        self.compressor.set_headers(headers, thrift);
+        Ok(())
+    }
+
+    fn prefix(&self, _message: &Bytes) -> Result<Bytes> {
+        Ok(Bytes::new())
+    }
+
+    fn read(&self, answer: &Answer, secrets: &[Secret]) -> Result<Accepted> {
+        if answer.status.is_success() {
+            let ports = "Jaeger usually listens for Thrift over HTTP on port 14268";
+            check_success(&answer.headers, "Jaeger", ports)?;
+            return Ok(Accepted::all(answer.status));
+        }
+        Err(read_failure(
+            &STATUSES,
+            answer.status,
+            &answer.headers,
+            &answer.body,
+            secrets,
+        ))
+    }
+
+    fn unauthenticated(&self) -> u16 {
+        401
+    }
+}

@@ -1,0 +1,80 @@
+//! Zipkin on the wire: headers, and what the answers mean.
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http::HeaderValue;
+use outspan_wire::zipkin::Format;
+use outspan_wire::zipkin::WriteOptions;
+
+use crate::Batch;
+use crate::Deadline;
+use crate::Result;
+use crate::Secret;
+use crate::net::Accepted;
+use crate::net::Answer;
+use crate::net::Compressor;
+use crate::net::Message;
+use crate::net::Protocol;
+use crate::net::Statuses;
+use crate::net::beside_if_large;
+use crate::net::check_success;
+use crate::net::read_failure;
+
+use super::encode;
+
+/// Zipkin's API (zipkin2-api.yaml) names 202 alone. Its server answers 500 when it could not hand spans to the storage and
+/// 503 when it has too many of them, and 400 for what it cannot read; the others are those of servers in between.
+const STATUSES: Statuses = Statuses {
+    unavailable: &[408, 500, 502, 503, 504],
+    usual_path: "; Zipkin usually is at /api/v2/spans on port 9411",
+    other_formats: "the other of JSON and protobuf, or no compression",
+};
+
+/// Zipkin in one of its forms.
+#[derive(Debug)]
+pub(super) struct Wire {
+    pub(super) options: WriteOptions,
+    pub(super) compressor: Compressor,
+}
+
+impl Protocol for Wire {
+    async fn messages(&self, part: &Batch, limit: usize) -> Result<Vec<Message>> {
+        let (options, compressor) = (self.options, self.compressor);
+        let spans = part.clone();
+        let write = move || encode::messages(&spans, options, limit, compressor);
+        beside_if_large(part.size(), write).await
+    }
+
+    fn set_headers(&self, headers: &mut HeaderMap, _until: Deadline) -> Result<()> {
+        let content_type = match self.options.format {
+            Format::Protobuf => "application/x-protobuf",
+            _ => "application/json",
+        };
+        self.compressor
+            .set_headers(headers, HeaderValue::from_static(content_type));
+        Ok(())
+    }
+
+    fn prefix(&self, _message: &Bytes) -> Result<Bytes> {
+        Ok(Bytes::new())
+    }
+
+    fn read(&self, answer: &Answer, secrets: &[Secret]) -> Result<Accepted> {
+        if answer.status.is_success() {
+            let ports = "Zipkin usually listens on port 9411";
+            check_success(&answer.headers, "Zipkin", ports)?;
+            return Ok(Accepted::all(answer.status));
+        }
+        Err(read_failure(
+            &STATUSES,
+            answer.status,
+            &answer.headers,
+            &answer.body,
+            secrets,
+        ))
+    }
+
+    fn unauthenticated(&self) -> u16 {
+        401
+    }
+}
