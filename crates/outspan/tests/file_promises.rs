@@ -49,6 +49,13 @@ mod compressed {
     }));
 }
 
+mod rotating {
+    use super::*;
+
+    // Each batch gets a file of its own.
+    promises_of_files!(FileRig::new(|path| file::protobuf(path).rotate_bytes(1)));
+}
+
 /// A file that is always well.
 struct FileRig<M> {
     directory: tempfile::TempDir,
@@ -66,6 +73,16 @@ impl<M: Fn(&std::path::Path) -> Builder + Send + Sync> FileRig<M> {
     fn path(&self) -> std::path::PathBuf {
         self.directory.path().join("spans")
     }
+
+    /// The files that were put aside, by their times, then the one that is written.
+    fn paths(&self) -> Vec<std::path::PathBuf> {
+        let entries = std::fs::read_dir(self.directory.path()).unwrap();
+        let paths = entries.map(|entry| entry.unwrap().path());
+        let mut paths: Vec<_> = paths.filter(|path| *path != self.path()).collect();
+        paths.sort();
+        paths.push(self.path());
+        paths
+    }
 }
 
 impl<M: Fn(&std::path::Path) -> Builder + Send + Sync> Rig for FileRig<M> {
@@ -77,14 +94,16 @@ impl<M: Fn(&std::path::Path) -> Builder + Send + Sync> Rig for FileRig<M> {
     async fn behave(&self, _behaviour: Behaviour) {}
 
     async fn received(&self) -> Vec<SpanId> {
-        let file = SpanFile::open_path(self.path(), ReadOptions::default()).unwrap();
-        let batches = file.map(|record| record.unwrap().checked.batch);
+        let open = |path| SpanFile::open_path(path, ReadOptions::default()).unwrap();
+        let records = self.paths().into_iter().flat_map(open);
+        let batches = records.map(|record| record.unwrap().checked.batch);
         batches.flat_map(|batch| span_ids(&batch)).collect()
     }
 
     /// Bytes stand for calls: nothing is written without them.
     async fn calls(&self) -> usize {
-        std::fs::metadata(self.path()).unwrap().len() as usize
+        let bytes = |path| std::fs::metadata(path).unwrap().len() as usize;
+        self.paths().into_iter().map(bytes).sum()
     }
 
     async fn wait_for_calls(&self, _calls: usize) {}

@@ -111,6 +111,12 @@ impl Appender {
         })
     }
 
+    /// How long the file is, once its records are whole.
+    pub(super) fn len(&mut self) -> Result<u64> {
+        self.mend()?;
+        self.target.len().map_err(|e| self.failed(e))
+    }
+
     fn mend(&mut self) -> Result<()> {
         let Some(end) = self.torn_at else {
             return Ok(());

@@ -1,18 +1,14 @@
-//! Options, and opening the file.
+//! Options.
 
-use std::fs::File;
-use std::fs::OpenOptions;
-use std::fs::TryLockError;
-use std::io;
-use std::path::Path;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::FileExport;
 use super::Format;
-use super::appender::Appender;
-use super::appender::Stream;
 use super::encode::Encoder;
-use super::recover;
+use super::open::Place;
+use super::rotate::Files;
+use super::rotate::Rotation;
 use crate::Compression;
 use crate::Error;
 use crate::Exporter;
@@ -28,7 +24,13 @@ pub struct Builder {
     level: Option<u32>,
     is_truncated: bool,
     with_sync: bool,
+    rotate_bytes: Option<u64>,
+    rotate_after: Option<Duration>,
+    keep_files: Option<usize>,
 }
+
+/// How many rotated files are kept unless another number is given: as many as the Collector's exporter keeps.
+const KEEP_FILES: usize = 100;
 
 impl Builder {
     pub(super) fn new(path: PathBuf, format: Format) -> Self {
@@ -39,6 +41,9 @@ impl Builder {
             level: None,
             is_truncated: false,
             with_sync: true,
+            rotate_bytes: None,
+            rotate_after: None,
+            keep_files: None,
         }
     }
 
@@ -71,15 +76,40 @@ impl Builder {
         self
     }
 
+    /// Puts the file aside and begins a new one before a record that would make it larger than this. The default is to let
+    /// it grow. A file has one record at least, however large; see [rotation](super#rotation).
+    #[must_use]
+    pub fn rotate_bytes(mut self, bytes: u64) -> Self {
+        self.rotate_bytes = Some(bytes);
+        self
+    }
+
+    /// Puts the file aside and begins a new one when its first record is this old; see [rotation](super#rotation). The
+    /// default is to keep to one file for ever.
+    #[must_use]
+    pub fn rotate_after(mut self, age: Duration) -> Self {
+        self.rotate_after = Some(age);
+        self
+    }
+
+    /// Sets how many files that were put aside are kept: the oldest is removed when there would be more, delivered or
+    /// not as its spans may be. The default is 100, as the OpenTelemetry Collector has it.
+    #[must_use]
+    pub fn keep_files(mut self, files: usize) -> Self {
+        self.keep_files = Some(files);
+        self
+    }
+
     /// Opens the file and makes the exporter.
     ///
     /// Its exports fail with [`Unavailable`](crate::ErrorKind::Unavailable) when writing fails; temporary, unless trying
-    /// again cannot help. Batches above 16 MiB are written as several records.
+    /// again cannot help. Batches above 16 MiB are written as several records. While a file that is due for it cannot be
+    /// put aside, exports fail, temporarily: nothing grows beyond its bounds.
     ///
     /// # Errors
     ///
     /// [`Config`](crate::ErrorKind::Config) if the file cannot be opened, is in use by another exporter, or holds something
-    /// else; it names the file.
+    /// else, or if rotation is asked for of what is no file, or with bounds of nothing; it names the file.
     pub fn build(self) -> Result<Exporter> {
         let level = self.level.unwrap_or(self.compression.default_level());
         let encoder = Encoder {
@@ -87,89 +117,44 @@ impl Builder {
             compression: self.compression,
             level: self.compression.check_level(level)?,
         };
-        let export = FileExport {
-            encoder,
-            appender: Some(self.open()?),
+        let rotation = self.rotation()?;
+        let label = format!("File({})", self.path.display());
+        let place = Place {
+            path: self.path,
+            format: self.format,
+            compression: self.compression,
             with_sync: self.with_sync,
         };
-        blocking::exporter(format!("File({})", self.path.display()), export)
-    }
-
-    fn open(&self) -> Result<Appender> {
-        let name = self.path.display().to_string();
-        let is_new = !self.path.exists();
-        let file = open_file(&self.path).map_err(|e| self.cannot_open(e))?;
-        let metadata = file.metadata().map_err(|e| self.cannot_open(e))?;
-        if !metadata.is_file() {
-            return Ok(Appender::new(Stream(file), name));
-        }
-        lock(&file, &name)?;
-        if self.is_truncated {
-            file.set_len(0).map_err(|e| self.cannot_open(e))?;
-        } else {
-            recover::make_ready(&file, self.format, self.compression, &name)?;
-        }
-        if is_new && self.with_sync {
-            sync_directory(&self.path);
-        }
-        Ok(Appender::new(file, name))
-    }
-
-    fn cannot_open(&self, error: io::Error) -> Error {
-        let directory = directory_of(&self.path);
-        let what = match error.kind() {
-            io::ErrorKind::NotFound if !directory.exists() => format!(
-                "cannot open {}: the directory {} does not exist, create it",
-                self.path.display(),
-                directory.display()
-            ),
-            io::ErrorKind::IsADirectory => format!(
-                "cannot open {}: it is a directory, name a file in it",
-                self.path.display()
-            ),
-            _ => format!("cannot open {}", self.path.display()),
+        let export = FileExport {
+            encoder,
+            files: Some(Files::open(place, self.is_truncated, rotation)?),
+            with_sync: self.with_sync,
         };
-        Error::config(what).with_source(error)
+        blocking::exporter(label, export)
     }
-}
 
-fn open_file(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.create(true).append(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    // Reading is for finding the end of what is there. A pipe must not be opened for it: its reader's side is not ours.
-    let is_stream = path.metadata().is_ok_and(|metadata| !metadata.is_file());
-    options.read(!is_stream).open(path)
-}
-
-/// Locks the file against a second writer, where the file system can.
-fn lock(file: &File, name: &str) -> Result<()> {
-    match file.try_lock() {
-        Ok(()) => Ok(()),
-        Err(TryLockError::WouldBlock) => Err(Error::config(format!(
-            "cannot open {name}: another exporter is writing to it, shut that one down or use another file"
-        ))),
-        Err(TryLockError::Error(e)) if e.kind() == io::ErrorKind::Unsupported => Ok(()),
-        Err(TryLockError::Error(e)) => {
-            Err(Error::config(format!("cannot lock {name}")).with_source(e))
+    fn rotation(&self) -> Result<Option<Rotation>> {
+        let rotation = Rotation {
+            bytes: self.rotate_bytes,
+            age: self.rotate_after,
+            keep: self.keep_files.unwrap_or(KEEP_FILES),
+        };
+        let wrong = |what: &str| {
+            let name = self.path.display();
+            Err(Error::config(format!("cannot rotate {name}: {what}")))
+        };
+        if rotation.bytes.is_none() && rotation.age.is_none() {
+            return match self.keep_files {
+                Some(_) => wrong("keep_files needs rotate_bytes or rotate_after"),
+                None => Ok(None),
+            };
         }
+        if rotation.bytes == Some(0) || rotation.age == Some(Duration::ZERO) {
+            return wrong("rotate_bytes and rotate_after must be more than nothing");
+        }
+        if rotation.keep == 0 {
+            return wrong("keep_files must be at least 1");
+        }
+        Ok(Some(rotation))
     }
-}
-
-fn directory_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    }
-}
-
-/// Brings the new file's name to the disk. Where that is impossible the file itself still is synced.
-fn sync_directory(path: &Path) {
-    #[cfg(unix)]
-    if let Ok(directory) = File::open(directory_of(path)) {
-        drop(directory.sync_all());
-    }
-    #[cfg(not(unix))]
-    let _ = path;
 }

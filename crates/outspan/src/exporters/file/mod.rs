@@ -29,6 +29,19 @@
 //! Writing happens on a thread of its own; the caller's deadline holds even when the file system hangs. Exports are
 //! written one after the other.
 //!
+//! # Rotation
+//!
+//! [`rotate_bytes`](Builder::rotate_bytes) and [`rotate_after`](Builder::rotate_after) put the file aside and begin a new
+//! one; only whole records stand in either. A file that is put aside gets the time (UTC) before its extension, as the
+//! OpenTelemetry Collector's exporter and others name them: `traces.jsonl` becomes `traces-2026-11-22T20-15-30.123.jsonl`,
+//! and `traces.jsonl.zst` becomes `traces-2026-11-22T20-15-30.123.jsonl.zst`. None is ever overwritten. At most
+//! [`keep_files`](Builder::keep_files) of them are kept: the one of the earliest name is removed first. Files whose name has
+//! another form are left alone.
+//!
+//! What was written is brought to the disk before the file gets its other name, so a crash at any point leaves whole
+//! files, and at most none by the exporter's own name. A file that is continued is as old as the file system says; where
+//! that does not know, it begins anew. An old file is put aside without waiting for another export.
+//!
 //! # Examples
 //!
 //! ```no_run
@@ -41,17 +54,33 @@
 //!     .build()?;
 //! # Ok::<(), outspan::Error>(())
 //! ```
+//!
+//! The last week, a file a day:
+//!
+//! ```no_run
+//! use std::time::Duration;
+//!
+//! use outspan::file;
+//!
+//! let exporter = file::protobuf("/var/log/shop/traces.pb")
+//!     .rotate_after(Duration::from_secs(24 * 60 * 60))
+//!     .keep_files(7)
+//!     .build()?;
+//! # Ok::<(), outspan::Error>(())
+//! ```
 
 mod appender;
 mod config;
 mod encode;
+mod open;
 mod recover;
+mod rotate;
 
 use std::path::PathBuf;
 use std::time::Instant;
 
-use self::appender::Appender;
 use self::encode::Encoder;
+use self::rotate::Files;
 use super::blocking::BlockingExport;
 use super::worker::Stop;
 use crate::Batch;
@@ -80,13 +109,13 @@ pub fn protobuf(path: impl Into<PathBuf>) -> Builder {
 struct FileExport {
     encoder: Encoder,
     /// Absent after shutdown.
-    appender: Option<Appender>,
+    files: Option<Files>,
     with_sync: bool,
 }
 
 impl BlockingExport for FileExport {
     fn export(&mut self, batch: Batch, stop: &Stop) -> Result<Delivery> {
-        let Some(appender) = &mut self.appender else {
+        let Some(files) = &mut self.files else {
             return Err(crate::Error::shut_down());
         };
         let mut total = Delivery::default();
@@ -98,7 +127,7 @@ impl BlockingExport for FileExport {
                 false => self
                     .encoder
                     .encode(&part)
-                    .and_then(|record| appender.append(&record)),
+                    .and_then(|record| files.append(&record)),
             };
             match written {
                 Ok(bytes) => {
@@ -113,17 +142,17 @@ impl BlockingExport for FileExport {
     }
 
     fn flush(&mut self) -> Result<Drained> {
-        if let Some(appender) = &mut self.appender
+        if let Some(files) = &mut self.files
             && self.with_sync
         {
-            appender.sync()?;
+            files.sync()?;
         }
         Ok(Drained::default())
     }
 
     fn shutdown(&mut self) -> Result<Drained> {
         let synced = self.flush();
-        self.appender = None;
+        self.files = None;
         synced
     }
 
@@ -132,8 +161,12 @@ impl BlockingExport for FileExport {
     }
 
     fn wakes_at(&self) -> Option<Instant> {
-        None
+        self.files.as_ref()?.wakes_at()
     }
 
-    fn wake(&mut self) {}
+    fn wake(&mut self) {
+        if let Some(files) = &mut self.files {
+            files.wake();
+        }
+    }
 }

@@ -46,6 +46,7 @@ use crate::Error;
 use crate::Exporter;
 use crate::Result;
 
+pub(super) use self::text::push_short_time;
 pub use self::trees::TreesBuilder;
 
 /// Shows each span on many lines, everything it holds, and an empty line after it.

@@ -159,7 +159,7 @@ pub(super) fn push_time(out: &mut String, unix_nanos: u64) {
 }
 
 /// Appends a point in time like [`push_time`], cut to milliseconds.
-pub(super) fn push_short_time(out: &mut String, unix_nanos: u64) {
+pub(in crate::exporters) fn push_short_time(out: &mut String, unix_nanos: u64) {
     push_time(out, unix_nanos);
     out.truncate(out.len() - "000000Z".len());
     out.push('Z');
