@@ -555,17 +555,38 @@ fn named_batch(name: ExporterName, settings: &Settings) -> Result<BatchProcessor
                 .attempt_timeout(settings.otlp.attempt_timeout())
                 .export_limit(settings.otlp.export_limit()))
         }
-        #[cfg(not(feature = "_otlp"))]
-        ExporterName::Otlp => {
-            // What the settings say about OTLP does not exist without the features.
-            let _: &Settings = settings;
-            Err(Error::config(
-                "OTLP is not compiled in: enable the feature grpc or http, or set OTEL_TRACES_EXPORTER",
-            ))
+        #[cfg(feature = "zipkin")]
+        ExporterName::Zipkin => {
+            let exporter = settings.zipkin.bare_exporter()?;
+            Ok(BatchProcessor::builder(exporter)
+                .attempt_timeout(settings.zipkin.attempt_timeout())
+                .export_limit(settings.zipkin.export_limit()))
         }
+        #[cfg(feature = "jaeger")]
+        ExporterName::Jaeger => {
+            let exporter = settings.jaeger.bare_exporter()?;
+            Ok(BatchProcessor::builder(exporter)
+                .attempt_timeout(settings.jaeger.attempt_timeout())
+                .export_limit(settings.jaeger.export_limit()))
+        }
+        #[cfg(not(feature = "_otlp"))]
+        ExporterName::Otlp => Err(not_compiled_in(name, settings, "grpc or http")),
+        #[cfg(not(feature = "zipkin"))]
+        ExporterName::Zipkin => Err(not_compiled_in(name, settings, "zipkin")),
+        #[cfg(not(feature = "jaeger"))]
+        ExporterName::Jaeger => Err(not_compiled_in(name, settings, "jaeger")),
         ExporterName::Console => Ok(BatchProcessor::builder(stdout::pretty().build()?)),
         ExporterName::OtlpStdout => Ok(BatchProcessor::builder(stdout::otlp_json_lines().build()?)),
     }
+}
+
+/// Says which feature an exporter needs; what the settings say about it does not exist without.
+#[cfg(not(all(feature = "_otlp", feature = "jaeger", feature = "zipkin")))]
+fn not_compiled_in(name: ExporterName, _settings: &Settings, feature: &str) -> Error {
+    let name = name.as_str();
+    Error::config(format!(
+        "the exporter {name} is not compiled in: enable the feature {feature}, or set OTEL_TRACES_EXPORTER to another"
+    ))
 }
 
 /// What the SDK provides and the environment says. The SDK's own detector does not decode `OTEL_RESOURCE_ATTRIBUTES`.

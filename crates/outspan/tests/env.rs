@@ -441,14 +441,14 @@ fn several_exporters_can_be_named() {
 
 #[test]
 fn an_exporter_that_we_do_not_have_is_an_error_that_names_it() {
-    for list in ["zipkin", "jaeger", "otlp,logging", "none,zipkin"] {
+    for list in ["zipkins", "prometheus", "otlp,logging", "none,logging"] {
         let error = read(&[("OTEL_TRACES_EXPORTER", list)]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config);
         let word = list.rsplit(',').next().unwrap();
         assert_eq!(
             error.to_string(),
             format!(
-                "OTEL_TRACES_EXPORTER names the unknown exporter {word:?}: use otlp, console, otlp/stdout or none"
+                "OTEL_TRACES_EXPORTER names the unknown exporter {word:?}: use otlp, zipkin, jaeger, console, otlp/stdout or none"
             )
         );
     }

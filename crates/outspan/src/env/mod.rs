@@ -14,7 +14,14 @@
 //! | `OTEL_EXPORTER_OTLP_TIMEOUT` | see below | ms for a whole export, retries included; 0: no limit |
 //! | `OTEL_EXPORTER_OTLP_CERTIFICATE` | system's roots | whom to trust, a PEM file |
 //! | `OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE`, `…_CLIENT_KEY` | | who we are, PEM files; both or neither |
-//! | `OTEL_TRACES_EXPORTER` | `otlp` | `otlp`, `console`, `otlp/stdout`, `none`, or several with commas |
+//! | `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY` | | the way through a proxy: the option `proxy` of each exporter over HTTP |
+//! | `OTEL_EXPORTER_ZIPKIN_ENDPOINT` | `http://localhost:9411/api/v2/spans` | the whole URL; without a path it gets Zipkin's |
+//! | `OTEL_EXPORTER_JAEGER_PROTOCOL` | HTTP, or UDP where only an agent is named | `http/thrift.binary`, `udp/thrift.compact`, `udp/thrift.binary` |
+//! | `OTEL_EXPORTER_JAEGER_ENDPOINT` | `http://localhost:14268/api/traces` | the whole URL; without a path it gets Jaeger's |
+//! | `OTEL_EXPORTER_JAEGER_USER`, `OTEL_EXPORTER_JAEGER_PASSWORD` | | for Jaeger's collector; both or neither |
+//! | `OTEL_EXPORTER_JAEGER_AGENT_HOST`, `OTEL_EXPORTER_JAEGER_AGENT_PORT` | `localhost`, 6831 (6832 for binary) | over UDP |
+//! | `OTEL_EXPORTER_ZIPKIN_TIMEOUT`, `OTEL_EXPORTER_JAEGER_TIMEOUT` | see below | as `OTEL_EXPORTER_OTLP_TIMEOUT` |
+//! | `OTEL_TRACES_EXPORTER` | `otlp` | `otlp`, `zipkin`, `jaeger`, `console`, `otlp/stdout`, `none`, or several with commas |
 //! | `OTEL_BSP_SCHEDULE_DELAY` | 5000 | ms until a batch leaves that is not full |
 //! | `OTEL_BSP_MAX_EXPORT_BATCH_SIZE` | 512 | spans of a batch; at most the queue's size |
 //! | `OTEL_BSP_MAX_QUEUE_SIZE` | 64 MiB and no count | spans that may wait |
@@ -26,7 +33,7 @@
 //! | `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES` | | where the spans come from |
 //! | `OTEL_SDK_DISABLED` | `false` | `true`: no spans at all |
 //!
-//! Each `OTEL_EXPORTER_OTLP_…` also has a form for traces, `OTEL_EXPORTER_OTLP_TRACES_…`, which wins.
+//! Zipkin and Jaeger need the features of their names. Each `OTEL_EXPORTER_OTLP_…` also has a form for traces, `OTEL_EXPORTER_OTLP_TRACES_…`, which wins.
 //!
 //! Not read: `OTEL_CONFIG_FILE` (told if it is set), `OTEL_LOG_LEVEL` (what we log goes through `tracing`, whose subscriber
 //! decides), `OTEL_PROPAGATORS`, and the obsolete `OTEL_EXPORTER_OTLP_SPAN_INSECURE`.
@@ -47,11 +54,17 @@
 
 #[cfg(feature = "_otlp")]
 mod endpoint;
+#[cfg(feature = "jaeger")]
+mod jaeger;
 #[cfg(feature = "_otlp")]
 mod otlp;
 mod pairs;
 mod reader;
+#[cfg(feature = "_network")]
+mod time_limits;
 mod warning;
+#[cfg(feature = "zipkin")]
+mod zipkin;
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -61,10 +74,16 @@ use outspan_wire::otlp::SpanLimits;
 use crate::Error;
 use crate::Result;
 
+#[cfg(feature = "jaeger")]
+pub use self::jaeger::JaegerProtocol;
+#[cfg(feature = "jaeger")]
+pub use self::jaeger::JaegerSettings;
 #[cfg(feature = "_otlp")]
 pub use self::otlp::OtlpSettings;
 use self::reader::Reader;
 pub use self::warning::Warning;
+#[cfg(feature = "zipkin")]
+pub use self::zipkin::ZipkinSettings;
 
 /// Builds the OTLP exporter that the environment describes, with retry and time limits.
 ///
@@ -107,6 +126,12 @@ pub struct Settings {
     /// `OTEL_EXPORTER_OTLP_*`.
     #[cfg(feature = "_otlp")]
     pub otlp: OtlpSettings,
+    /// `OTEL_EXPORTER_ZIPKIN_*`.
+    #[cfg(feature = "zipkin")]
+    pub zipkin: ZipkinSettings,
+    /// `OTEL_EXPORTER_JAEGER_*`.
+    #[cfg(feature = "jaeger")]
+    pub jaeger: JaegerSettings,
     /// `OTEL_BSP_*`.
     pub batch: BatchSettings,
     /// `OTEL_SPAN_*_LIMIT`, `OTEL_EVENT_*_LIMIT`, `OTEL_LINK_*_LIMIT` and `OTEL_ATTRIBUTE_*_LIMIT`.
@@ -127,6 +152,10 @@ pub struct Settings {
 pub enum ExporterName {
     /// `otlp`: to an OTLP server, over gRPC or HTTP.
     Otlp,
+    /// `zipkin`: to a Zipkin server, as JSON over HTTP.
+    Zipkin,
+    /// `jaeger`: to Jaeger in its own format.
+    Jaeger,
     /// `console`: to standard output, for people.
     Console,
     /// `otlp/stdout`: to standard output, as OTLP JSON lines.
@@ -138,6 +167,8 @@ impl ExporterName {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Otlp => "otlp",
+            Self::Zipkin => "zipkin",
+            Self::Jaeger => "jaeger",
             Self::Console => "console",
             Self::OtlpStdout => "otlp/stdout",
         }
@@ -184,6 +215,10 @@ impl Default for Settings {
             exporters: vec![ExporterName::Otlp],
             #[cfg(feature = "_otlp")]
             otlp: OtlpSettings::default(),
+            #[cfg(feature = "zipkin")]
+            zipkin: ZipkinSettings::default(),
+            #[cfg(feature = "jaeger")]
+            jaeger: JaegerSettings::default(),
             batch: BatchSettings::default(),
             span_limits: SpanLimits::default(),
             sampler: None,
@@ -253,6 +288,14 @@ impl Settings {
         if self.exporters.contains(&ExporterName::Otlp) {
             self.otlp = OtlpSettings::read(reader);
         }
+        #[cfg(feature = "zipkin")]
+        if self.exporters.contains(&ExporterName::Zipkin) {
+            self.zipkin = ZipkinSettings::read(reader);
+        }
+        #[cfg(feature = "jaeger")]
+        if self.exporters.contains(&ExporterName::Jaeger) {
+            self.jaeger = JaegerSettings::read(reader);
+        }
         self.batch = batch_settings(reader);
         self.span_limits = span_limits(reader);
         self.sampler = sampler(reader);
@@ -268,6 +311,8 @@ const EXPORTER: &str = "OTEL_TRACES_EXPORTER";
 fn exporter_names(list: &str) -> Result<Vec<ExporterName>> {
     let known = [
         ExporterName::Otlp,
+        ExporterName::Zipkin,
+        ExporterName::Jaeger,
         ExporterName::Console,
         ExporterName::OtlpStdout,
     ];
@@ -296,7 +341,7 @@ fn exporter_names(list: &str) -> Result<Vec<ExporterName>> {
 
 fn unknown_exporter(word: &str) -> Error {
     Error::config(format!(
-        "{EXPORTER} names the unknown exporter {word:?}: use otlp, console, otlp/stdout or none"
+        "{EXPORTER} names the unknown exporter {word:?}: use otlp, zipkin, jaeger, console, otlp/stdout or none"
     ))
 }
 

@@ -8,7 +8,6 @@ use crate::Compression;
 use crate::Error;
 use crate::Exporter;
 use crate::Result;
-use crate::Retry;
 use crate::Secret;
 use crate::otlp;
 use crate::otlp::Protocol;
@@ -18,13 +17,7 @@ use super::Warning;
 use super::endpoint;
 use super::pairs;
 use super::reader::Reader;
-
-/// How long an attempt may take unless the user sets more: the specification's default for a whole export.
-const ATTEMPT: Duration = Duration::from_secs(10);
-
-/// How long an attempt may take when the user asks for no limit. The specification allows "a very long time" for it, and
-/// a destination that never answers must not hold an export for ever.
-const ATTEMPT_WITHOUT_LIMIT: Duration = Duration::from_secs(60 * 60);
+use super::time_limits;
 
 /// The settings of the OTLP exporter; each variable's form for traces (`OTEL_EXPORTER_OTLP_TRACES_…`) beats its general
 /// form.
@@ -115,16 +108,12 @@ impl OtlpSettings {
     /// How long one attempt may take: 10 s, or the whole export's time where that is set to more. An export without limit
     /// gets an hour for each attempt.
     pub fn attempt_timeout(&self) -> Duration {
-        match self.timeout {
-            None => ATTEMPT,
-            Some(Duration::ZERO) => ATTEMPT_WITHOUT_LIMIT,
-            Some(whole) => whole.max(ATTEMPT),
-        }
+        time_limits::attempt_timeout(self.timeout)
     }
 
     /// How long a whole export may take, retries included; `None` where the user set no limit or none at all.
     pub fn export_limit(&self) -> Option<Duration> {
-        self.timeout.filter(|limit| !limit.is_zero())
+        time_limits::export_limit(self.timeout)
     }
 
     /// Starts an exporter with these settings, for what else is to be set in code. Code beats the environment.
@@ -160,14 +149,10 @@ impl OtlpSettings {
     /// [`Config`](crate::ErrorKind::Config) for an endpoint that is no URL, a certificate or key that cannot be read or is
     /// set without the other, or a protocol that is not compiled in; it names the variables.
     pub fn exporter(&self) -> Result<Exporter> {
-        let exporter = self
-            .bare_exporter()?
-            .timeout(self.attempt_timeout())
-            .retry(Retry::default());
-        Ok(match self.export_limit() {
-            Some(limit) => exporter.export_deadline(limit),
-            None => exporter,
-        })
+        Ok(time_limits::with_limits(
+            self.bare_exporter()?,
+            self.timeout,
+        ))
     }
 
     fn tls(&self) -> Result<Tls> {

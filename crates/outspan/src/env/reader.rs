@@ -41,7 +41,7 @@ impl<L: Fn(&str) -> Option<OsString>> Reader<L> {
     }
 
     /// Like [`text`](Self::text), for values that no message may show.
-    #[cfg(feature = "_otlp")]
+    #[cfg(any(feature = "_otlp", feature = "jaeger"))]
     pub(super) fn secret_text<'n>(&self, names: &[&'n str]) -> Option<(&'n str, String)> {
         names.iter().find_map(|name| {
             let Ok(text) = (self.lookup)(name)?.into_string() else {

@@ -22,7 +22,7 @@ impl Warning {
     }
 
     /// A warning about a value that must not be shown.
-    #[cfg(feature = "_otlp")]
+    #[cfg(any(feature = "_otlp", feature = "jaeger"))]
     pub(super) fn secret(variable: &str, problem: impl Into<String>) -> Self {
         Self {
             variable: variable.to_owned(),
