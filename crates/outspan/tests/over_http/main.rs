@@ -8,10 +8,15 @@
 #![allow(clippy::unwrap_used)]
 
 mod delivery;
+// These tests need not all that it can do.
+#[allow(dead_code)]
+#[path = "../proxy/fake.rs"]
+mod fake;
 mod http_json;
 mod jaeger;
 mod promises;
 mod requests;
 mod support;
 mod thrift;
+mod ways;
 mod zipkin;

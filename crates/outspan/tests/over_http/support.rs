@@ -43,6 +43,7 @@ pub(crate) struct Options {
     pub(crate) tls: Option<zipkin::Tls>,
     pub(crate) basic_auth: Option<(&'static str, &'static str)>,
     pub(crate) token: Option<fn(bool) -> &'static str>,
+    pub(crate) proxy: Option<String>,
 }
 
 macro_rules! with_options {
@@ -58,6 +59,9 @@ macro_rules! with_options {
         }
         if let Some((user, password)) = options.basic_auth {
             builder = builder.basic_auth(user, password);
+        }
+        if let Some(proxy) = options.proxy {
+            builder = builder.proxy(proxy);
         }
         if let Some(token) = options.token {
             builder = builder.header_provider(move |refresh| async move {
