@@ -67,8 +67,9 @@ impl Families {
         );
         self.counter(
             "otelcol_receiver_refused_spans_total",
-            "Spans that were not accepted: invalid ones, and those whose senders were told to come back later.",
-            each(|of| of.refused_spans + of.deferred_spans),
+            "Spans that were not accepted: invalid ones, those whose senders were told to come back later, and those that \
+             came over UDP and found no room.",
+            each(|of| of.refused_spans + of.deferred_spans + of.dropped_spans),
         );
         self.counter(
             "otelcol_receiver_requests_total",
@@ -78,13 +79,13 @@ impl Families {
         self.counter(
             "outspan_receiver_requests_total",
             "Requests: accepted, refused for good, deferred (the sender was told to come back later), broken (did not \
-             arrive in whole).",
+             arrive in whole), dropped (datagrams for which there was no room).",
             by_outcome(&REQUEST_OUTCOMES),
         );
         self.counter(
             "outspan_receiver_spans_total",
             "Spans of requests that were read: accepted, refused for good, deferred (the sender was told to come back \
-             later).",
+             later), dropped (came over UDP and found no room).",
             by_outcome(&SPAN_OUTCOMES),
         );
         self.counter(
@@ -275,20 +276,24 @@ impl Outcome {
 
 const COLLECTOR_OUTCOMES: [Outcome; 2] = [
     Outcome::new("success", |of| of.accepted_requests),
-    Outcome::new("refused", |of| of.refused_requests + of.deferred_requests),
+    Outcome::new("refused", |of| {
+        of.refused_requests + of.deferred_requests + of.dropped_requests
+    }),
 ];
 
-const REQUEST_OUTCOMES: [Outcome; 4] = [
+const REQUEST_OUTCOMES: [Outcome; 5] = [
     Outcome::new("accepted", |of| of.accepted_requests),
     Outcome::new("refused", |of| of.refused_requests),
     Outcome::new("deferred", |of| of.deferred_requests),
     Outcome::new("broken", |of| of.broken_requests),
+    Outcome::new("dropped", |of| of.dropped_requests),
 ];
 
-const SPAN_OUTCOMES: [Outcome; 3] = [
+const SPAN_OUTCOMES: [Outcome; 4] = [
     Outcome::new("accepted", |of| of.accepted_spans),
     Outcome::new("refused", |of| of.refused_spans),
     Outcome::new("deferred", |of| of.deferred_spans),
+    Outcome::new("dropped", |of| of.dropped_spans),
 ];
 
 /// What failed at or on the way to a destination: everything that was not delivered, but for what had no room in the
@@ -324,10 +329,10 @@ impl Sample {
         }
     }
 
-    /// A value of a transport, with the labels that the Collector's OTLP receiver has.
+    /// A value of a transport, with the labels that the Collector's receivers have.
     fn of(receiver: &ReceiverStatus, value: u64) -> Self {
         Self::new(value as f64)
-            .with("receiver", "otlp")
+            .with("receiver", receiver.transport.receiver())
             .with("transport", receiver.transport.as_str())
     }
 
@@ -417,7 +422,7 @@ mod tests {
             ),
             (
                 r#"otelcol_receiver_refused_spans_total{receiver="otlp",transport="grpc"}"#,
-                2005.0,
+                3009.0,
             ),
             (
                 r#"otelcol_receiver_requests_total{outcome="success",receiver="otlp",transport="http"}"#,
@@ -425,7 +430,7 @@ mod tests {
             ),
             (
                 r#"otelcol_receiver_requests_total{outcome="refused",receiver="otlp",transport="http"}"#,
-                405.0,
+                610.0,
             ),
             (
                 r#"outspan_receiver_requests_total{outcome="accepted",receiver="otlp",transport="grpc"}"#,
@@ -444,6 +449,10 @@ mod tests {
                 104.0,
             ),
             (
+                r#"outspan_receiver_requests_total{outcome="dropped",receiver="otlp",transport="grpc"}"#,
+                105.0,
+            ),
+            (
                 r#"outspan_receiver_spans_total{outcome="accepted",receiver="otlp",transport="http"}"#,
                 2001.0,
             ),
@@ -454,6 +463,10 @@ mod tests {
             (
                 r#"outspan_receiver_spans_total{outcome="deferred",receiver="otlp",transport="http"}"#,
                 2003.0,
+            ),
+            (
+                r#"outspan_receiver_spans_total{outcome="dropped",receiver="otlp",transport="http"}"#,
+                2004.0,
             ),
             (
                 r#"outspan_receiver_bytes_total{receiver="otlp",transport="grpc"}"#,

@@ -55,6 +55,7 @@ struct Connections {
 
 #[derive(Serialize)]
 struct Receiver {
+    receiver: &'static str,
     transport: &'static str,
     requests: Requests,
     spans: Spans,
@@ -67,6 +68,7 @@ struct Requests {
     refused: u64,
     deferred: u64,
     broken: u64,
+    dropped: u64,
 }
 
 #[derive(Serialize)]
@@ -74,6 +76,7 @@ struct Spans {
     accepted: u64,
     refused: u64,
     deferred: u64,
+    dropped: u64,
 }
 
 #[derive(Serialize)]
@@ -146,17 +149,20 @@ impl<'a> Body<'a> {
 impl Receiver {
     fn of(status: &ReceiverStatus) -> Self {
         Self {
+            receiver: status.transport.receiver(),
             transport: status.transport.as_str(),
             requests: Requests {
                 accepted: status.accepted_requests,
                 refused: status.refused_requests,
                 deferred: status.deferred_requests,
                 broken: status.broken_requests,
+                dropped: status.dropped_requests,
             },
             spans: Spans {
                 accepted: status.accepted_spans,
                 refused: status.refused_spans,
                 deferred: status.deferred_spans,
+                dropped: status.dropped_spans,
             },
             bytes: status.bytes,
         }
@@ -224,15 +230,17 @@ mod tests {
             "connections": {"open": 7, "refused": 2},
             "receivers": [
                 {
+                    "receiver": "otlp",
                     "transport": "grpc",
-                    "requests": {"accepted": 101, "refused": 102, "deferred": 103, "broken": 104},
-                    "spans": {"accepted": 1001, "refused": 1002, "deferred": 1003},
+                    "requests": {"accepted": 101, "refused": 102, "deferred": 103, "broken": 104, "dropped": 105},
+                    "spans": {"accepted": 1001, "refused": 1002, "deferred": 1003, "dropped": 1004},
                     "bytes": 10_001
                 },
                 {
+                    "receiver": "otlp",
                     "transport": "http",
-                    "requests": {"accepted": 201, "refused": 202, "deferred": 203, "broken": 204},
-                    "spans": {"accepted": 2001, "refused": 2002, "deferred": 2003},
+                    "requests": {"accepted": 201, "refused": 202, "deferred": 203, "broken": 204, "dropped": 205},
+                    "spans": {"accepted": 2001, "refused": 2002, "deferred": 2003, "dropped": 2004},
                     "bytes": 20_001
                 }
             ],

@@ -18,6 +18,7 @@ use crate::agent::State;
 use crate::agent::Status;
 use crate::pipeline::DestinationStatus;
 use crate::receivers::Counters;
+use crate::receivers::Kind;
 use crate::receivers::ReceiverStatus;
 
 /// How long anything may take here, on a busy machine.
@@ -51,17 +52,19 @@ pub(super) fn snapshot() -> Snapshot {
 }
 
 fn receivers() -> Vec<ReceiverStatus> {
-    let mut receivers = Counters::default().status();
+    let mut receivers = Counters::new([Kind::Grpc]).status();
     for (number, of) in (1..).zip(&mut receivers) {
         let requests = number * 100;
         of.accepted_requests = requests + 1;
         of.refused_requests = requests + 2;
         of.deferred_requests = requests + 3;
         of.broken_requests = requests + 4;
+        of.dropped_requests = requests + 5;
         let spans = number * 1000;
         of.accepted_spans = spans + 1;
         of.refused_spans = spans + 2;
         of.deferred_spans = spans + 3;
+        of.dropped_spans = spans + 4;
         of.bytes = number * 10_000 + 1;
     }
     receivers

@@ -24,6 +24,9 @@ pub(super) fn started(screen: &Screen, agent: &Agent, arguments: &AgentArguments
     for address in agent.addresses() {
         screen.say(format_args!("listening on {address}"));
     }
+    for consumed in agent.consumed() {
+        screen.say(format_args!("consuming {consumed}"));
+    }
     let destinations = agent.status().destinations;
     for to in &destinations {
         screen.say(format_args!("sending to {}", to.name));
@@ -92,14 +95,18 @@ pub(super) fn stopped(screen: &Screen, why: Ending, agent: &Agent) -> u8 {
     if is_quiet_end(why, &status) {
         return BROKEN_PIPE;
     }
-    screen.say(received(&status));
+    match status.dropped() {
+        0 => screen.say(received(&status)),
+        _ => screen.tell(Tone::Warning, received(&status)),
+    }
     for to in &status.destinations {
         match is_whole(&to.account) {
             true => screen.say(outcome(to)),
             false => screen.tell(Tone::Warning, outcome(to)),
         }
     }
-    let is_complete = status.destinations.iter().all(|to| is_whole(&to.account));
+    let is_complete =
+        status.dropped() == 0 && status.destinations.iter().all(|to| is_whole(&to.account));
     match why {
         Ending::ReaderGone => BROKEN_PIPE,
         Ending::Signal(_) => u8::from(!is_complete),
@@ -121,8 +128,15 @@ fn received(status: &Status) -> String {
         0 => String::new(),
         refused => format!(", refused {}", show_counted(refused, "invalid span")),
     };
+    let dropped = match status.dropped() {
+        0 => String::new(),
+        dropped => format!(
+            ", lost {} that came over UDP and found no room",
+            show_counted(dropped, "span")
+        ),
+    };
     format!(
-        "received {accepted}{refused} in {}",
+        "received {accepted}{refused}{dropped} in {}",
         show_duration(status.uptime)
     )
 }

@@ -63,4 +63,9 @@ impl Status {
     pub(crate) fn refused(&self) -> u64 {
         self.receivers.iter().map(|of| of.refused_spans).sum()
     }
+
+    /// Spans that came over UDP and found no room.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.receivers.iter().map(|of| of.dropped_spans).sum()
+    }
 }

@@ -18,7 +18,13 @@ Examples:
   outspan agent --to grpc://a:4317 --to grpc://b:4317       pass it on to both
 
 Programs find the agent at their defaults: OTLP/gRPC on localhost:4317, OTLP/HTTP on
-localhost:4318. Either address takes both.";
+localhost:4318. Either address takes both.
+
+Others are listened to when asked, each at the port that its clients use unless told:
+  --listen zipkin+http://localhost    Zipkin v2, JSON and protobuf   9411   /api/v2/spans
+  --listen jaeger+http://localhost    Jaeger's Thrift                14268  /api/traces
+  --listen jaeger+udp://localhost     Jaeger's Thrift, compact or    6831 (binary: 6832)
+                                      binary, as its clients send it to an agent";
 
 const OPTIONS: &str = "\
 Options of destinations:
@@ -34,7 +40,7 @@ Exit status:
   2    wrong usage or configuration, or an address that is taken
   141  whoever read standard output went away";
 
-/// Receives spans over OTLP and passes them on.
+/// Receives spans and passes them on.
 ///
 /// Takes spans from programs in any language, keeps them in memory until they are delivered, and tries again what fails
 /// for a time. When there is no room, programs are told to send again later, so that nothing is lost.
@@ -77,12 +83,13 @@ pub(crate) struct AgentArguments {
 
 #[derive(Args, Debug)]
 pub(crate) struct ReceivingArguments {
-    /// Where to listen: grpc://, http://, with TLS grpcs://, https://; port 0 takes a free one
+    /// Where to listen: grpc:// and http:// for OTLP, zipkin+http://, jaeger+http://, with TLS grpcs://, https://,
+    /// zipkin+https://, jaeger+https://, and jaeger+udp://; port 0 takes a free one
     /// [default: grpc://localhost:4317 and http://localhost:4318]
     #[arg(long, value_name = "URL")]
     pub(crate) listen: Vec<String>,
 
-    /// File of the certificate that grpcs:// and https:// show, PEM
+    /// File of the certificate that grpcs:// and the like show, PEM
     #[arg(long, value_name = "FILE", requires = "listen_key")]
     pub(crate) listen_cert: Option<PathBuf>,
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! shape(4 bytes) [text] piece-length body
-//! shape = method and version, path, content type, compression and end
+//! shape = method, version and protocol, path, content type, compression and end
 //! ```
 //!
 //! Most values of a byte choose something that exists, so that inputs get far; one takes a text from the input instead.
@@ -16,22 +16,28 @@ use outspan::wire::grpc::Prefix;
 
 use super::body::End;
 use super::body::Script;
+use crate::receivers::Protocol;
 
-const PATHS: [&str; 5] = [
+const PATHS: [&str; 8] = [
     "/v1/traces",
     "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
     "/v1/logs",
     "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
     "/",
+    "/api/v2/spans",
+    "/api/traces",
+    "/api/v1/spans",
 ];
 
-const CONTENT_TYPES: [&str; 6] = [
+const CONTENT_TYPES: [&str; 8] = [
     "application/grpc",
     "application/x-protobuf",
     "application/json",
     "application/grpc+json",
     "application/grpc-web",
     "text/plain",
+    "application/x-thrift",
+    "application/vnd.apache.thrift.compact",
 ];
 
 const ENCODINGS: [&str; 6] = ["identity", "gzip", "deflate", "zstd", "x-gzip", "br"];
@@ -42,8 +48,9 @@ const TEXT_BYTES_MAX: usize = 64;
 /// Takes an input apart.
 struct Input<'a>(&'a [u8]);
 
-/// Reads a request; nothing if the input is too short for one or makes a head that HTTP does not have.
-pub(super) fn read(input: &[u8]) -> Option<Request<Script>> {
+/// Reads a request, and what is spoken where it comes to; nothing if the input is too short for one or makes a head that
+/// HTTP does not have.
+pub(super) fn read(input: &[u8]) -> Option<(Protocol, Request<Script>)> {
     let mut input = Input(input);
     let how = input.byte()?;
     let method = match how & 7 {
@@ -58,6 +65,11 @@ pub(super) fn read(input: &[u8]) -> Option<Request<Script>> {
     };
     let has_prefix = how & 16 == 0;
     let is_compressed = how & 32 != 0;
+    let protocol = match how >> 6 {
+        1 => Protocol::Zipkin,
+        2 => Protocol::Jaeger,
+        _ => Protocol::Otlp,
+    };
     let path = input.choose(&PATHS)?;
     let content_type = input.choose(&CONTENT_TYPES)?;
     let encoding = input.choose(&ENCODINGS)?;
@@ -95,18 +107,14 @@ pub(super) fn read(input: &[u8]) -> Option<Request<Script>> {
     };
     let pieces = body.chunks(piece).map(Bytes::copy_from_slice).collect();
     let size = (shape & 0x10 != 0).then_some(body.len() as u64);
-    request.body(Script { pieces, size, end }).ok()
+    let request = request.body(Script { pieces, size, end }).ok()?;
+    Some((protocol, request))
 }
 
-/// An input whose request carries these spans, in a form that takes them if it is 0 or 1.
+/// An input whose request carries this body: with the shape's bytes for method and protocol, path and content type.
 #[cfg(test)]
-pub(super) fn written(form: u8, spans: &[u8]) -> Vec<u8> {
-    let head = match form {
-        0 => [0, 1, 0, 0, 7],
-        1 => [16, 0, 1, 0, 0],
-        _ => [16 + 8, 0, form, 0, 1],
-    };
-    [&head[..], spans].concat()
+pub(super) fn written(how: u8, path: u8, content_type: u8, body: &[u8]) -> Vec<u8> {
+    [&[how, path, content_type, 0, 7][..], body].concat()
 }
 
 impl<'a> Input<'a> {

@@ -12,6 +12,7 @@ use http::header::CONTENT_TYPE;
 use outspan::Deadline;
 use socket2::SockRef;
 use socket2::TcpKeepalive;
+use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 use tokio::task::JoinError;
 use tokio::task::JoinSet;
@@ -26,7 +27,8 @@ use super::counters::Counters;
 use super::counters::Transport;
 use super::limits;
 use super::limits::Limits;
-use super::listen::Socket;
+use super::listen::Protocol;
+use super::listen::Spoken;
 use super::remarks::Remarks;
 use super::requests::Answers;
 use super::tls::Tls;
@@ -47,6 +49,15 @@ pub(super) struct Hub<A> {
     pub(super) remarks: Remarks,
 }
 
+/// Holds an address that connections come to.
+#[derive(Debug)]
+pub(super) struct Door {
+    pub(super) listener: TcpListener,
+    pub(super) spoken: Spoken,
+    /// The address as it may be shown.
+    pub(super) shown: String,
+}
+
 /// Counts a connection as open until it is dropped.
 #[derive(Debug)]
 struct Slot(Arc<Counters>);
@@ -56,7 +67,7 @@ struct Slot(Arc<Counters>);
 /// # Cancellation
 ///
 /// Closes the address and every connection that came over it.
-pub(super) async fn accept<A: Answers>(hub: Arc<Hub<A>>, socket: Socket, mut stop: Stop) {
+pub(super) async fn accept<A: Answers>(hub: Arc<Hub<A>>, door: Door, mut stop: Stop) {
     let mut connections = JoinSet::new();
     let mut pause = limits::ACCEPT_PAUSE;
     loop {
@@ -67,7 +78,7 @@ pub(super) async fn accept<A: Answers>(hub: Arc<Hub<A>>, socket: Socket, mut sto
                 hub.remark_panic(ended);
                 continue;
             }
-            accepted = socket.listener.accept() => accepted,
+            accepted = door.listener.accept() => accepted,
         };
         match accepted {
             Ok((stream, peer)) => {
@@ -77,7 +88,7 @@ pub(super) async fn accept<A: Answers>(hub: Arc<Hub<A>>, socket: Socket, mut sto
                 };
                 tune(&stream);
                 let hub = Arc::clone(&hub);
-                let served = connection::serve(hub, stream, peer, socket.is_secure, stop.clone());
+                let served = connection::serve(hub, stream, peer, door.spoken, stop.clone());
                 connections.spawn(async move {
                     served.await;
                     drop(slot);
@@ -85,7 +96,7 @@ pub(super) async fn accept<A: Answers>(hub: Arc<Hub<A>>, socket: Socket, mut sto
             }
             Err(error) if is_of_the_sender(&error) => {}
             Err(error) => {
-                hub.remark_accept(&socket.shown, &error);
+                hub.remark_accept(&door.shown, &error);
                 tokio::select! {
                     () = sleep(pause) => {}
                     () = stopped(&mut stop) => break,
@@ -95,7 +106,7 @@ pub(super) async fn accept<A: Answers>(hub: Arc<Hub<A>>, socket: Socket, mut sto
         }
     }
     // Another agent may listen from here on.
-    drop(socket);
+    drop(door);
     end(&hub, connections, stop).await;
 }
 
@@ -164,14 +175,13 @@ impl<A> Hub<A> {
     }
 
     /// Counts a request whose mere head has no room.
-    pub(super) fn refuse_request(&self, headers: &HeaderMap) {
+    pub(super) fn refuse_request(&self, protocol: Protocol, headers: &HeaderMap) {
         let is_grpc = headers
             .get(CONTENT_TYPE)
             .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
-        let transport = if is_grpc {
-            Transport::Grpc
-        } else {
-            Transport::Http
+        let transport = match protocol {
+            Protocol::Otlp if is_grpc => Transport::Grpc,
+            protocol => Transport::http(protocol),
         };
         let counters = self.counters.of(transport);
         counters.deferred_requests.fetch_add(1, Ordering::Relaxed);

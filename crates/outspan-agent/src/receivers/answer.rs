@@ -5,6 +5,7 @@
 //! gRPC          200, prefix + ExportTraceServiceResponse,   200, no body, grpc-status, grpc-message,
 //!               trailer grpc-status: 0                      grpc-status-details-bin with the details
 //! HTTP          200, ExportTraceServiceResponse             4xx or 5xx, google.rpc.Status, Retry-After
+//! Zipkin, Jaeger  202, no body                              4xx or 5xx, text, Retry-After
 //! ```
 //!
 //! Texts are cut, so that every answer stays below the 8 KiB that peers take of headers ("OTLP/gRPC Response",
@@ -46,13 +47,26 @@ const GRPC_SUCCESS: Bytes = Bytes::from_static(&[0; grpc::Prefix::BYTES]);
 /// Full success over HTTP with JSON.
 const JSON_SUCCESS: Bytes = Bytes::from_static(b"{}");
 
+/// How much longer spans may become that come from elsewhere: what is said in a byte or two there takes a key and a type in
+/// OTLP.
+const ZIPKIN_EXPANSION: usize = 4;
+const THRIFT_EXPANSION: usize = 4;
+
 /// Says how a request is written, and so its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
     Grpc,
     Protobuf,
     Json,
-    /// Neither is known; the answer is for people.
+    /// A JSON array of Zipkin's spans.
+    ZipkinJson,
+    /// A list of Zipkin's spans in protobuf.
+    ZipkinProtobuf,
+    /// A batch of Jaeger's in Thrift's binary protocol.
+    ThriftBinary,
+    /// The same in the compact protocol.
+    ThriftCompact,
+    /// None of these is known; the answer is for people.
     Text,
 }
 
@@ -69,8 +83,28 @@ impl Form {
             Self::Grpc => "application/grpc",
             Self::Protobuf => "application/x-protobuf",
             Self::Json => "application/json",
-            Self::Text => "text/plain; charset=utf-8",
+            Self::ZipkinJson
+            | Self::ZipkinProtobuf
+            | Self::ThriftBinary
+            | Self::ThriftCompact
+            | Self::Text => "text/plain; charset=utf-8",
         })
+    }
+
+    /// How many bytes reading a content takes besides it, at most, for each of its bytes: nothing where it is kept as it
+    /// came.
+    pub(super) fn expansion(self) -> usize {
+        match self {
+            Self::Grpc | Self::Protobuf | Self::Text => 0,
+            Self::Json => 1,
+            Self::ZipkinJson | Self::ZipkinProtobuf => ZIPKIN_EXPANSION,
+            Self::ThriftBinary | Self::ThriftCompact => THRIFT_EXPANSION,
+        }
+    }
+
+    /// Whether it is one of OTLP's.
+    fn is_otlp(self) -> bool {
+        matches!(self, Self::Grpc | Self::Protobuf | Self::Json)
     }
 
     /// An answer whose headers say its form.
@@ -87,11 +121,16 @@ impl Form {
 
     /// Says that everything was accepted.
     pub(super) fn success(self) -> Response<Answer> {
-        self.accepted(match self {
-            Self::Grpc => GRPC_SUCCESS,
-            Self::Protobuf | Self::Text => Bytes::new(),
-            Self::Json => JSON_SUCCESS,
-        })
+        match self {
+            Self::Grpc => self.accepted(GRPC_SUCCESS),
+            Self::Json => self.accepted(JSON_SUCCESS),
+            Self::Protobuf => self.accepted(Bytes::new()),
+            _ => {
+                let mut response = Response::new(Answer::default());
+                *response.status_mut() = StatusCode::ACCEPTED;
+                response
+            }
+        }
     }
 
     /// Says that spans were accepted, and what else there is to say.
@@ -100,9 +139,8 @@ impl Form {
         let mut message = Vec::new();
         match self {
             Self::Json => otlp::write_json_response(&partial, &mut message),
-            Self::Grpc | Self::Protobuf | Self::Text => {
-                otlp::write_response(&partial, &mut message);
-            }
+            Self::Grpc | Self::Protobuf => otlp::write_response(&partial, &mut message),
+            _ => write_text(&partial.error_message, &mut message),
         }
         if self == Self::Grpc {
             let prefix = grpc::Prefix {
@@ -122,7 +160,11 @@ impl Form {
             trailers
         });
         let data = (!data.is_empty()).then_some(data);
-        self.answer(StatusCode::OK, Answer { data, trailers })
+        let status = match self.is_otlp() {
+            true => StatusCode::OK,
+            false => StatusCode::ACCEPTED,
+        };
+        self.answer(status, Answer { data, trailers })
     }
 
     /// Says why nothing was accepted.
@@ -130,7 +172,7 @@ impl Form {
         failure.status.shorten(TEXT_BYTES_MAX);
         match self {
             Self::Grpc => self.grpc_failure(&failure),
-            Self::Protobuf | Self::Json | Self::Text => self.http_failure(*failure),
+            _ => self.http_failure(*failure),
         }
     }
 
@@ -156,10 +198,7 @@ impl Form {
         match self {
             Self::Protobuf => otlp::write_status(&status, &mut body),
             Self::Json => otlp::write_json_status(&status, &mut body),
-            Self::Grpc | Self::Text => {
-                body.extend_from_slice(status.message.as_bytes());
-                body.push(b'\n');
-            }
+            _ => write_text(&status.message, &mut body),
         }
         let body = Answer {
             data: Some(body.into()),
@@ -175,6 +214,12 @@ impl Form {
         headers.extend(failure.header);
         response
     }
+}
+
+/// Writes a text for people.
+fn write_text(text: &str, into: &mut Vec<u8>) {
+    into.extend_from_slice(text.as_bytes());
+    into.push(b'\n');
 }
 
 /// Inserts a text that the wire format made fit for a header.

@@ -32,6 +32,7 @@ use super::activity::Activity;
 use super::activity::Now;
 use super::limits;
 use super::limits::Limits;
+use super::listen::Spoken;
 use super::requests::Answers;
 use super::requests::NewStreams;
 use super::requests::Requests;
@@ -66,12 +67,12 @@ pub(super) async fn serve<A: Answers>(
     hub: Arc<Hub<A>>,
     socket: TcpStream,
     peer: SocketAddr,
-    is_secure: bool,
+    spoken: Spoken,
     mut stop: Stop,
 ) {
     let activity = Arc::new(Activity::new());
     // Boxed, because an idle connection should not hold what only its beginning needs.
-    let opening = Box::pin(open(&hub, socket, peer, is_secure, &activity));
+    let opening = Box::pin(open(&hub, socket, peer, spoken.is_secure, &activity));
     let opened = tokio::select! {
         biased;
         () = stopped(&mut stop) => return,
@@ -80,7 +81,7 @@ pub(super) async fn serve<A: Answers>(
     let Some((stream, version)) = opened else {
         return;
     };
-    let requests = Requests::new(Arc::clone(&hub), Arc::clone(&activity));
+    let requests = Requests::new(Arc::clone(&hub), spoken.protocol, Arc::clone(&activity));
     match version {
         Version::Http1 => {
             let protocol = Http1::new(stream, requests);

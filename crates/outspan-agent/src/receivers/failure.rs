@@ -15,6 +15,7 @@ use outspan::wire::otlp::FieldViolation;
 use outspan::wire::otlp::RpcStatus;
 use outspan::wire::otlp::WireError;
 
+use super::listen::Protocol;
 use super::tally::Outcome;
 use crate::pipeline::Refusal;
 
@@ -37,6 +38,8 @@ pub(super) struct Failure {
     pub(super) status: RpcStatus,
     /// What HTTP wants in the answer.
     pub(super) header: Option<(HeaderName, HeaderValue)>,
+    /// How many spans were found and are all invalid.
+    pub(super) refused_spans: usize,
 }
 
 /// Names a bound that a request does not keep.
@@ -64,6 +67,7 @@ impl Failure {
             http,
             status: RpcStatus::new(code, message),
             header: None,
+            refused_spans: 0,
         })
     }
 
@@ -88,15 +92,29 @@ impl Failure {
     }
 
     /// The path, or gRPC's method, does not exist.
-    pub(super) fn not_found(path: &str) -> Box<Self> {
+    pub(super) fn not_found(protocol: Protocol, path: &str) -> Box<Self> {
         let path = shown(path.as_bytes());
+        let there = match protocol {
+            Protocol::Otlp => {
+                "this agent takes OTLP traces, over HTTP at /v1/traces, \
+                 over gRPC as opentelemetry.proto.collector.trace.v1.TraceService/Export"
+            }
+            Protocol::Zipkin => "this address takes Zipkin's spans at /api/v2/spans",
+            Protocol::Jaeger => "this address takes Jaeger's batches at /api/traces",
+        };
         Self::refused(
             StatusCode::NOT_FOUND,
             Code::Unimplemented,
-            format!(
-                "nothing is at {path}: this agent takes OTLP traces, over HTTP at /v1/traces, \
-                 over gRPC as opentelemetry.proto.collector.trace.v1.TraceService/Export"
-            ),
+            format!("nothing is at {path}: {there}"),
+        )
+    }
+
+    /// Zipkin as it was before 2017.
+    pub(super) fn zipkin_v1() -> Box<Self> {
+        Self::refused(
+            StatusCode::NOT_FOUND,
+            Code::Unimplemented,
+            "Zipkin v1 is not taken: send v2 to /api/v2/spans, which every sender of today can",
         )
     }
 
@@ -121,20 +139,39 @@ impl Failure {
         .with_header(header::ALLOW, HeaderValue::from_static(allowed))
     }
 
-    /// The content type is neither of the two.
-    pub(super) fn content_type(given: Option<&HeaderValue>) -> Box<Self> {
+    /// The content type is none that is spoken there.
+    pub(super) fn content_type(protocol: Protocol, given: Option<&HeaderValue>) -> Box<Self> {
         let given = match given {
             Some(given) => format!("content type {} is not taken", shown(given.as_bytes())),
             None => "the content type is missing".to_owned(),
         };
+        let (advice, accepted) = match protocol {
+            Protocol::Otlp | Protocol::Zipkin => (
+                "send application/x-protobuf or application/json",
+                "application/x-protobuf, application/json",
+            ),
+            Protocol::Jaeger => (
+                "send application/vnd.apache.thrift.binary, application/x-thrift or application/vnd.apache.thrift.compact",
+                "application/vnd.apache.thrift.binary, application/x-thrift, application/vnd.apache.thrift.compact",
+            ),
+        };
         Self::refused(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Code::InvalidArgument,
-            format!("{given}: send application/x-protobuf or application/json"),
+            format!("{given}: {advice}"),
         )
         .with_header(
             HeaderName::from_static("accept-post"),
-            HeaderValue::from_static("application/x-protobuf, application/json"),
+            HeaderValue::from_static(accepted),
+        )
+    }
+
+    /// gRPC where something else is spoken.
+    pub(super) fn grpc_elsewhere() -> Box<Self> {
+        Self::refused(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Code::Unimplemented,
+            "this address does not speak gRPC: send OTLP to an address that this agent listens on with grpc:// or http://",
         )
     }
 
@@ -314,6 +351,17 @@ impl Failure {
             field: field.to_owned(),
             description: why,
         });
+        failure
+    }
+
+    /// All spans are what OTLP forbids.
+    pub(super) fn no_valid_span(what: &str, spans: usize, first: &str) -> Box<Self> {
+        let mut failure = Self::refused(
+            StatusCode::BAD_REQUEST,
+            Code::InvalidArgument,
+            format!("no span of {spans} in this {what} is valid; of the first: {first}"),
+        );
+        failure.refused_spans = spans;
         failure
     }
 

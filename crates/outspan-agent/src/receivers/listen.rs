@@ -6,38 +6,78 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 
 use tokio::net::TcpListener;
+use tokio::net::UdpSocket;
 
+use super::udp;
 use crate::address;
 use crate::address::Bracketed;
 use crate::address::Unheard;
 use crate::address::host_and_port;
 
-/// The port of OTLP over gRPC.
-const GRPC_PORT: u16 = 4317;
-
-/// The port of OTLP over HTTP.
-const HTTP_PORT: u16 = 4318;
+/// The schemes, for those who wrote another one.
+const SCHEMES: &str = "use grpc://, http://, zipkin+http://, jaeger+http://, with TLS grpcs://, https://, zipkin+https://, \
+     jaeger+https://, or jaeger+udp://";
 
 /// Holds an address to listen on, as `--listen` gives it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Listen {
-    /// Whether the scheme is grpc:// or grpcs://; either kind of address takes both.
-    pub(crate) is_grpc: bool,
+    pub(crate) kind: Kind,
     pub(crate) is_secure: bool,
     /// The host without its port, and without the brackets of an IPv6 address.
     pub(crate) host: String,
     pub(crate) port: u16,
 }
 
-/// Holds a socket that is listened on.
+/// Names the kinds of addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// OTLP; this one and the next take both gRPC and HTTP.
+    Grpc,
+    /// OTLP.
+    Http,
+    /// Zipkin v2 over HTTP.
+    Zipkin,
+    /// Jaeger's Thrift over HTTP.
+    JaegerHttp,
+    /// Jaeger's Thrift over UDP.
+    JaegerUdp,
+}
+
+/// Names what is spoken at an address that takes connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    /// OTLP over gRPC and HTTP.
+    Otlp,
+    /// Zipkin v2 over HTTP.
+    Zipkin,
+    /// Jaeger's Thrift over HTTP.
+    Jaeger,
+}
+
+/// Says what to expect of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Spoken {
+    pub(super) protocol: Protocol,
+    pub(super) is_secure: bool,
+}
+
+/// Holds a socket that takes connections or datagrams.
 #[derive(Debug)]
 pub(super) struct Socket {
-    pub(super) listener: TcpListener,
-    pub(super) is_secure: bool,
+    pub(super) source: Source,
     /// The address as it may be shown, with the port that the kernel gave.
     pub(super) shown: String,
     /// Whether others than programs on this machine get here.
     pub(super) is_public: bool,
+}
+
+/// Names what comes to a socket.
+#[derive(Debug)]
+pub(super) enum Source {
+    /// Connections, on which this is spoken.
+    Connections(TcpListener, Spoken),
+    /// Datagrams of Jaeger's Thrift.
+    Datagrams(UdpSocket),
 }
 
 impl Listen {
@@ -48,13 +88,8 @@ impl Listen {
     /// Words for the user.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let (scheme, rest) = text.split_once(':').unwrap_or((text, ""));
-        let (is_grpc, is_secure) = match scheme.to_ascii_lowercase().as_str() {
-            "grpc" => (true, false),
-            "grpcs" => (true, true),
-            "http" => (false, false),
-            "https" => (false, true),
-            _ => return Err(without_scheme(text)),
-        };
+        let scheme = scheme.to_ascii_lowercase();
+        let (kind, is_secure) = Kind::of_scheme(&scheme).ok_or_else(|| without_scheme(text))?;
         let rest = rest
             .strip_prefix("//")
             .ok_or("the address starts with two slashes, as in grpc://localhost:4317")?;
@@ -62,7 +97,8 @@ impl Listen {
         let (authority, path) = rest.split_at(end);
         if !matches!(path, "" | "/") {
             return Err(format!(
-                "an address to listen on has no path: leave out {path}; OTLP/HTTP is at /v1/traces of each"
+                "an address to listen on has no path: leave out {path}{}",
+                kind.place()
             ));
         }
         if authority.contains('@') {
@@ -76,41 +112,44 @@ impl Listen {
                 "the address has no host: write {scheme}://localhost for this machine alone, {scheme}://0.0.0.0 for everybody"
             ));
         }
-        let default_port = if is_grpc { GRPC_PORT } else { HTTP_PORT };
         Ok(Self {
-            is_grpc,
+            kind,
             is_secure,
             host: host.to_owned(),
-            port: port.unwrap_or(default_port),
+            port: port.unwrap_or(kind.default_port()),
         })
     }
 
     /// Listens: on one socket, or on several where the host has several addresses.
     ///
-    /// `localhost` is 127.0.0.1 and, where this machine has it, ::1. With port 0 only the first address is taken, so
-    /// that there is one port to tell.
-    ///
     /// # Errors
     ///
     /// Words for the user: which address cannot be listened on, why, and what to do.
     pub(super) async fn open(&self) -> Result<Vec<Socket>, String> {
-        let listeners = address::open_each(&self.host, self.port, |address| {
-            address::listen(address).map(|listener| self.socket(listener, address))
-        });
-        listeners.await.map_err(|unheard| match unheard {
+        let sockets = address::open_each(&self.host, self.port, |address| self.socket(address));
+        sockets.await.map_err(|unheard| match unheard {
             Unheard::Unknown(error) => format!("cannot listen on {self}: unknown host: {error}"),
             Unheard::Closed(address, error) => self.cannot_listen(address, &error),
         })
     }
 
-    fn socket(&self, listener: TcpListener, asked: SocketAddr) -> Socket {
-        let address = listener.local_addr().unwrap_or(asked);
-        Socket {
-            listener,
-            is_secure: self.is_secure,
+    fn socket(&self, address: SocketAddr) -> io::Result<Socket> {
+        let source = match self.kind.protocol() {
+            Some(protocol) => {
+                let spoken = Spoken {
+                    protocol,
+                    is_secure: self.is_secure,
+                };
+                Source::Connections(address::listen(address)?, spoken)
+            }
+            None => Source::Datagrams(udp::open(address)?),
+        };
+        let address = source.address()?;
+        Ok(Socket {
+            source,
             shown: format!("{}://{address}", self.scheme()),
             is_public: !address.ip().is_loopback(),
-        }
+        })
     }
 
     fn cannot_listen(&self, address: SocketAddr, error: &io::Error) -> String {
@@ -134,11 +173,83 @@ impl Listen {
     }
 
     fn scheme(&self) -> &'static str {
-        match (self.is_grpc, self.is_secure) {
-            (true, false) => "grpc",
-            (true, true) => "grpcs",
-            (false, false) => "http",
-            (false, true) => "https",
+        match (self.kind, self.is_secure) {
+            (Kind::Grpc, false) => "grpc",
+            (Kind::Grpc, true) => "grpcs",
+            (Kind::Http, false) => "http",
+            (Kind::Http, true) => "https",
+            (Kind::Zipkin, false) => "zipkin+http",
+            (Kind::Zipkin, true) => "zipkin+https",
+            (Kind::JaegerHttp, false) => "jaeger+http",
+            (Kind::JaegerHttp, true) => "jaeger+https",
+            (Kind::JaegerUdp, _) => "jaeger+udp",
+        }
+    }
+}
+
+impl Source {
+    /// The address with the port that the kernel gave.
+    pub(super) fn address(&self) -> io::Result<SocketAddr> {
+        match self {
+            Self::Connections(listener, _) => listener.local_addr(),
+            Self::Datagrams(socket) => socket.local_addr(),
+        }
+    }
+}
+
+impl Kind {
+    pub(crate) const ALL: [Self; 5] = [
+        Self::Grpc,
+        Self::Http,
+        Self::Zipkin,
+        Self::JaegerHttp,
+        Self::JaegerUdp,
+    ];
+
+    /// The kind and whether it is encrypted, by a scheme in lower case.
+    fn of_scheme(scheme: &str) -> Option<(Self, bool)> {
+        Some(match scheme {
+            "grpc" => (Self::Grpc, false),
+            "grpcs" => (Self::Grpc, true),
+            "http" => (Self::Http, false),
+            "https" => (Self::Http, true),
+            "zipkin" | "zipkin+http" => (Self::Zipkin, false),
+            "zipkin+https" => (Self::Zipkin, true),
+            "jaeger+http" => (Self::JaegerHttp, false),
+            "jaeger+https" => (Self::JaegerHttp, true),
+            "jaeger+udp" => (Self::JaegerUdp, false),
+            _ => return None,
+        })
+    }
+
+    /// The ports that programs send to unless told.
+    fn default_port(self) -> u16 {
+        match self {
+            Self::Grpc => 4317,
+            Self::Http => 4318,
+            Self::Zipkin => 9411,
+            Self::JaegerHttp => 14268,
+            Self::JaegerUdp => 6831,
+        }
+    }
+
+    /// Where spans go at an address, for those who wrote a path.
+    fn place(self) -> &'static str {
+        match self {
+            Self::Grpc | Self::Http => "; OTLP/HTTP is at /v1/traces of each",
+            Self::Zipkin => "; spans go to /api/v2/spans of it",
+            Self::JaegerHttp => "; spans go to /api/traces of it",
+            Self::JaegerUdp => "",
+        }
+    }
+
+    /// What is spoken on connections; nothing where there are none.
+    pub(super) fn protocol(self) -> Option<Protocol> {
+        match self {
+            Self::Grpc | Self::Http => Some(Protocol::Otlp),
+            Self::Zipkin => Some(Protocol::Zipkin),
+            Self::JaegerHttp => Some(Protocol::Jaeger),
+            Self::JaegerUdp => None,
         }
     }
 }
@@ -152,18 +263,21 @@ impl fmt::Display for Listen {
 
 /// What to say about `localhost:4317` and `tcp://x`.
 fn without_scheme(text: &str) -> String {
-    const USE: &str = "use grpc://, http://, or with TLS grpcs://, https://";
-
     if let Some((scheme, _)) = text.split_once("://") {
-        return format!("unknown scheme \"{scheme}\": {USE}");
+        return format!("unknown scheme \"{scheme}\": {SCHEMES}");
     }
-    match text.rsplit_once(':') {
-        Some((_, "4318")) => format!("no scheme in \"{text}\": did you mean http://{text}?"),
-        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {
-            format!("no scheme in \"{text}\": did you mean grpc://{text}?")
-        }
-        _ => format!("no scheme in \"{text}\": {USE}"),
-    }
+    let Some((host, port)) = text.rsplit_once(':') else {
+        return format!("no scheme in \"{text}\": {SCHEMES}");
+    };
+    let scheme = match port {
+        "4318" => "http",
+        "9411" => "zipkin+http",
+        "14268" => "jaeger+http",
+        "6831" | "6832" => "jaeger+udp",
+        _ if !host.is_empty() && port.parse::<u16>().is_ok() => "grpc",
+        _ => return format!("no scheme in \"{text}\": {SCHEMES}"),
+    };
+    format!("no scheme in \"{text}\": did you mean {scheme}://{text}?")
 }
 
 #[cfg(test)]
@@ -185,6 +299,21 @@ mod tests {
         assert_eq!(parts("grpc://0.0.0.0:1"), ("grpc", "0.0.0.0".into(), 1));
         assert_eq!(parts("http://[::1]"), ("http", "::1".into(), 4318));
         assert_eq!(parts("http://[::]:5"), ("http", "::".into(), 5));
+        assert_eq!(parts("zipkin://x"), ("zipkin+http", "x".into(), 9411));
+        assert_eq!(
+            parts("Zipkin+HTTPS://x"),
+            ("zipkin+https", "x".into(), 9411)
+        );
+        assert_eq!(parts("jaeger+http://x"), ("jaeger+http", "x".into(), 14268));
+        assert_eq!(
+            parts("jaeger+https://x"),
+            ("jaeger+https", "x".into(), 14268)
+        );
+        assert_eq!(parts("jaeger+udp://x"), ("jaeger+udp", "x".into(), 6831));
+        assert_eq!(
+            parts("jaeger+udp://x:6832"),
+            ("jaeger+udp", "x".into(), 6832)
+        );
     }
 
     #[test]
@@ -192,6 +321,25 @@ mod tests {
         for (text, told) in [
             ("localhost:4317", "did you mean grpc://localhost:4317?"),
             ("0.0.0.0:4318", "did you mean http://0.0.0.0:4318?"),
+            ("::1:9411", "did you mean zipkin+http://::1:9411?"),
+            (
+                "localhost:14268",
+                "did you mean jaeger+http://localhost:14268?",
+            ),
+            (
+                "localhost:6832",
+                "did you mean jaeger+udp://localhost:6832?",
+            ),
+            (
+                "jaeger://localhost",
+                "unknown scheme \"jaeger\": use grpc://",
+            ),
+            ("zipkin://x/api/v2/spans", "spans go to /api/v2/spans of it"),
+            (
+                "jaeger+http://x/api/traces",
+                "spans go to /api/traces of it",
+            ),
+            ("jaeger+udp://x/y", "leave out /y"),
             ("localhost", "no scheme in \"localhost\": use grpc://"),
             (":4317", "no scheme"),
             ("tcp://localhost", "unknown scheme \"tcp\""),
@@ -219,7 +367,7 @@ mod tests {
 
     #[test]
     fn any_text_is_read_or_refused() {
-        proptest::proptest!(|(text in "(grpc|http)?s?:?/{0,2}[\\[\\]:@/0-9a-fé?#*]{0,24}")| {
+        proptest::proptest!(|(text in "((zipkin|jaeger)\\+?)?(grpc|http|udp)?s?:?/{0,2}[\\[\\]:@/0-9a-fé?#*]{0,24}")| {
             if let Ok(listen) = Listen::parse(&text) {
                 assert_eq!(Listen::parse(&listen.to_string()), Ok(listen));
             }
@@ -236,7 +384,7 @@ mod tests {
         let [socket] = sockets.as_slice() else {
             panic!("{sockets:?}");
         };
-        let address = socket.listener.local_addr().unwrap();
+        let address = socket.source.address().unwrap();
         assert!(address.ip().is_loopback() && address.port() > 0);
         assert_eq!(socket.shown, format!("http://{address}"));
         assert!(!socket.is_public);
@@ -247,7 +395,7 @@ mod tests {
         // A port that was free a moment ago may be taken now, so several are tried.
         for _ in 0..20 {
             let free = Listen::parse("grpc://localhost:0").unwrap();
-            let port = free.open().await.unwrap()[0].listener.local_addr().unwrap();
+            let port = free.open().await.unwrap()[0].source.address().unwrap();
             let listen = Listen {
                 port: port.port(),
                 ..free
@@ -267,7 +415,7 @@ mod tests {
     async fn an_address_that_is_taken_is_named_with_what_to_do() {
         let free = Listen::parse("grpc://127.0.0.1:0").unwrap();
         let sockets = free.open().await.unwrap();
-        let port = sockets[0].listener.local_addr().unwrap().port();
+        let port = sockets[0].source.address().unwrap().port();
         let error = Listen { port, ..free }.open().await.unwrap_err();
         assert!(
             error.starts_with(&format!(

@@ -1,4 +1,4 @@
-//! Receives spans over OTLP: addresses, connections, requests.
+//! Receives spans over OTLP, and as Zipkin and Jaeger send them: addresses, connections, requests, datagrams.
 
 mod accept;
 mod activity;
@@ -10,6 +10,8 @@ mod counters;
 mod failure;
 mod grpc;
 mod inflate;
+#[cfg(feature = "kafka")]
+pub(crate) mod kafka;
 mod limits;
 mod listen;
 mod remarks;
@@ -23,6 +25,7 @@ mod tally;
 mod tests;
 mod tls;
 mod token;
+mod udp;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -33,21 +36,26 @@ use http::Response;
 use outspan::Deadline;
 use tokio::sync::watch;
 
+use self::accept::Door;
 use self::accept::Hub;
 use self::accept::accept;
 use self::limits::Limits;
 use self::listen::Socket;
+use self::listen::Source;
 use self::remarks::Remarks;
 use self::requests::Answers;
 use self::requests::RequestBody;
 use self::tls::Tls;
+use self::udp::Datagrams;
 use crate::agent::Intake;
 use crate::pipeline::Pipeline;
 
 pub(crate) use self::answer::Answer;
 pub(crate) use self::counters::Counters;
 pub(crate) use self::counters::ReceiverStatus;
+pub(crate) use self::listen::Kind;
 pub(crate) use self::listen::Listen;
+pub(crate) use self::listen::Protocol;
 pub(crate) use self::service::Service;
 pub(crate) use self::tls::TlsFiles;
 pub(crate) use self::token::Tokens;
@@ -97,38 +105,46 @@ impl Receivers {
         for address in listen {
             sockets.extend(address.open().await?);
         }
-        let counters = Arc::new(Counters::default());
+        let counters = Arc::new(Counters::new(listen.iter().map(|address| address.kind)));
         let connections_max = connections_max(settings.max_connections, limits::open_files_max());
         let limits = Limits::new(settings.max_connection_age);
-        if let Some(socket) = open_to_strangers(&sockets, &settings) {
-            tracing::warn!(
-                target: "outspan",
-                "anyone on the network can send to {}: ask for a token with --listen-token, or for certificates with --listen-client-ca",
-                socket.shown,
-            );
-        }
+        warn_of_strangers(&sockets, &settings);
         let heads = Arc::new(Intake::new(intake.max() / limits::HEADS_SHARE));
+        let datagrams = Datagrams::new(Arc::clone(&pipeline), Arc::clone(&counters));
         let answers = Service::new(settings, intake, pipeline, Arc::clone(&counters));
-        Ok(Self::serve(
-            sockets,
-            Hub {
-                answers: Arc::new(answers),
-                counters,
-                limits,
-                heads,
-                tls,
-                connections_max,
-                remarks: Remarks::default(),
-            },
-        ))
+        let hub = Hub {
+            answers: Arc::new(answers),
+            counters,
+            limits,
+            heads,
+            tls,
+            connections_max,
+            remarks: Remarks::default(),
+        };
+        Ok(Self::serve(sockets, hub, Some(datagrams)))
     }
 
-    fn serve<A: Answers>(sockets: Vec<Socket>, hub: Hub<A>) -> Self {
+    fn serve<A: Answers>(sockets: Vec<Socket>, hub: Hub<A>, datagrams: Option<Datagrams>) -> Self {
         let (stopping, stop) = watch::channel(None);
         let addresses = sockets.iter().map(|socket| socket.shown.clone()).collect();
         let hub = Arc::new(hub);
+        let datagrams = datagrams.map(Arc::new);
         for socket in sockets {
-            tokio::spawn(accept(Arc::clone(&hub), socket, stop.clone()));
+            let stop = stop.clone();
+            match (socket.source, &datagrams) {
+                (Source::Connections(listener, spoken), _) => {
+                    let door = Door {
+                        listener,
+                        spoken,
+                        shown: socket.shown,
+                    };
+                    tokio::spawn(accept(Arc::clone(&hub), door, stop));
+                }
+                (Source::Datagrams(socket), Some(datagrams)) => {
+                    tokio::spawn(Arc::clone(datagrams).receive(socket, stop));
+                }
+                (Source::Datagrams(_), None) => {}
+            }
         }
         Self {
             addresses,
@@ -173,8 +189,8 @@ impl Receivers {
 impl Answers for Service {
     type Body = Answer;
 
-    async fn answer(&self, request: Request<RequestBody>) -> Response<Answer> {
-        Self::answer(self, request).await
+    async fn answer(&self, protocol: Protocol, request: Request<RequestBody>) -> Response<Answer> {
+        Self::answer(self, protocol, request).await
     }
 }
 
@@ -188,7 +204,7 @@ fn tls(listen: &[Listen], files: Option<&TlsFiles>) -> Result<Option<Tls>, Strin
             "{address} needs a certificate and its key: give --listen-cert and --listen-key"
         )),
         (None, Some(_)) => Err(
-            "no address uses the certificate of --listen-cert: listen on grpcs:// or https://"
+            "no address uses the certificate of --listen-cert: listen on grpcs://, https://, zipkin+https:// or jaeger+https://"
                 .into(),
         ),
     }
@@ -204,15 +220,39 @@ fn connections_max(asked: usize, files: Option<usize>) -> usize {
     asked.min(free).max(1)
 }
 
-/// The first address that anyone on the network can send to.
+/// Warns of the addresses that anyone on the network can send to.
+fn warn_of_strangers(sockets: &[Socket], settings: &Settings) {
+    if let Some(socket) = open_to_strangers(sockets, settings) {
+        tracing::warn!(
+            target: "outspan",
+            "anyone on the network can send to {}: ask for a token with --listen-token, or for certificates with --listen-client-ca",
+            socket.shown,
+        );
+    }
+    let is_open =
+        |socket: &&Socket| socket.is_public && matches!(socket.source, Source::Datagrams(_));
+    if let Some(socket) = sockets.iter().find(is_open) {
+        tracing::warn!(
+            target: "outspan",
+            "anyone on the network can send to {}: UDP asks nobody who they are, so listen on localhost, or let a firewall decide",
+            socket.shown,
+        );
+    }
+}
+
+/// The first address of connections that anyone on the network can send to.
 fn open_to_strangers<'a>(sockets: &'a [Socket], settings: &Settings) -> Option<&'a Socket> {
     let demands_certificates = settings
         .tls
         .as_ref()
         .is_some_and(|files| files.client_authorities.is_some());
-    let is_guarded =
-        |socket: &Socket| !settings.tokens.is_empty() || (socket.is_secure && demands_certificates);
-    sockets
-        .iter()
-        .find(|socket| socket.is_public && !is_guarded(socket))
+    let is_open = |socket: &&Socket| match &socket.source {
+        Source::Connections(_, spoken) => {
+            let is_guarded =
+                !settings.tokens.is_empty() || (spoken.is_secure && demands_certificates);
+            socket.is_public && !is_guarded
+        }
+        Source::Datagrams(_) => false,
+    };
+    sockets.iter().find(is_open)
 }

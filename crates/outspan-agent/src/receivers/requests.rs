@@ -31,6 +31,7 @@ use hyper::service::Service;
 
 use super::accept::Hub;
 use super::activity::Activity;
+use super::listen::Protocol;
 
 /// What an open request costs without its body, in bytes: its task, its stream, its place among others.
 const REQUEST_BYTES: usize = 2 << 10;
@@ -43,13 +44,14 @@ pub(super) trait Answers: fmt::Debug + Send + Sync + 'static {
     /// The body of an answer. All of it is there when the answer is given.
     type Body: Body<Data = Bytes, Error: std::error::Error + Send + Sync> + Send + 'static;
 
-    /// Answers a request.
+    /// Answers a request at an address where this protocol is spoken.
     ///
     /// # Cancellation
     ///
     /// Dropped when the sender goes away, takes the request back, or the connection is closed.
     fn answer(
         &self,
+        protocol: Protocol,
         request: Request<RequestBody>,
     ) -> impl Future<Output = Response<Self::Body>> + Send;
 }
@@ -62,6 +64,7 @@ pub(super) trait Answers: fmt::Debug + Send + Sync + 'static {
 #[derive(Debug)]
 pub(super) struct Requests<A> {
     hub: Arc<Hub<A>>,
+    protocol: Protocol,
     activity: Arc<Activity>,
 }
 
@@ -74,8 +77,12 @@ pub(super) struct RequestBody {
 }
 
 impl<A: Answers> Requests<A> {
-    pub(super) fn new(hub: Arc<Hub<A>>, activity: Arc<Activity>) -> Self {
-        Self { hub, activity }
+    pub(super) fn new(hub: Arc<Hub<A>>, protocol: Protocol, activity: Arc<Activity>) -> Self {
+        Self {
+            hub,
+            protocol,
+            activity,
+        }
     }
 }
 
@@ -88,10 +95,11 @@ impl<A: Answers> Service<Request<Incoming>> for Requests<A> {
         let is_http2 = request.version() == Version::HTTP_2;
         let mut room = self.hub.heads.begin();
         if is_http2 && !room.grow(head_bytes(request.headers())) {
-            self.hub.refuse_request(request.headers());
+            self.hub.refuse_request(self.protocol, request.headers());
             return Box::pin(ready(Err(Reason::REFUSED_STREAM.into())));
         }
         let hub = Arc::clone(&self.hub);
+        let protocol = self.protocol;
         let activity = Arc::clone(&self.activity);
         Box::pin(async move {
             let _room = room;
@@ -101,7 +109,7 @@ impl<A: Answers> Service<Request<Incoming>> for Requests<A> {
                 incoming,
                 activity: Arc::clone(&activity),
             });
-            let mut response = hub.answers.answer(request).await;
+            let mut response = hub.answers.answer(protocol, request).await;
             if !is_http2 && activity.now().is_last_answer {
                 let headers = response.headers_mut();
                 headers.insert(CONNECTION, HeaderValue::from_static("close"));

@@ -9,9 +9,12 @@ use http::request::Parts;
 use super::answer::Form;
 use super::failure::Failure;
 use super::inflate::Encoding;
+use super::listen::Protocol;
 
 const TRACES: &str = "/v1/traces";
 const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+const ZIPKIN_SPANS: &str = "/api/v2/spans";
+const JAEGER_TRACES: &str = "/api/traces";
 
 /// Says what a path is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,24 +22,45 @@ enum Place {
     Traces,
     /// Another signal of OTLP, which we do not take.
     Other(&'static str),
+    /// Zipkin's format of old.
+    ZipkinV1,
     Unknown,
 }
 
 /// Tells how a request is written, and whether there is anything at its path that takes it.
-pub(super) fn route(head: &Parts, has_cors: bool) -> (Form, Result<(), Box<Failure>>) {
+pub(super) fn route(
+    protocol: Protocol,
+    head: &Parts,
+    has_cors: bool,
+) -> (Form, Result<(), Box<Failure>>) {
     let given = head.headers.get(header::CONTENT_TYPE);
     let media = media_type(given);
-    if starts_with(media, b"application/grpc") {
-        return grpc(head, media);
+    match (protocol, starts_with(media, b"application/grpc")) {
+        (Protocol::Otlp, true) => return grpc(head, media),
+        (Protocol::Zipkin | Protocol::Jaeger, true) => {
+            return (Form::Text, Err(Failure::grpc_elsewhere()));
+        }
+        (_, false) => {}
     }
-    let form = if media.eq_ignore_ascii_case(b"application/x-protobuf") {
-        Form::Protobuf
-    } else if media.eq_ignore_ascii_case(b"application/json") {
-        Form::Json
-    } else {
-        Form::Text
-    };
-    (form, http(head, form, given, has_cors))
+    let form = form_of(protocol, media);
+    let place = Place::of(protocol, head.uri.path());
+    (form, http(protocol, place, head, form, has_cors))
+}
+
+/// How a body is written, by its media type.
+fn form_of(protocol: Protocol, media: &[u8]) -> Form {
+    let is = |name: &str| media.eq_ignore_ascii_case(name.as_bytes());
+    match protocol {
+        Protocol::Otlp if is("application/x-protobuf") => Form::Protobuf,
+        Protocol::Otlp if is("application/json") => Form::Json,
+        Protocol::Zipkin if is("application/x-protobuf") => Form::ZipkinProtobuf,
+        // Zipkin's server takes what has no type for JSON.
+        Protocol::Zipkin if is("application/json") || media.is_empty() => Form::ZipkinJson,
+        Protocol::Jaeger if is("application/x-thrift") => Form::ThriftBinary,
+        Protocol::Jaeger if is("application/vnd.apache.thrift.binary") => Form::ThriftBinary,
+        Protocol::Jaeger if is("application/vnd.apache.thrift.compact") => Form::ThriftCompact,
+        _ => Form::Text,
+    }
 }
 
 fn grpc(head: &Parts, media: &[u8]) -> (Form, Result<(), Box<Failure>>) {
@@ -65,25 +89,18 @@ fn grpc(head: &Parts, media: &[u8]) -> (Form, Result<(), Box<Failure>>) {
         }
         _ => Place::Unknown,
     };
-    (Form::Grpc, place.check(path))
+    (Form::Grpc, place.check(Protocol::Otlp, path))
 }
 
 fn http(
+    protocol: Protocol,
+    place: Place,
     head: &Parts,
     form: Form,
-    given: Option<&HeaderValue>,
     has_cors: bool,
 ) -> Result<(), Box<Failure>> {
     let path = head.uri.path();
-    let place = match path {
-        // A call of gRPC without its content type is told so.
-        TRACES | EXPORT => Place::Traces,
-        "/v1/metrics" => Place::Other("metrics"),
-        "/v1/logs" => Place::Other("logs"),
-        "/v1/profiles" | "/v1development/profiles" => Place::Other("profiles"),
-        _ => Place::Unknown,
-    };
-    place.check(path)?;
+    place.check(protocol, path)?;
     if path == EXPORT {
         return Err(Failure::not_grpc());
     }
@@ -94,17 +111,36 @@ fn http(
         }));
     }
     match form {
-        Form::Protobuf | Form::Json => Ok(()),
-        Form::Text | Form::Grpc => Err(Failure::content_type(given)),
+        Form::Text | Form::Grpc => {
+            let given = head.headers.get(header::CONTENT_TYPE);
+            Err(Failure::content_type(protocol, given))
+        }
+        _ => Ok(()),
     }
 }
 
 impl Place {
-    fn check(self, path: &str) -> Result<(), Box<Failure>> {
+    /// What is at a path over HTTP.
+    fn of(protocol: Protocol, path: &str) -> Self {
+        match (protocol, path) {
+            // A call of gRPC without its content type is told so.
+            (Protocol::Otlp, TRACES | EXPORT) => Self::Traces,
+            (Protocol::Otlp, "/v1/metrics") => Self::Other("metrics"),
+            (Protocol::Otlp, "/v1/logs") => Self::Other("logs"),
+            (Protocol::Otlp, "/v1/profiles" | "/v1development/profiles") => Self::Other("profiles"),
+            (Protocol::Zipkin, ZIPKIN_SPANS) => Self::Traces,
+            (Protocol::Zipkin, "/api/v1/spans") => Self::ZipkinV1,
+            (Protocol::Jaeger, JAEGER_TRACES) => Self::Traces,
+            _ => Self::Unknown,
+        }
+    }
+
+    fn check(self, protocol: Protocol, path: &str) -> Result<(), Box<Failure>> {
         match self {
             Self::Traces => Ok(()),
             Self::Other(signal) => Err(Failure::other_signal(signal)),
-            Self::Unknown => Err(Failure::not_found(path)),
+            Self::ZipkinV1 => Err(Failure::zipkin_v1()),
+            Self::Unknown => Err(Failure::not_found(protocol, path)),
         }
     }
 }

@@ -26,6 +26,7 @@ use http_body::Body;
 use tokio::time::timeout;
 
 use super::Counters;
+use super::Protocol;
 use super::Settings;
 use super::Tokens;
 use super::answer::Answer;
@@ -51,9 +52,9 @@ use crate::pipeline::Refusal;
 /// Up to which size a content is read in place, in bytes: in well below a millisecond. Longer ones are read on a thread that
 /// may take its time.
 const PROTOBUF_IN_PLACE: usize = 512 << 10;
-const JSON_IN_PLACE: usize = 64 << 10;
+const CONVERTED_IN_PLACE: usize = 64 << 10;
 
-/// How much longer JSON is than what it becomes, at least, for guessing whether there is room.
+/// How much longer JSON and the like may well be than what it becomes, for guessing whether there is room.
 const JSON_EXPANSION: usize = 4;
 
 /// Answers every request that comes to the agent's addresses, whatever it is.
@@ -90,7 +91,7 @@ impl Service {
         }
     }
 
-    /// Answers a request.
+    /// Answers a request that came to an address where this protocol is spoken.
     ///
     /// An answer may come before the end of the body; over HTTP/1 the connection is then to be closed, which the answer
     /// says. Every request is counted once, but for the questions that browsers ask beforehand.
@@ -99,7 +100,11 @@ impl Service {
     ///
     /// Until its spans are accepted the request counts as broken, and nothing of it was taken over. A content that is read on
     /// another thread still is, and then dropped.
-    pub(crate) async fn answer<B>(&self, request: Request<B>) -> Response<Answer>
+    pub(crate) async fn answer<B>(
+        &self,
+        protocol: Protocol,
+        request: Request<B>,
+    ) -> Response<Answer>
     where
         B: Body<Data = Bytes, Error: Display> + Unpin,
     {
@@ -107,10 +112,10 @@ impl Service {
         if let Some(answer) = self.cors.as_ref().and_then(|cors| cors.preflight(&head)) {
             return answer;
         }
-        let (form, routed) = route::route(&head, self.cors.is_some());
+        let (form, routed) = route::route(protocol, &head, self.cors.is_some());
         let transport = match form {
             Form::Grpc => Transport::Grpc,
-            Form::Protobuf | Form::Json | Form::Text => Transport::Http,
+            _ => Transport::http(protocol),
         };
         let mut pieces = Pieces::of(body, Tally::begin(self.counters.of(transport)));
         let received = match routed {
@@ -122,6 +127,7 @@ impl Service {
             Ok(spans) => self.accept(form, spans, tally),
             Err(failure) => {
                 tally.outcome = failure.outcome;
+                tally.refused_spans = failure.refused_spans;
                 form.failure(failure)
             }
         };
@@ -188,7 +194,7 @@ impl Service {
                     .await
                     .unwrap_or_else(|_| Err(Failure::slow(limit)))?
             }
-            Form::Protobuf | Form::Json | Form::Text => {
+            _ => {
                 let limit = self.request_timeout;
                 let content = timeout(limit, self.read_body(form, head, pieces));
                 content
@@ -260,11 +266,12 @@ impl Service {
     ) -> Result<Content, Box<Failure>> {
         let limit = self.limit(form);
         let content = Content::begin(&self.intake, limit, encoding, declared)?;
-        let expected = match form {
-            Form::Json => declared.unwrap_or(0) / JSON_EXPANSION,
-            _ => declared.unwrap_or(0),
+        let is_kept = form.expansion() == 0;
+        let expected = match is_kept {
+            true => declared.unwrap_or(0),
+            false => declared.unwrap_or(0) / JSON_EXPANSION,
         };
-        let is_exact = form != Form::Json && encoding == Encoding::Identity;
+        let is_exact = is_kept && encoding == Encoding::Identity;
         match self.pipeline.check(expected) {
             Ok(()) => Ok(content),
             // It is a guess, and the spans themselves may well fit.
@@ -273,12 +280,10 @@ impl Service {
         }
     }
 
-    /// How many bytes a content may have. JSON needs room for what it becomes besides.
+    /// How many bytes a content may have. What is turned into OTLP needs room for what it becomes besides.
     fn limit(&self, form: Form) -> usize {
-        match form {
-            Form::Json => self.max_request_bytes.min(self.intake.max() / 2),
-            Form::Grpc | Form::Protobuf | Form::Text => self.max_request_bytes,
-        }
+        let room = self.intake.max() / (1 + form.expansion());
+        self.max_request_bytes.min(room)
     }
 
     /// Makes spans of a content; of a large one on another thread, so that nobody waits meanwhile.
@@ -288,24 +293,33 @@ impl Service {
         content: Bytes,
         mut taken: Taken,
     ) -> Result<(Spans, Taken), Box<Failure>> {
-        let in_place = match form {
-            Form::Json => JSON_IN_PLACE,
-            _ => PROTOBUF_IN_PLACE,
+        let in_place = match form.expansion() {
+            0 => PROTOBUF_IN_PLACE,
+            _ => CONVERTED_IN_PLACE,
         };
-        if form == Form::Json && !taken.grow(content.len()) {
-            return Err(match taken.bytes() + content.len() > self.intake.max() {
+        let besides = content.len().saturating_mul(form.expansion());
+        if !taken.grow(besides) {
+            return Err(match taken.bytes() + besides > self.intake.max() {
                 true => Failure::too_large(Bound::Memory(self.intake.max())),
                 false => Failure::no_room(),
             });
         }
-        if content.len() <= in_place {
-            return Ok((Spans::read(form, content)?, taken));
-        }
-        let read = tokio::task::spawn_blocking(move || (Spans::read(form, content), taken));
-        match read.await {
-            Ok((spans, taken)) => Ok((spans?, taken)),
-            Err(error) if error.is_cancelled() => Err(Failure::stopping()),
-            Err(_) => Err(Failure::internal()),
+        let (spans, mut taken) = match content.len() <= in_place {
+            true => (Spans::read(form, content)?, taken),
+            false => {
+                let read = tokio::task::spawn_blocking(move || (Spans::read(form, content), taken));
+                match read.await {
+                    Ok((spans, taken)) => (spans?, taken),
+                    Err(error) if error.is_cancelled() => return Err(Failure::stopping()),
+                    Err(_) => return Err(Failure::internal()),
+                }
+            }
+        };
+        // What was turned into OTLP may have become longer than is usual.
+        let missing = spans.batch.memory().saturating_sub(taken.bytes());
+        match taken.grow(missing) {
+            true => Ok((spans, taken)),
+            false => Err(Failure::no_room()),
         }
     }
 }

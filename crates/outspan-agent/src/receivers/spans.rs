@@ -2,9 +2,12 @@
 
 use bytes::Bytes;
 use outspan::Batch;
+use outspan::wire::ReadRequest;
+use outspan::wire::jaeger;
 use outspan::wire::otlp;
 use outspan::wire::otlp::PartialSuccess;
 use outspan::wire::otlp::WireError;
+use outspan::wire::zipkin;
 
 use super::answer::Form;
 use super::failure::Failure;
@@ -33,7 +36,57 @@ impl Spans {
         match form {
             Form::Json => Self::read_json(&content),
             Form::Grpc | Form::Protobuf | Form::Text => Self::read_protobuf(content),
+            Form::ZipkinJson | Form::ZipkinProtobuf => Self::read_zipkin(form, &content),
+            Form::ThriftBinary | Form::ThriftCompact => Self::read_jaeger(form, &content),
         }
+    }
+
+    fn read_zipkin(form: Form, content: &[u8]) -> Result<Self, Box<Failure>> {
+        let limits = zipkin::ReadLimits::default();
+        let (what, read) = match form {
+            // Some that have nothing to send send nothing.
+            _ if content.is_empty() => return Self::read_protobuf(Bytes::new()),
+            Form::ZipkinJson => ("Zipkin JSON", zipkin::read_json(content, &limits)),
+            _ => ("Zipkin protobuf", zipkin::read_protobuf(content, &limits)),
+        };
+        let read = read.map_err(|error| Failure::malformed(what, &error))?;
+        Self::of(what, read)
+    }
+
+    fn read_jaeger(form: Form, content: &[u8]) -> Result<Self, Box<Failure>> {
+        let (what, protocol) = match form {
+            Form::ThriftCompact => ("Jaeger batch in compact Thrift", jaeger::Protocol::Compact),
+            _ => ("Jaeger batch in binary Thrift", jaeger::Protocol::Binary),
+        };
+        let read = jaeger::read_batch(content, protocol, &jaeger::ReadLimits::default());
+        let read = read.map_err(|error| Failure::malformed(what, &error))?;
+        Self::of(what, read)
+    }
+
+    /// Takes what was read from another format.
+    ///
+    /// # Errors
+    ///
+    /// If there are spans and none is valid.
+    pub(super) fn of(what: &str, read: ReadRequest) -> Result<Self, Box<Failure>> {
+        let mut spans = Self::read_protobuf(read.bytes)?;
+        spans.refused += read.invalid;
+        if read.invalid == 0 {
+            return Ok(spans);
+        }
+        let first = read.first_invalid.unwrap_or_default();
+        if spans.batch.is_empty() {
+            return Err(Failure::no_valid_span(what, spans.refused, &first));
+        }
+        spans.partial = Some(PartialSuccess {
+            rejected_spans: spans.refused as u64,
+            error_message: format!(
+                "{} of {} spans are invalid, of the first: {first}",
+                spans.refused,
+                spans.batch.spans() + spans.refused
+            ),
+        });
+        Ok(spans)
     }
 
     fn read_json(text: &[u8]) -> Result<Self, Box<Failure>> {

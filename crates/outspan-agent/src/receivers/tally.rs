@@ -14,6 +14,8 @@ pub(super) enum Outcome {
     Refused,
     /// Its sender was told to come back.
     Deferred,
+    /// There was no room for it, and its sender cannot be told.
+    Dropped,
     /// It did not arrive in whole.
     Broken,
 }
@@ -28,6 +30,7 @@ pub(super) struct Tally<'a> {
     pub(super) accepted_spans: usize,
     pub(super) refused_spans: usize,
     pub(super) deferred_spans: usize,
+    pub(super) dropped_spans: usize,
     /// Bytes of the body, as they came.
     pub(super) bytes: usize,
 }
@@ -40,6 +43,7 @@ impl<'a> Tally<'a> {
             accepted_spans: 0,
             refused_spans: 0,
             deferred_spans: 0,
+            dropped_spans: 0,
             bytes: 0,
         }
     }
@@ -52,12 +56,14 @@ impl Drop for Tally<'_> {
             Outcome::Accepted => &of.accepted_requests,
             Outcome::Refused => &of.refused_requests,
             Outcome::Deferred => &of.deferred_requests,
+            Outcome::Dropped => &of.dropped_requests,
             Outcome::Broken => &of.broken_requests,
         };
         requests.fetch_add(1, Ordering::Relaxed);
         add(&of.accepted_spans, self.accepted_spans);
         add(&of.refused_spans, self.refused_spans);
         add(&of.deferred_spans, self.deferred_spans);
+        add(&of.dropped_spans, self.dropped_spans);
         add(&of.bytes, self.bytes);
     }
 }

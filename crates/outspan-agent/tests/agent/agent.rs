@@ -74,6 +74,14 @@ impl Agent {
         &self.http
     }
 
+    /// What stands behind `SCHEME://` in the address with this scheme.
+    #[track_caller]
+    pub(crate) fn address(&self, scheme: &str) -> &str {
+        let start = format!("listening on {scheme}://");
+        let mut lines = self.running.said().lines();
+        lines.find_map(|line| line.strip_prefix(&start)).unwrap()
+    }
+
     /// A sender that makes one attempt for each batch.
     pub(crate) fn sender(&self, transport: Transport) -> Exporter {
         let builder = match transport {

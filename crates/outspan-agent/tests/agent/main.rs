@@ -7,6 +7,7 @@
 mod agent;
 mod batches;
 mod delivery;
+mod formats;
 mod local;
 mod overload;
 mod receiving;

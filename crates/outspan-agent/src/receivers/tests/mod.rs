@@ -75,7 +75,7 @@ impl Drop for Over<'_> {
 impl Answers for Fake {
     type Body = Full<Bytes>;
 
-    async fn answer(&self, request: Request<RequestBody>) -> Response<Self::Body> {
+    async fn answer(&self, _: Protocol, request: Request<RequestBody>) -> Response<Self::Body> {
         self.begun.fetch_add(1, Ordering::SeqCst);
         let _over = Over(&self.over);
         let path = request.uri().path().to_owned();
@@ -127,11 +127,11 @@ impl Server {
         let scheme = if tls.is_some() { "https" } else { "http" };
         let listen = Listen::parse(&format!("{scheme}://127.0.0.1:0")).unwrap();
         let sockets = listen.open().await.unwrap();
-        let address = sockets[0].listener.local_addr().unwrap();
+        let address = sockets[0].source.address().unwrap();
         let fake = Arc::new(Fake::default());
         let hub = Hub {
             answers: Arc::clone(&fake),
-            counters: Arc::default(),
+            counters: Arc::new(Counters::new(Kind::ALL)),
             limits,
             heads: Arc::new(Intake::new(heads)),
             tls,
@@ -139,7 +139,7 @@ impl Server {
             remarks: Remarks::default(),
         };
         Self {
-            receivers: Receivers::serve(sockets, hub),
+            receivers: Receivers::serve(sockets, hub, None),
             fake,
             address,
         }

@@ -202,7 +202,7 @@ async fn addresses_and_certificates_have_to_fit() {
         "grpcs://localhost:4317 needs a certificate and its key: give --listen-cert and --listen-key"
     );
     let error = check(listen("http://localhost"), Some(&with)).unwrap_err();
-    assert!(error.contains("listen on grpcs:// or https://"), "{error}");
+    assert!(error.contains("listen on grpcs://, https://"), "{error}");
 }
 
 #[tokio::test]
@@ -229,4 +229,6 @@ async fn an_address_is_open_to_strangers_unless_tokens_or_certificates_guard_it(
     assert!(!is_open("https://0.0.0.0:0", with(true), &[]).await);
     assert!(!is_open("http://0.0.0.0:0", None, &["secret"]).await);
     assert!(!is_open("grpc://localhost:0", None, &[]).await);
+    assert!(is_open("zipkin+http://0.0.0.0:0", None, &[]).await);
+    assert!(!is_open("jaeger+http://0.0.0.0:0", None, &["secret"]).await);
 }

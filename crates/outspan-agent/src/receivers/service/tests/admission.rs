@@ -18,7 +18,10 @@ async fn with_a_full_intake_senders_are_told_to_come_back_and_nothing_leaks() {
     let rig = Rig::new();
     let others = take_all_but(&rig, 100);
     for form in FORMS {
-        let response = rig.service.answer(post_spans(form, 10)).await;
+        let response = rig
+            .service
+            .answer(Protocol::Otlp, post_spans(form, 10))
+            .await;
         let seen = Seen::read(response).await;
         match form {
             Form::Grpc => {
@@ -55,10 +58,10 @@ async fn a_claim_takes_its_room_at_once_while_there_is_plenty_and_later_only_wha
         post(Form::Protobuf, body)
     };
     let mut context = Context::from_waker(Waker::noop());
-    let mut first = std::pin::pin!(rig.service.answer(claim()));
+    let mut first = std::pin::pin!(rig.service.answer(Protocol::Otlp, claim()));
     assert!(first.as_mut().poll(&mut context).is_pending());
     assert_eq!(rig.intake.used(), 400 << 10);
-    let mut second = std::pin::pin!(rig.service.answer(claim()));
+    let mut second = std::pin::pin!(rig.service.answer(Protocol::Otlp, claim()));
     assert!(second.as_mut().poll(&mut context).is_pending());
     assert_eq!(rig.intake.used(), (400 << 10) + 100);
 }
@@ -69,7 +72,10 @@ async fn a_large_request_grows_into_what_is_left() {
     let body = request_with(100, |_, span| span.name = "n".repeat(50_000)).encode_to_vec();
     let others = take_all_but(&rig, body.len() + (64 << 10));
     let script = Script::cut(&body, 16 << 10).saying(body.len() as u64);
-    let response = rig.service.answer(post(Form::Protobuf, script)).await;
+    let response = rig
+        .service
+        .answer(Protocol::Otlp, post(Form::Protobuf, script))
+        .await;
     assert_eq!(response.status(), 200);
     assert_eq!(rig.intake.used(), others.bytes());
 }
@@ -163,7 +169,7 @@ async fn a_request_that_its_sender_gives_up_is_broken_and_gives_everything_back(
     let rig = Rig::new();
     for form in FORMS {
         let body = Script::pieces([vec![0, 0, 0, 1, 0, 0x0A, 1, 0]]).ending(End::Stalls);
-        let mut answer = Box::pin(rig.service.answer(post(form, body)));
+        let mut answer = Box::pin(rig.service.answer(Protocol::Otlp, post(form, body)));
         assert!(
             answer
                 .as_mut()

@@ -29,7 +29,7 @@ fn deflate(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-fn zstd(bytes: &[u8]) -> Vec<u8> {
+pub(super) fn zstd(bytes: &[u8]) -> Vec<u8> {
     zstd::encode_all(bytes, 3).unwrap()
 }
 
@@ -354,7 +354,7 @@ async fn a_window_of_zstd_is_bounded_and_counted() {
     let request = post(Form::Protobuf, Script::of(zstd_with_window(&plain, 21)));
     let response = rig
         .service
-        .answer(request.with("content-encoding", "zstd"))
+        .answer(Protocol::Otlp, request.with("content-encoding", "zstd"))
         .await;
     assert_eq!(response.status(), 503);
     assert_eq!(rig.intake.used(), others.bytes());

@@ -2,6 +2,7 @@
 
 mod admission;
 mod bodies;
+mod formats;
 mod routes;
 mod rules;
 mod stacks;
@@ -16,7 +17,12 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use outspan::queue::BatchLimits;
 use outspan::queue::MemoryQueue;
+use outspan::wire::Piece;
+use outspan::wire::PieceContent;
 use outspan::wire::grpc::Prefix;
+use outspan::wire::jaeger;
+use outspan::wire::otlp::WireError;
+use outspan::wire::zipkin;
 use outspan_testkit::ScriptedExporter;
 use outspan_testkit::request_with;
 use prost::Message as _;
@@ -26,6 +32,7 @@ use super::*;
 use crate::fuzzing::body::End;
 use crate::fuzzing::body::Script;
 use crate::pipeline::Destination;
+use crate::receivers::Kind;
 use crate::receivers::ReceiverStatus;
 
 const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
@@ -78,7 +85,7 @@ impl Rig {
         };
         let pipeline = Arc::new(Pipeline::new(vec![destination], limits));
         let intake = Arc::new(Intake::new(plan.memory));
-        let counters = Arc::new(Counters::default());
+        let counters = Arc::new(Counters::new(Kind::ALL));
         let service = Service::new(
             plan.settings,
             Arc::clone(&intake),
@@ -97,7 +104,7 @@ impl Rig {
     /// Sends a request, and checks what holds for every request: nothing stays taken, and it is counted once.
     async fn send(&self, request: Request<Script>) -> Seen {
         let before = self.requests();
-        let seen = Seen::read(self.service.answer(request).await).await;
+        let seen = Seen::read(self.service.answer(protocol_of(&request), request).await).await;
         assert_eq!(self.intake.used(), 0, "everything was given back");
         assert_eq!(self.requests(), before + 1, "counted once");
         seen
@@ -321,6 +328,45 @@ fn encoded(form: Form, request: &ExportTraceServiceRequest) -> Vec<u8> {
         Form::Json => serde_json::to_vec(request).unwrap(),
         Form::Grpc => message(false, &request.encode_to_vec()),
         Form::Protobuf | Form::Text => request.encode_to_vec(),
+        Form::ZipkinJson => zipkin_body(zipkin::Format::Json, request),
+        Form::ZipkinProtobuf => zipkin_body(zipkin::Format::Protobuf, request),
+        Form::ThriftBinary => thrift_body(jaeger::Protocol::Binary, request),
+        Form::ThriftCompact => thrift_body(jaeger::Protocol::Compact, request),
+    }
+}
+
+fn zipkin_body(format: zipkin::Format, request: &ExportTraceServiceRequest) -> Vec<u8> {
+    let options = zipkin::WriteOptions::default().format(format);
+    only_piece(zipkin::Writer::new(options).pieces(&request.encode_to_vec()))
+}
+
+fn thrift_body(protocol: jaeger::Protocol, request: &ExportTraceServiceRequest) -> Vec<u8> {
+    let options = jaeger::WriteOptions::default()
+        .protocol(protocol)
+        .bytes_max(64 << 20);
+    only_piece(jaeger::Writer::new(options).pieces(&request.encode_to_vec()))
+}
+
+fn only_piece(pieces: impl Iterator<Item = Result<Piece, WireError>>) -> Vec<u8> {
+    let pieces: Vec<Piece> = pieces.collect::<Result<_, _>>().unwrap();
+    match pieces.as_slice() {
+        [] => Vec::new(),
+        [
+            Piece {
+                content: PieceContent::Bytes(bytes),
+                ..
+            },
+        ] => bytes.to_vec(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What is spoken where a request goes to.
+fn protocol_of(request: &Request<Script>) -> Protocol {
+    match request.uri().path() {
+        path if path.starts_with("/api/traces") => Protocol::Jaeger,
+        path if path.starts_with("/api/") => Protocol::Zipkin,
+        _ => Protocol::Otlp,
     }
 }
 
@@ -340,6 +386,14 @@ fn post(form: Form, body: Script) -> Request<Script> {
         Form::Protobuf => ("/v1/traces", "application/x-protobuf", Version::HTTP_11),
         Form::Json => ("/v1/traces", "application/json", Version::HTTP_11),
         Form::Text => ("/v1/traces", "text/plain", Version::HTTP_11),
+        Form::ZipkinJson => ("/api/v2/spans", "application/json", Version::HTTP_11),
+        Form::ZipkinProtobuf => ("/api/v2/spans", "application/x-protobuf", Version::HTTP_11),
+        Form::ThriftBinary => ("/api/traces", "application/x-thrift", Version::HTTP_11),
+        Form::ThriftCompact => (
+            "/api/traces",
+            "application/vnd.apache.thrift.compact",
+            Version::HTTP_11,
+        ),
     };
     let request = Request::builder()
         .method(Method::POST)

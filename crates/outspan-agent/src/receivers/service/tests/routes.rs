@@ -207,7 +207,7 @@ fn preflight(origin: &str) -> Request<Script> {
 async fn browsers_may_send_from_the_origins_that_were_given() {
     let origin = "https://shop.example.com";
     let rig = Rig::with(|plan| plan.settings.cors_origins = vec![origin.into()]);
-    let seen = Seen::read(rig.service.answer(preflight(origin)).await).await;
+    let seen = Seen::read(rig.service.answer(Protocol::Otlp, preflight(origin)).await).await;
     assert_eq!(seen.status, 204);
     assert_eq!(seen.header("access-control-allow-origin"), Some(origin));
     assert_eq!(seen.header("access-control-allow-methods"), Some("POST"));
@@ -234,7 +234,7 @@ async fn browsers_may_send_from_the_origins_that_were_given() {
 
     let other = Seen::read(
         rig.service
-            .answer(preflight("https://other.example.com"))
+            .answer(Protocol::Otlp, preflight("https://other.example.com"))
             .await,
     )
     .await;
@@ -248,7 +248,12 @@ async fn a_star_lets_every_origin_send_and_the_question_needs_no_token() {
         plan.settings.cors_origins = vec!["*".into()];
         plan.settings.tokens = Tokens::parse(&["s3cret".into()]).unwrap();
     });
-    let seen = Seen::read(rig.service.answer(preflight("http://localhost:3000")).await).await;
+    let seen = Seen::read(
+        rig.service
+            .answer(Protocol::Otlp, preflight("http://localhost:3000"))
+            .await,
+    )
+    .await;
     assert_eq!(seen.status, 204);
     assert_eq!(seen.header("access-control-allow-origin"), Some("*"));
     let seen = rig
