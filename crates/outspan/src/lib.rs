@@ -30,8 +30,8 @@
 //! # Exporters and combinators
 //!
 //! An [`Exporter`] delivers a [`Batch`] by a [`Deadline`], and says with a [`Delivery`] or an [`Error`] what became of each
-//! span. Exporters are made by [`otlp`], [`stdout`] and [`file`](mod@file), by [`sdk::from_sdk`] from any exporter of the SDK's, or by
-//! implementing [`Export`]. Combinators are exporters around exporters. Each call wraps what stands before it; the last one
+//! span. Exporters are made by [`otlp`], `zipkin`, `jaeger`, `kafka`, [`stdout`] and [`file`](mod@file), by [`sdk::from_sdk`]
+//! from any exporter of the SDK's, or by implementing [`Export`]: [`http_json`] is such a one to copy, over [`http_post`]. Combinators are exporters around exporters. Each call wraps what stands before it; the last one
 //! written is the outermost:
 //!
 //! ```
@@ -66,7 +66,8 @@
 //!
 //! # Features
 //!
-//! `grpc` and `http` bring the OTLP exporters, `sdk` brings [`sdk`], [`init`] and [`builder`]; all three are on by default.
+//! `grpc` and `http` bring the OTLP exporters (`http` also [`http_post`]), `sdk` brings [`sdk`], [`init`] and [`builder`]; all
+//! three are on by default. `zipkin` and `jaeger` bring the exporters of these names.
 //! `metrics` and `prometheus` let a [measured](combinators::Measured) exporter record OpenTelemetry metrics and write its
 //! numbers in Prometheus's format. `kafka` brings the exporter to Apache Kafka and builds a C library for it; `kafka-tls` adds
 //! TLS and SASL, and needs OpenSSL.
