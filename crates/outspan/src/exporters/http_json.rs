@@ -130,7 +130,7 @@ fn status(code: StatusCode) -> &'static str {
     }
 }
 
-/// JSON has no bytes, no infinity and nothing that is no number: they become text, and so does what is unknown.
+/// JSON has no bytes, no infinity and nothing that is not a number: they become text.
 fn value(value: ValueView<'_>) -> String {
     match value {
         ValueView::Str(string) => text(string),

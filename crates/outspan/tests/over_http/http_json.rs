@@ -98,6 +98,21 @@ async fn a_span_is_a_plain_object() {
 }
 
 #[tokio::test]
+async fn a_copy_of_the_source_does_the_same() {
+    let collector = Wire::HttpJson.collector();
+    let url = format!("{}/spans", collector.endpoint());
+    let batch = batch_of(2);
+    let ours = http_json::exporter(http_post::to(&url)).unwrap();
+    let copy = crate::copied::exporter(http_post::to(&url)).unwrap();
+    for exporter in [ours, copy] {
+        export(&exporter, &batch).await.unwrap();
+        exporter.shutdown(soon()).await.unwrap();
+    }
+    let requests = collector.requests();
+    assert_eq!(requests[0].message, requests[1].message);
+}
+
+#[tokio::test]
 async fn a_function_s_own_error_is_the_error() {
     let collector = Wire::HttpJson.collector();
     let poster = http_post::to(format!("{}/spans", collector.endpoint()))

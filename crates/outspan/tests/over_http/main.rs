@@ -7,6 +7,10 @@
 // In a test a panic is the report; clippy's own exception covers test functions, not their helpers.
 #![allow(clippy::unwrap_used)]
 
+/// The source that users copy: it compiles here, and so uses nothing but what is public.
+#[allow(unreachable_pub)]
+#[path = "../../src/exporters/http_json.rs"]
+mod copied;
 mod delivery;
 // These tests need not all that it can do.
 #[allow(dead_code)]
@@ -20,3 +24,13 @@ mod support;
 mod thrift;
 mod ways;
 mod zipkin;
+
+use outspan::Batch;
+use outspan::Deadline;
+use outspan::Delivery;
+use outspan::Drained;
+use outspan::Export;
+use outspan::Exporter;
+use outspan::Result;
+use outspan::http_post;
+use outspan::wire;
