@@ -150,6 +150,16 @@ impl Connections {
         }
     }
 
+    /// Names the proxy that requests go through in an error that does not name it already: what answers may be either.
+    pub(crate) fn name_proxy(&self, error: Error) -> Error {
+        match &self.proxied {
+            Some(proxied) if !error.message().contains(&proxied.to_string()) => {
+                error.with_context("proxy", proxied.to_string())
+            }
+            _ => error,
+        }
+    }
+
     /// Closes the connections as soon as they are idle; later requests are refused.
     pub(crate) fn close(&self) {
         self.lock().take();
@@ -163,14 +173,6 @@ impl Connections {
         if let Some(failure) = proxy_failure(error) {
             return Error::unavailable(failure.to_string());
         }
-        let explained = self.explain_destination(error);
-        match &self.proxied {
-            Some(proxied) => explained.with_context("proxy", proxied.to_string()),
-            None => explained,
-        }
-    }
-
-    fn explain_destination(&self, error: &hyper_util::client::legacy::Error) -> Error {
         let mut cause = root_cause(error);
         if !error.is_connect()
             && let Some(failure) = self.heard.failure()

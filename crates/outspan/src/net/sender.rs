@@ -255,7 +255,9 @@ impl<P: Protocol> Sender<P> {
                 }
                 Err(error) if self.may_refresh(&error) && !refresh => refresh = true,
                 Err(error) => {
-                    return Err(error
+                    return Err(self
+                        .connections
+                        .name_proxy(error)
                         .with_context("endpoint", self.endpoint.to_string())
                         .with_server(Arc::clone(&self.endpoint.server))
                         .with_attempts(attempts)

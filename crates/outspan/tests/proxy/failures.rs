@@ -109,6 +109,25 @@ fn a_proxy_that_forwards_and_wants_credentials_is_no_collector_that_refuses() {
 }
 
 #[test]
+fn an_answer_to_a_forwarded_request_names_the_proxy_that_it_may_be_from() {
+    run(async {
+        let answer = b"HTTP/1.1 504 Gateway Timeout\r\ncontent-length: 0\r\n\r\n";
+        let proxy = FakeProxy::start(Manner::Say(answer), nowhere()).await;
+        let collector = Collector::http();
+        let exporter = to(Transport::Http, "http", &collector)
+            .proxy(proxy.url("http", "me:hunter2@"))
+            .build()
+            .unwrap();
+        let error = export(&exporter).await.unwrap_err();
+        assert_eq!(error.status(), Some(504));
+        assert!(error.is_temporary());
+        let text = error.to_string();
+        assert!(text.contains(&proxy.url("http", "")), "{text}");
+        assert!(!text.contains("hunter2"), "{text}");
+    });
+}
+
+#[test]
 fn what_a_proxy_answers_is_told_without_secrets() {
     run(async {
         for (answer, words) in [

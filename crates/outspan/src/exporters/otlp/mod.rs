@@ -51,7 +51,8 @@ use crate::net::Sender;
 /// Starts an exporter for OTLP/gRPC, for example to `http://localhost:4317`.
 ///
 /// `http` and `https` (also `grpc` and `grpcs`) decide whether the connection is encrypted. Without a scheme it is,
-/// unless [`insecure`](Builder::insecure) says otherwise. Without a port it is 4317.
+/// unless [`insecure`](Builder::insecure) says otherwise. Without a port it is 4317. Unix sockets have the forms of gRPC:
+/// `unix:///run/collector.sock`, `unix:collector.sock`, and on Linux `unix-abstract:collector`.
 #[cfg(feature = "grpc")]
 pub fn grpc(endpoint: impl Into<String>) -> Builder {
     Builder::new(Protocol::Grpc, endpoint.into())
@@ -60,7 +61,8 @@ pub fn grpc(endpoint: impl Into<String>) -> Builder {
 /// Starts an exporter for OTLP/HTTP with protobuf bodies, for example to `http://localhost:4318`.
 ///
 /// A URL without a path gets `/v1/traces`; a URL with a path, be it `/`, is used as it is. Without a port it is the scheme's own
-/// (80 or 443). For JSON bodies see [`Builder::protocol`].
+/// (80 or 443). For JSON bodies see [`Builder::protocol`]. Unix sockets have the forms of gRPC
+/// (`unix:///run/collector.sock`), or `http+unix://%2Frun%2Fcollector.sock/path`.
 #[cfg(feature = "http")]
 pub fn http(endpoint: impl Into<String>) -> Builder {
     Builder::new(Protocol::HttpProtobuf, endpoint.into())
