@@ -15,6 +15,8 @@ Destinations:
   grpc://HOST[:PORT]    OTLP/gRPC, with TLS as grpcs://; port 4317 unless given
   http://HOST[:PORT]    OTLP/HTTP, with TLS as https://; port 80 or 443 unless given
                         (OTLP is usually on 4318), path /v1/traces unless given
+  unix:PATH             OTLP/gRPC to a unix socket; over HTTP as http+unix://PATH/PATH,
+                        the first PATH with %2F for each slash
   file:PATH             .jsonl or .json: OTLP JSON lines; .pb or .bin: protobuf with
                         lengths; either with .gz or .zst behind it
   stdout:               trace trees; also stdout:pretty, stdout:compact, stdout:json,
@@ -65,6 +67,13 @@ pub(crate) struct OtlpArguments {
     #[arg(long, value_name = "BATCHES", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) concurrency: Option<u16>,
 
+    /// Proxy to go through: http://, https://, socks5:// (names are looked up here) or socks5h:// (there), then
+    /// USER:PASSWORD@ if it wants them, HOST:PORT; @FILE and env:NAME in place of it read it from there; none: no proxy
+    /// [default: HTTPS_PROXY for grpc://, grpcs:// and https://, HTTP_PROXY for http://, or ALL_PROXY; NO_PROXY lists
+    /// exceptions]
+    #[arg(long, value_name = "URL")]
+    pub(crate) proxy: Option<String>,
+
     /// File of certificate authorities to trust, PEM [default: those of the system]
     #[arg(long, value_name = "FILE")]
     pub(crate) ca: Option<PathBuf>,
@@ -106,4 +115,16 @@ pub(crate) struct LocalArguments {
     /// Replace the file if it exists
     #[arg(long)]
     pub(crate) overwrite: bool,
+
+    /// Put the file aside before it grows larger than this, and begin a new one; the time stands in its name then
+    #[arg(long, value_name = "BYTES", value_parser = units::memory)]
+    pub(crate) rotate_bytes: Option<usize>,
+
+    /// Put the file aside when its first spans are this old, and begin a new one
+    #[arg(long, value_name = "DURATION", value_parser = units::duration)]
+    pub(crate) rotate_after: Option<Duration>,
+
+    /// Files that were put aside and are kept; the earliest is removed first [default: 100]
+    #[arg(long, value_name = "FILES", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) keep_files: Option<u32>,
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use outspan::Compression;
 use outspan::Error;
 use outspan::Exporter;
+use outspan::Secret;
 use outspan::file;
 use outspan::otlp;
 use outspan::stdout;
@@ -119,6 +120,12 @@ pub(crate) fn meaningless(
             is_http,
             "http:// or https://",
         ),
+        (
+            "proxy",
+            otlp.proxy.is_some(),
+            receiver.is_some_and(|receiver| !receiver.is_socket()),
+            "an OTLP destination that is no unix socket",
+        ),
         ("ca", otlp.ca.is_some(), is_secure, TLS),
         ("cert", otlp.cert.is_some(), is_secure, TLS),
         ("key", otlp.key.is_some(), is_secure, TLS),
@@ -137,6 +144,9 @@ pub(crate) fn meaningless(
         ),
         ("append", local.append, is_file, FILE),
         ("overwrite", local.overwrite, is_file, FILE),
+        ("rotate-bytes", local.rotate_bytes.is_some(), is_file, FILE),
+        ("rotate-after", local.rotate_after.is_some(), is_file, FILE),
+        ("keep-files", local.keep_files.is_some(), is_file, FILE),
         (
             "compression-level",
             otlp.compression_level.is_some(),
@@ -230,10 +240,26 @@ fn build_otlp(
     if receiver.is_secure {
         builder = builder.tls(tls(options));
     }
+    match options.proxy.as_deref() {
+        None => {}
+        Some("none") => builder = builder.no_proxy(),
+        Some(url) => builder = builder.proxy(proxy(url)?),
+    }
     let timeout = options.timeout.unwrap_or(ATTEMPT_TIMEOUT);
     builder
         .connect_timeout(timeout.min(ATTEMPT_TIMEOUT))
         .build()
+}
+
+/// Reads the URL of a proxy, or where it stands: it may hold a password.
+fn proxy(text: &str) -> outspan::Result<Secret> {
+    if let Some(path) = text.strip_prefix('@') {
+        return Secret::file(path);
+    }
+    match text.strip_prefix("env:") {
+        Some(name) => Secret::env(name),
+        None => Ok(Secret::new(text)),
+    }
 }
 
 fn tls(options: &OtlpArguments) -> otlp::Tls {
@@ -271,6 +297,15 @@ fn build_file(target: &TargetFile, options: &DestinationArguments) -> outspan::R
     builder = builder.compression(target.compression);
     if options.local.overwrite {
         builder = builder.truncate();
+    }
+    if let Some(bytes) = options.local.rotate_bytes {
+        builder = builder.rotate_bytes(bytes as u64);
+    }
+    if let Some(age) = options.local.rotate_after {
+        builder = builder.rotate_after(age);
+    }
+    if let Some(files) = options.local.keep_files {
+        builder = builder.keep_files(files as usize);
     }
     if let Some(level) = options.otlp.compression_level {
         builder = builder.compression_level(level);

@@ -88,6 +88,8 @@ impl Destination {
             "grpcs" => Receiver::grpc(rest, true).map(Self::Otlp),
             "http" => Receiver::http(rest, false).map(Self::Otlp),
             "https" => Receiver::http(rest, true).map(Self::Otlp),
+            "unix" | "unix-abstract" => Ok(Self::Otlp(Receiver::socket(Transport::Grpc, text))),
+            "http+unix" => Ok(Self::Otlp(Receiver::socket(Transport::Http, text))),
             "file" => TargetFile::parse(rest).map(Self::File),
             "stdout" => StdoutFormat::parse(rest).map(Self::Stdout),
             _ => Err(without_scheme(text)),
@@ -161,8 +163,27 @@ impl Receiver {
         })
     }
 
+    /// A unix socket, whose name the exporter's builder checks.
+    fn socket(transport: Transport, text: &str) -> Self {
+        let shown = text.split(['?', '#']).next().unwrap_or_default();
+        Self {
+            transport,
+            is_secure: false,
+            endpoint: text.to_owned(),
+            shown: shown.to_owned(),
+        }
+    }
+
+    /// Whether the address is a unix socket.
+    pub(crate) fn is_socket(&self) -> bool {
+        !self.endpoint.starts_with("http://") && !self.endpoint.starts_with("https://")
+    }
+
     /// Whether the address names no port, so that HTTP's own default holds.
     pub(crate) fn has_no_port(&self) -> bool {
+        if self.is_socket() {
+            return false;
+        }
         let rest = self.endpoint.split_once(':').map_or("", |(_, rest)| rest);
         Url::parse(rest).is_ok_and(|url| !url.has_port)
     }
@@ -293,6 +314,22 @@ mod tests {
         assert_eq!(endpoint("http://collector"), http);
         let https = (Transport::Http, true, "https://a.example/otlp".to_owned());
         assert_eq!(endpoint("HTTPS://a.example/otlp"), https);
+    }
+
+    #[test]
+    fn a_unix_socket_speaks_grpc_unless_it_says_http() {
+        let socket = |transport, text: &str| (transport, false, text.to_owned());
+        for text in ["unix:///run/c.sock", "unix:c.sock", "unix-abstract:c"] {
+            assert_eq!(endpoint(text), socket(Transport::Grpc, text));
+        }
+        let http = "http+unix://%2Fc.sock/v1/traces?key=s3cret";
+        assert_eq!(endpoint(http), socket(Transport::Http, http));
+        let shown = Destination::parse(http).unwrap().to_string();
+        assert_eq!(shown, "http+unix://%2Fc.sock/v1/traces");
+        let Ok(Destination::Otlp(receiver)) = Destination::parse(http) else {
+            panic!("{http}");
+        };
+        assert!(receiver.is_socket() && !receiver.has_no_port());
     }
 
     #[test]

@@ -60,6 +60,8 @@ fn no_connection(receiver: &Receiver, message: &str) -> Option<&'static str> {
     let is_refused = message.contains("refused");
     let has_said_tls = message.contains("TLS");
     match receiver.transport {
+        // What is said of a proxy or of a socket's file needs no other words.
+        _ if receiver.is_socket() || message.contains("proxy ") => None,
         _ if is_refused && receiver.has_no_port() => {
             Some("the URL has no port, so that of HTTP is used; OTLP/HTTP usually listens on 4318")
         }

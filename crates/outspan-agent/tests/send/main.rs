@@ -13,3 +13,4 @@ mod options;
 mod program;
 #[path = "../program/mod.rs"]
 mod running;
+mod ways;
