@@ -15,6 +15,8 @@ mod destination;
 #[doc(hidden)]
 pub mod fuzzing;
 mod generate;
+#[cfg(feature = "kafka")]
+mod kafka_url;
 mod live;
 mod pipeline;
 mod receivers;

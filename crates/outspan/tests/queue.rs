@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::Duration;
 
 use outspan::Deadline;
@@ -268,4 +269,42 @@ fn a_bound_of_nothing_is_refused() {
         assert_eq!(error.kind(), ErrorKind::Config);
         assert!(error.to_string().contains("is 0"), "{error}");
     }
+}
+
+#[tokio::test]
+async fn a_witness_stays_until_the_last_part_of_its_batches_is_settled() {
+    let child = ScriptedExporter::new();
+    let queue = queue(&child);
+    let gate = Gate::new();
+    gate.close();
+    let half = Act::DeliverHalf(Error::unavailable("the rest later"));
+    child.script([half, Act::when(&gate, Act::Deliver)]);
+    let witness = Arc::new(());
+    let watched = Arc::downgrade(&witness);
+    let batch = batch_of(5);
+    queue.push_witnessed(vec![batch.clone()], room(&queue, 5), witness);
+    child.wait_for_exports(2).await;
+    assert!(
+        watched.upgrade().is_some(),
+        "half of the spans are still held"
+    );
+    gate.open();
+    queue.flush(soon()).await.unwrap();
+    assert!(watched.upgrade().is_none(), "nothing is held any more");
+    assert_eq!(child.received().len(), 5);
+}
+
+#[tokio::test]
+async fn a_witness_ends_with_spans_that_are_refused_or_come_too_late() {
+    let child = ScriptedExporter::new();
+    let queue = queue(&child);
+    child.script([Act::refused()]);
+    let (refused, late) = (Arc::new(()), Arc::new(()));
+    let watched = [Arc::downgrade(&refused), Arc::downgrade(&late)];
+    queue.push_witnessed(vec![batch_of(2)], room(&queue, 2), refused);
+    queue.flush(soon()).await.unwrap();
+    let too_late = room(&queue, 1);
+    drop(queue.shutdown(soon()).await);
+    queue.push_witnessed(vec![batch_of(1)], too_late, late);
+    assert!(watched.iter().all(|watched| watched.upgrade().is_none()));
 }

@@ -21,6 +21,8 @@ use crate::receivers;
 use crate::receivers::Listen;
 use crate::receivers::TlsFiles;
 use crate::receivers::Tokens;
+#[cfg(feature = "kafka")]
+use crate::receivers::kafka::Subscription;
 use crate::units::show_bytes;
 use outspan::queue::BatchLimits;
 
@@ -93,7 +95,13 @@ impl Settings {
                 show_bytes(MEMORY_MIN as u64)
             ));
         }
-        let listen = listen(&arguments.receiving.listen)?;
+        let (kafka, others) = apart(&arguments.receiving.listen);
+        let listen = match arguments.receiving.listen.is_empty() {
+            true => listen(&LISTEN)?,
+            false => listen(&others)?,
+        };
+        #[cfg(not(feature = "kafka"))]
+        check_kafka(&kafka)?;
         let look = Look {
             colours: arguments.color,
             trees_bytes: Some(arguments.memory / TREES_SHARE),
@@ -101,6 +109,8 @@ impl Settings {
         Ok(Self {
             receiving: receiving(&arguments.receiving, &listen)?,
             listen,
+            #[cfg(feature = "kafka")]
+            subscriptions: subscriptions(&kafka)?,
             targets: targets(&arguments.to.targets, look, reader)?,
             batches: BatchLimits {
                 spans: arguments.batches.batch_spans as usize,
@@ -112,12 +122,33 @@ impl Settings {
     }
 }
 
-fn listen(given: &[String]) -> Result<Vec<Listen>, String> {
-    let parse = |text: &str| Listen::parse(text).map_err(|e| format!("--listen: {e}"));
-    match given {
-        [] => LISTEN.into_iter().map(parse).collect(),
-        given => given.iter().map(|text| parse(text)).collect(),
+/// What of the values of `--listen` is of Kafka, and the others.
+fn apart(given: &[String]) -> (Vec<&str>, Vec<&str>) {
+    let is_kafka = |text: &&str| text.to_ascii_lowercase().starts_with("kafka:");
+    given.iter().map(String::as_str).partition(is_kafka)
+}
+
+fn listen(given: &[&str]) -> Result<Vec<Listen>, String> {
+    let parse = |text: &&str| Listen::parse(text).map_err(|e| format!("--listen: {e}"));
+    given.iter().map(parse).collect()
+}
+
+#[cfg(not(feature = "kafka"))]
+fn check_kafka(kafka: &[&str]) -> Result<(), String> {
+    match kafka {
+        [] => Ok(()),
+        _ => Err(format!("--listen: {}", destination::WITHOUT_KAFKA)),
     }
+}
+
+#[cfg(feature = "kafka")]
+fn subscriptions(kafka: &[&str]) -> Result<Vec<Subscription>, String> {
+    let rests = kafka
+        .iter()
+        .map(|text| text.split_once(':').map_or("", |(_, rest)| rest));
+    rests
+        .map(|rest| Subscription::parse(rest).map_err(|e| format!("--listen: {e}")))
+        .collect()
 }
 
 fn receiving(
@@ -222,6 +253,8 @@ fn check_apart(chosen: &[Chosen]) -> Result<(), String> {
     for Chosen { destination, .. } in chosen {
         match destination {
             destination::Destination::Otlp(_) => {}
+            #[cfg(feature = "kafka")]
+            destination::Destination::Kafka(_) => {}
             destination::Destination::Stdout(_) if has_stdout => {
                 return Err(
                     "two destinations write to standard output: leave one of them out".into(),

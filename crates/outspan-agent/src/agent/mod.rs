@@ -32,7 +32,12 @@ use crate::pipeline::Destination;
 use crate::pipeline::Pipeline;
 use crate::receivers;
 use crate::receivers::Listen;
+use crate::receivers::ReceiverStatus;
 use crate::receivers::Receivers;
+#[cfg(feature = "kafka")]
+use crate::receivers::kafka::Consumers;
+#[cfg(feature = "kafka")]
+use crate::receivers::kafka::Subscription;
 use crate::screen::Screen;
 use crate::screen::Tone;
 use crate::screen::start_log;
@@ -108,6 +113,9 @@ enum Ending {
 #[derive(Debug)]
 pub(crate) struct Settings {
     pub(crate) listen: Vec<Listen>,
+    /// What to consume from Kafka.
+    #[cfg(feature = "kafka")]
+    pub(crate) subscriptions: Vec<Subscription>,
     pub(crate) targets: Vec<Target>,
     pub(crate) receiving: receivers::Settings,
     pub(crate) batches: BatchLimits,
@@ -119,6 +127,8 @@ pub(crate) struct Settings {
 #[derive(Debug)]
 pub(crate) struct Agent {
     receivers: Receivers,
+    #[cfg(feature = "kafka")]
+    consumers: Consumers,
     pipeline: Arc<Pipeline>,
     intake: Arc<Intake>,
     delays: JoinHandle<()>,
@@ -154,9 +164,13 @@ impl Agent {
             Arc::clone(&pipeline),
         );
         let receivers = receivers.await?;
+        #[cfg(feature = "kafka")]
+        let consumers = Consumers::start(&settings.subscriptions, division.queue, &pipeline)?;
         let delays = Arc::clone(&pipeline);
         Ok(Self {
             receivers,
+            #[cfg(feature = "kafka")]
+            consumers,
             pipeline,
             intake,
             delays: tokio::spawn(async move { delays.run().await }),
@@ -173,7 +187,7 @@ impl Agent {
             Some(left) => until.min(Deadline::after(left / REQUESTS_SHARE)),
             None => until,
         };
-        self.receivers.stop(requests).await;
+        self.stop_receiving(requests).await;
         self.pipeline.shutdown(until).await;
         self.set_state(State::Stopped);
     }
@@ -181,9 +195,20 @@ impl Agent {
     /// Stops at once. What is held is counted as lost.
     pub(crate) async fn abort(&self) {
         self.set_state(State::Stopping);
-        self.receivers.stop(Deadline::after(Duration::ZERO)).await;
+        self.stop_receiving(Deadline::after(Duration::ZERO)).await;
         self.pipeline.abort().await;
         self.set_state(State::Stopped);
+    }
+
+    #[cfg(not(feature = "kafka"))]
+    async fn stop_receiving(&self, until: Deadline) {
+        self.receivers.stop(until).await;
+    }
+
+    /// Consuming ends before the queues do, so that what they lose then is not committed.
+    #[cfg(feature = "kafka")]
+    async fn stop_receiving(&self, until: Deadline) {
+        futures_util::join!(self.receivers.stop(until), self.consumers.stop(until));
     }
 
     /// The addresses that are listened on, such as `grpc://127.0.0.1:4317`.
@@ -191,12 +216,30 @@ impl Agent {
         self.receivers.addresses()
     }
 
+    /// What is consumed, such as `kafka://localhost:9092/otlp_spans as group outspan`.
+    pub(crate) fn consumed(&self) -> Vec<String> {
+        #[cfg(feature = "kafka")]
+        return self.consumers.addresses().map(str::to_owned).collect();
+        #[cfg(not(feature = "kafka"))]
+        return Vec::new();
+    }
+
+    fn receiver_status(&self) -> Vec<ReceiverStatus> {
+        #[cfg(feature = "kafka")]
+        let kafka = self.consumers.status();
+        #[cfg(not(feature = "kafka"))]
+        let kafka: Option<ReceiverStatus> = None;
+        let mut status = self.receivers.status();
+        status.extend(kafka);
+        status
+    }
+
     /// Says how everything is.
     pub(crate) fn status(&self) -> Status {
         Status {
             state: State::of(self.state.load(Ordering::Acquire)),
             uptime: self.started.elapsed(),
-            receivers: self.receivers.status(),
+            receivers: self.receiver_status(),
             connections: self.receivers.connections(),
             connections_refused: self.receivers.connections_refused(),
             destinations: self.pipeline.status(),

@@ -93,6 +93,7 @@ pub(crate) fn meaningless(
         _ => None,
     };
     let is_otlp = receiver.is_some();
+    let is_remote = is_otlp || is_kafka(destination);
     let is_secure = receiver.is_some_and(|receiver| receiver.is_secure);
     let is_http = receiver.is_some_and(|receiver| receiver.transport == Transport::Http);
     let is_file = matches!(destination, Destination::File(_));
@@ -100,14 +101,14 @@ pub(crate) fn meaningless(
     let compresses = match destination {
         Destination::Otlp(_) => otlp.compression.is_some(),
         Destination::File(file) => file.compression != Compression::None,
-        Destination::Stdout(_) => false,
+        _ => false,
     };
     let needs = [
         ("header", !otlp.header.is_empty(), is_otlp, OTLP),
-        ("timeout", otlp.timeout.is_some(), is_otlp, OTLP),
-        ("retries", otlp.retries.is_some(), is_otlp, OTLP),
-        ("max-elapsed", otlp.max_elapsed.is_some(), is_otlp, OTLP),
-        ("concurrency", otlp.concurrency.is_some(), is_otlp, OTLP),
+        ("timeout", otlp.timeout.is_some(), is_remote, OTLP),
+        ("retries", otlp.retries.is_some(), is_remote, OTLP),
+        ("max-elapsed", otlp.max_elapsed.is_some(), is_remote, OTLP),
+        ("concurrency", otlp.concurrency.is_some(), is_remote, OTLP),
         (
             "compression",
             otlp.compression.is_some(),
@@ -162,11 +163,11 @@ pub(crate) fn meaningless(
         .collect()
 }
 
-/// How many batches are on the way at the same time. Files and standard output keep the order.
+/// How many batches are on the way at the same time. Kafka, files and standard output keep the order; Kafka unless told.
 pub(crate) fn concurrency(destination: &Destination, options: &DestinationArguments) -> usize {
     match destination {
         Destination::Otlp(_) => usize::from(options.otlp.concurrency.unwrap_or(CONCURRENCY)),
-        _ => 1,
+        _ => usize::from(options.otlp.concurrency.unwrap_or(1)),
     }
 }
 
@@ -176,8 +177,18 @@ pub(crate) fn attempt_timeout(
     options: &DestinationArguments,
 ) -> Option<Duration> {
     match destination {
-        Destination::Otlp(_) => Some(options.otlp.timeout.unwrap_or(ATTEMPT_TIMEOUT)),
-        _ => None,
+        Destination::File(_) | Destination::Stdout(_) => None,
+        _ => Some(options.otlp.timeout.unwrap_or(ATTEMPT_TIMEOUT)),
+    }
+}
+
+fn is_kafka(destination: &Destination) -> bool {
+    #[cfg(feature = "kafka")]
+    return matches!(destination, Destination::Kafka(_));
+    #[cfg(not(feature = "kafka"))]
+    {
+        let _ = destination;
+        false
     }
 }
 
@@ -193,6 +204,10 @@ pub(crate) fn build(
 ) -> Result<Exporter, String> {
     let exporter = match destination {
         Destination::Otlp(receiver) => build_otlp(receiver, &options.otlp, headers(options)?),
+        #[cfg(feature = "kafka")]
+        Destination::Kafka(target) => {
+            return target.build(options.otlp.timeout.unwrap_or(ATTEMPT_TIMEOUT));
+        }
         Destination::File(target) => build_file(target, options),
         Destination::Stdout(format) => build_stdout(*format, options, look),
     };

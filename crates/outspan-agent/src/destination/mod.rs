@@ -2,6 +2,8 @@
 
 pub(crate) mod exporter;
 mod header;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod reader;
 
 use std::fmt;
@@ -14,11 +16,22 @@ pub(crate) use self::reader::BROKEN_PIPE;
 pub(crate) use self::reader::ReaderGone;
 pub(crate) use self::reader::is_reader_gone;
 
+#[cfg(feature = "kafka")]
+pub(crate) use self::kafka::KafkaTarget;
+
+/// What to say where Kafka is asked for and is not there.
+#[cfg(not(feature = "kafka"))]
+pub(crate) const WITHOUT_KAFKA: &str =
+    "this program was built without Kafka: build it with --features kafka";
+
 /// Says where spans go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Destination {
     /// An OTLP receiver.
     Otlp(Receiver),
+    /// A topic of Kafka.
+    #[cfg(feature = "kafka")]
+    Kafka(KafkaTarget),
     /// A file.
     File(TargetFile),
     /// Standard output.
@@ -90,6 +103,10 @@ impl Destination {
             "https" => Receiver::http(rest, true).map(Self::Otlp),
             "unix" | "unix-abstract" => Ok(Self::Otlp(Receiver::socket(Transport::Grpc, text))),
             "http+unix" => Ok(Self::Otlp(Receiver::socket(Transport::Http, text))),
+            #[cfg(feature = "kafka")]
+            "kafka" => KafkaTarget::parse(rest).map(Self::Kafka),
+            #[cfg(not(feature = "kafka"))]
+            "kafka" => Err(WITHOUT_KAFKA.to_owned()),
             "file" => TargetFile::parse(rest).map(Self::File),
             "stdout" => StdoutFormat::parse(rest).map(Self::Stdout),
             _ => Err(without_scheme(text)),
@@ -101,6 +118,8 @@ impl fmt::Display for Destination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Otlp(receiver) => f.write_str(&receiver.shown),
+            #[cfg(feature = "kafka")]
+            Self::Kafka(target) => target.fmt(f),
             Self::File(file) => write!(f, "{}", file.path.display()),
             Self::Stdout(_) => f.write_str("standard output"),
         }

@@ -13,6 +13,10 @@ mod open_batch;
 #[cfg(test)]
 mod tests;
 
+#[cfg(feature = "kafka")]
+use std::any::Any;
+#[cfg(feature = "kafka")]
+use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
@@ -24,6 +28,8 @@ use outspan::Batch;
 use outspan::Deadline;
 use outspan::queue::BatchLimits;
 use outspan::queue::MemoryQueue;
+#[cfg(feature = "kafka")]
+use outspan::queue::Merger;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -140,6 +146,64 @@ impl Pipeline {
         all.filter(|(_, is_left_out)| *is_left_out)
             .for_each(|(to, _)| to.queue.turn_away(spans));
         Ok(())
+    }
+
+    /// Takes spans over as [`accept`](Self::accept) does, in batches of their own. `witness` is dropped when no destination holds
+    /// any of them: each span was delivered, refused or dropped, and counted.
+    #[cfg(feature = "kafka")]
+    pub(crate) fn accept_witnessed(
+        &self,
+        piece: &Batch,
+        witness: &Arc<dyn Any + Send + Sync>,
+    ) -> Result<(), Refusal> {
+        let (bytes, spans) = (piece.memory(), piece.spans());
+        // Held until they are in the queues, so that a shutdown finds all of them there or none.
+        let state = self.lock();
+        if state.is_closed {
+            return Err(stopping());
+        }
+        let rooms = self.destinations.iter();
+        let rooms: Vec<_> = rooms.map(|to| to.queue.reserve(bytes, spans)).collect();
+        if rooms.iter().all(Option::is_none) {
+            return Err(self.refusal(bytes));
+        }
+        let mut merger = Merger::default();
+        merger.put(piece.clone());
+        let batches = merger.finish(&self.limits);
+        for (to, room) in self.destinations.iter().zip(rooms) {
+            match room {
+                Some(room) => {
+                    let witness = Arc::clone(witness);
+                    to.queue.push_witnessed(batches.clone(), room, witness);
+                }
+                None => to.queue.turn_away(spans),
+            }
+        }
+        drop(state);
+        Ok(())
+    }
+
+    /// Whether a destination could do with more spans. Whoever fetches spans, instead of getting them, leaves what room
+    /// there is beyond that to those that cannot wait.
+    #[cfg(feature = "kafka")]
+    pub(crate) fn wants_more(&self) -> bool {
+        self.destinations.iter().any(|to| !to.is_crowded())
+    }
+
+    /// How many bytes a destination has room for at most.
+    #[cfg(feature = "kafka")]
+    pub(crate) fn bytes_max(&self) -> usize {
+        let destinations = self.destinations.iter();
+        destinations
+            .map(|to| to.queue.bytes_max())
+            .max()
+            .unwrap_or(0)
+    }
+
+    /// The limits of batches.
+    #[cfg(feature = "kafka")]
+    pub(crate) fn limits(&self) -> BatchLimits {
+        self.limits
     }
 
     /// Waits while every destination that takes spans has a crowded queue, for 100 ms at most. To be called before what was

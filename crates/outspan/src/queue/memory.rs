@@ -1,5 +1,6 @@
 //! The queue as programs use it that have batches of their own, such as an agent.
 
+use std::any::Any;
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -207,13 +208,37 @@ impl MemoryQueue {
     ///
     /// From now on they are charged with what they hold. After a [`shutdown`](Self::shutdown) they are dropped and counted.
     pub fn push(&self, batches: Vec<Batch>, room: Room) {
+        self.push_all(batches, room, None);
+    }
+
+    /// Puts batches into the room that was taken for their spans, as [`push`](Self::push) does, and drops `witness` when none
+    /// of these spans is held any more: each was delivered, refused or dropped, and counted as such.
+    ///
+    /// So whoever has the spans kept elsewhere until they have arrived learns when to let go of them. Spans that a
+    /// [`shutdown`](Self::shutdown) loses end the witness as well.
+    pub fn push_witnessed(
+        &self,
+        batches: Vec<Batch>,
+        room: Room,
+        witness: Arc<dyn Any + Send + Sync>,
+    ) {
+        self.push_all(batches, room, Some(witness));
+    }
+
+    fn push_all(
+        &self,
+        batches: Vec<Batch>,
+        room: Room,
+        witness: Option<Arc<dyn Any + Send + Sync>>,
+    ) {
         let shared = &self.core.shared;
         let bytes = batches.iter().map(Batch::memory).sum();
         let spans = batches.iter().map(Batch::spans).sum();
         room.settle(shared, bytes, spans);
         for batch in batches {
             let charged = batch.memory();
-            self.core.queue.push(batch, charged);
+            let queue = &self.core.queue;
+            queue.push_witnessed(batch, charged, witness.clone());
         }
     }
 

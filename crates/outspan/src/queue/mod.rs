@@ -23,6 +23,7 @@ mod schedule;
 #[cfg(test)]
 mod tests;
 
+use std::any::Any;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
@@ -143,8 +144,18 @@ impl Queue {
 
     /// Adds a batch whose spans the ledger has as queued, and for which `charged` bytes were taken from the budget.
     pub(crate) fn push(&self, batch: Batch, charged: usize) {
+        self.push_witnessed(batch, charged, None);
+    }
+
+    /// Adds a batch whose witness is dropped when nothing of the batch is held any more.
+    pub(crate) fn push_witnessed(
+        &self,
+        batch: Batch,
+        charged: usize,
+        witness: Option<Arc<dyn Any + Send + Sync>>,
+    ) {
         let spans = batch.spans();
-        let is_taken = self.shared.lock().push(batch, charged);
+        let is_taken = self.shared.lock().push(batch, charged, witness);
         if is_taken {
             self.shared.wake.notify_one();
             return;

@@ -1,6 +1,8 @@
 //! Which batch goes next, and when: the queue's state without any I/O.
 
+use std::any::Any;
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -35,6 +37,8 @@ pub(super) struct Item {
     has_failed: bool,
     /// When it may be tried again.
     due: Option<Instant>,
+    /// Goes with the batch and every part of it; whoever made it learns by its end that nothing of the batch is left.
+    _witness: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl Item {
@@ -130,7 +134,12 @@ impl Schedule {
     }
 
     /// Adds a batch; false when it is too late.
-    pub(super) fn push(&mut self, batch: Batch, charged: usize) -> bool {
+    pub(super) fn push(
+        &mut self,
+        batch: Batch,
+        charged: usize,
+        witness: Option<Arc<dyn Any + Send + Sync>>,
+    ) -> bool {
         if self.closing.is_some() || self.has_ended {
             return false;
         }
@@ -145,6 +154,7 @@ impl Schedule {
             is_probe: false,
             has_failed: false,
             due: None,
+            _witness: witness,
         });
         true
     }

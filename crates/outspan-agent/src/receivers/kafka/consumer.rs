@@ -1,0 +1,565 @@
+//! The thread that consumes: messages in, groups out, offsets back.
+
+use std::any::Any;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc;
+use std::time::Duration;
+use std::time::Instant;
+
+use bytes::Bytes;
+use outspan::Batch;
+use outspan::Deadline;
+use outspan::queue::BatchLimits;
+use outspan::queue::Merger;
+use rdkafka::ClientConfig;
+use rdkafka::ClientContext;
+use rdkafka::Message;
+use rdkafka::Offset;
+use rdkafka::TopicPartitionList;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::BaseConsumer;
+use rdkafka::consumer::CommitMode;
+use rdkafka::consumer::Consumer as _;
+use rdkafka::consumer::ConsumerContext;
+use rdkafka::consumer::Rebalance;
+use rdkafka::error::KafkaError;
+use rdkafka::error::KafkaResult;
+use tokio::sync::watch;
+
+use super::progress::Partition;
+use super::progress::Progress;
+use super::subscription::Encoding;
+use super::subscription::Subscription;
+use crate::pipeline::Pipeline;
+use crate::pipeline::Refusal;
+use crate::receivers::answer::Form;
+use crate::receivers::counters::TransportCounters;
+use crate::receivers::remarks::Remark;
+use crate::receivers::spans::Spans;
+use crate::receivers::tally::Outcome;
+use crate::receivers::tally::Tally;
+
+/// How long the thread waits for a message before it looks after everything else.
+const POLL: Duration = Duration::from_millis(50);
+
+/// How often offsets are committed, if there are new ones. What is committed later is consumed twice after a crash.
+const COMMIT: Duration = Duration::from_millis(500);
+
+/// How long the destinations may have enough before consuming is paused. Pausing throws away what was fetched ahead.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long to wait before beginning again after an error that ended a consumer.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Consumes until it is told to stop.
+pub(super) struct Worker {
+    subscription: Subscription,
+    config: ClientConfig,
+    /// How many bytes a group may have that is not one message.
+    group_bytes_max: usize,
+    limits: BatchLimits,
+    pipeline: Arc<Pipeline>,
+    counters: Arc<TransportCounters>,
+    stop: watch::Receiver<Option<Deadline>>,
+    first: Option<BaseConsumer<Context>>,
+    shared: Arc<Shared>,
+    open: Group,
+    /// Batches that there was no room for.
+    held: VecDeque<Held>,
+    settle: mpsc::Sender<u64>,
+    settled: mpsc::Receiver<u64>,
+    committed_at: Instant,
+    is_paused: bool,
+    /// Since when the destinations have enough.
+    crowded_since: Option<Instant>,
+    remarks: Remarks,
+}
+
+/// What the thread shares with what Kafka's library calls.
+#[derive(Default)]
+struct Shared {
+    progress: Mutex<Progress>,
+    /// Partitions came that nobody has paused.
+    is_assigned_anew: AtomicBool,
+    log: Remark,
+}
+
+/// Messages that go to the destinations together.
+#[derive(Debug, Default)]
+struct Group {
+    number: u64,
+    merger: Merger,
+    memory: usize,
+    /// When its first message came, if one did.
+    opened: Option<Instant>,
+}
+
+/// A batch of a group.
+struct Held {
+    batch: Batch,
+    witness: Arc<dyn Any + Send + Sync>,
+}
+
+/// Tells that nothing of a group is held any more, by its end.
+struct Witness {
+    group: u64,
+    settle: mpsc::Sender<u64>,
+}
+
+#[derive(Default)]
+struct Remarks {
+    malformed: Remark,
+    invalid: Remark,
+    failed: Remark,
+}
+
+/// Why consuming ended.
+#[derive(Debug, PartialEq, Eq)]
+enum End {
+    Stopped,
+    /// The consumer is of no use any more.
+    Broken,
+}
+
+impl Worker {
+    /// Makes what a thread needs.
+    ///
+    /// # Errors
+    ///
+    /// Words for the user: Kafka's library does not want the configuration.
+    pub(super) fn new(
+        subscription: Subscription,
+        config: ClientConfig,
+        group_bytes_max: usize,
+        pipeline: Arc<Pipeline>,
+        counters: Arc<TransportCounters>,
+        stop: watch::Receiver<Option<Deadline>>,
+    ) -> Result<Self, String> {
+        let (settle, settled) = mpsc::channel();
+        let limits = pipeline.limits();
+        let mut worker = Self {
+            subscription,
+            config,
+            group_bytes_max: group_bytes_max.min(limits.bytes),
+            limits,
+            pipeline,
+            counters,
+            stop,
+            first: None,
+            shared: Arc::default(),
+            open: Group::default(),
+            held: VecDeque::new(),
+            settle,
+            settled,
+            committed_at: Instant::now(),
+            is_paused: false,
+            crowded_since: None,
+            remarks: Remarks::default(),
+        };
+        let first = worker.consumer();
+        worker.first = Some(first.map_err(|e| format!("{}: {e}", worker.subscription))?);
+        Ok(worker)
+    }
+
+    /// Consumes until it is told to stop.
+    pub(super) fn run(mut self) {
+        loop {
+            let consumer = match self.first.take() {
+                Some(first) => Ok(first),
+                None => self.consumer(),
+            };
+            let end = match consumer {
+                Ok(consumer) => self.consume(&consumer),
+                Err(error) => {
+                    self.remark_failed(&error);
+                    End::Broken
+                }
+            };
+            if end == End::Stopped || self.stopping().is_some() {
+                return;
+            }
+            // What was consumed and not committed comes again.
+            self.forget_everything();
+            if let Ok(group) = self.settled.recv_timeout(PAUSE) {
+                self.shared.progress().settle(group);
+            }
+        }
+    }
+
+    fn consumer(&self) -> KafkaResult<BaseConsumer<Context>> {
+        self.config.create_with_context(Context {
+            shared: Arc::clone(&self.shared),
+        })
+    }
+
+    fn stopping(&self) -> Option<Deadline> {
+        *self.stop.borrow()
+    }
+
+    fn consume(&mut self, consumer: &BaseConsumer<Context>) -> End {
+        if let Err(error) = consumer.subscribe(&self.subscription.topics()) {
+            self.remark_failed(&error);
+            return End::Broken;
+        }
+        while self.stopping().is_none() {
+            self.look_after(consumer);
+            if !self.keeps_up(consumer) {
+                continue;
+            }
+            match consumer.poll(POLL) {
+                None => {}
+                Some(Ok(message)) => self.take(&message),
+                Some(Err(error)) => {
+                    self.remark_failed(&error);
+                    if matches!(error, KafkaError::MessageConsumptionFatal(_)) {
+                        return End::Broken;
+                    }
+                }
+            }
+        }
+        self.finish(consumer);
+        End::Stopped
+    }
+
+    /// Waits for what was consumed to be settled, while there is time, and commits it.
+    fn finish(&mut self, consumer: &BaseConsumer<Context>) {
+        self.close();
+        let is_over = |stop: Option<Deadline>| stop.is_some_and(|until| until.has_passed());
+        while !self.shared.progress().is_settled() && !is_over(self.stopping()) {
+            self.look_after(consumer);
+            self.pause(consumer, true);
+            // Messages that come all the same are not noted, so that somebody else gets them.
+            drop(consumer.poll(POLL));
+        }
+        self.shared.commit(consumer, CommitMode::Sync);
+    }
+
+    /// Hands over what is due, and commits what is settled.
+    fn look_after(&mut self, consumer: &BaseConsumer<Context>) {
+        for group in self.settled.try_iter() {
+            self.shared.progress().settle(group);
+        }
+        if self.committed_at.elapsed() >= COMMIT {
+            self.committed_at = Instant::now();
+            self.shared.commit(consumer, CommitMode::Async);
+        }
+        let is_due = |opened: Instant| opened.elapsed() >= self.limits.delay;
+        if self.open.opened.is_some_and(is_due) {
+            self.close();
+        }
+        self.hand_over();
+    }
+
+    /// Whether to ask for a message now. While the destinations have enough, it waits a moment instead; when that lasts, it
+    /// pauses what is assigned and asks all the same, because the group wants to hear from its members.
+    fn keeps_up(&mut self, consumer: &BaseConsumer<Context>) -> bool {
+        if self.held.is_empty() && self.pipeline.wants_more() {
+            self.crowded_since = None;
+            self.pause(consumer, false);
+            return true;
+        }
+        let since = *self.crowded_since.get_or_insert_with(Instant::now);
+        if since.elapsed() < PATIENCE {
+            if let Ok(group) = self.settled.recv_timeout(POLL) {
+                self.shared.progress().settle(group);
+            }
+            return false;
+        }
+        self.pause(consumer, true);
+        true
+    }
+
+    /// Pauses what is assigned, or resumes it.
+    fn pause(&mut self, consumer: &BaseConsumer<Context>, pause: bool) {
+        let is_new = self.shared.is_assigned_anew.swap(false, Ordering::AcqRel);
+        if pause == self.is_paused && !(pause && is_new) {
+            return;
+        }
+        let assignment = consumer.assignment();
+        let changed = assignment.and_then(|assignment| match pause {
+            true => consumer.pause(&assignment),
+            false => consumer.resume(&assignment),
+        });
+        match changed {
+            Ok(()) => self.is_paused = pause,
+            // Tried again with the next message.
+            Err(error) => self.remark_failed(&error),
+        }
+    }
+
+    /// Takes a message into the open group, or counts and tells why not. Either way the group answers for its offset.
+    fn take(&mut self, message: &impl Message) {
+        let content = message.payload().unwrap_or_default();
+        let counters = Arc::clone(&self.counters);
+        let mut tally = Tally::begin(&counters);
+        tally.bytes = content.len();
+        let spans = Spans::read(self.form(content), Bytes::copy_from_slice(content));
+        let spans = match spans {
+            Ok(spans) => spans,
+            Err(failure) => {
+                tally.outcome = Outcome::Refused;
+                tally.refused_spans = failure.refused_spans;
+                self.note(message);
+                return self.remark_malformed(message, &failure.status.message);
+            }
+        };
+        let (count, memory) = (spans.batch.spans(), spans.batch.memory());
+        let limit = self.pipeline.bytes_max();
+        if memory > limit {
+            tally.outcome = Outcome::Refused;
+            tally.refused_spans = count + spans.refused;
+            self.note(message);
+            let why = format!(
+                "it takes {memory} bytes, and no destination has room for more than {limit}"
+            );
+            return self.remark_malformed(message, &why);
+        }
+        if let Some(partial) = &spans.partial {
+            self.remark_invalid(message, &partial.error_message);
+        }
+        tally.outcome = Outcome::Accepted;
+        tally.accepted_spans = count;
+        tally.refused_spans = spans.refused;
+        if !self
+            .open
+            .fits(&spans.batch, self.group_bytes_max, &self.limits)
+        {
+            self.close();
+        }
+        self.note(message);
+        if count > 0 {
+            self.open.memory += memory;
+            self.open.merger.put(spans.batch);
+        }
+        if self.open.merger.is_full(&self.limits) || self.open.memory >= self.group_bytes_max {
+            self.close();
+            self.hand_over();
+        }
+    }
+
+    fn form(&self, content: &[u8]) -> Form {
+        match self.subscription.encoding {
+            Encoding::OtlpProto => Form::Protobuf,
+            Encoding::OtlpJson => Form::Json,
+            // As a tag of protobuf it would begin a group, which OTLP has none of.
+            Encoding::Detected if content.first() == Some(&b'{') => Form::Json,
+            Encoding::Detected => Form::Protobuf,
+        }
+    }
+
+    fn note(&mut self, message: &impl Message) {
+        self.open.opened.get_or_insert_with(Instant::now);
+        let (partition, offset) = (partition_of(message), message.offset());
+        let mut progress = self.shared.progress();
+        progress.read(partition, offset, self.open.number);
+    }
+
+    /// Ends the open group.
+    fn close(&mut self) {
+        let number = self.open.number;
+        let next = Group {
+            number: number + 1,
+            ..Group::default()
+        };
+        let group = std::mem::replace(&mut self.open, next);
+        let witness: Arc<dyn Any + Send + Sync> = Arc::new(Witness {
+            group: number,
+            settle: self.settle.clone(),
+        });
+        for batch in group.merger.finish(&self.limits) {
+            let witness = Arc::clone(&witness);
+            self.held.push_back(Held { batch, witness });
+        }
+    }
+
+    /// Hands what is held to the destinations, as far as there is room.
+    fn hand_over(&mut self) {
+        while let Some(first) = self.held.front() {
+            match self.pipeline.accept_witnessed(&first.batch, &first.witness) {
+                Ok(()) => {}
+                Err(Refusal::Full { .. } | Refusal::Stopping { .. }) => return,
+                // No message by itself is, so that only several together can be, by a few bytes.
+                Err(Refusal::TooLarge { limit }) => {
+                    self.divide(limit);
+                    continue;
+                }
+            }
+            self.held.pop_front();
+        }
+    }
+
+    /// Divides what is held first into two. One span cannot be divided, and is dropped.
+    fn divide(&mut self, limit: usize) {
+        let Some(Held { batch, witness }) = self.held.pop_front() else {
+            return;
+        };
+        if batch.spans() <= 1 {
+            tracing::warn!(target: "outspan", "dropped a span from Kafka: no destination has room for more than {limit} bytes");
+            return;
+        }
+        let halves = batch.split_by_spans(batch.spans().div_ceil(2));
+        for batch in halves.into_iter().rev() {
+            let witness = Arc::clone(&witness);
+            self.held.push_front(Held { batch, witness });
+        }
+    }
+
+    fn forget_everything(&mut self) {
+        self.open = Group {
+            number: self.open.number + 1,
+            ..Group::default()
+        };
+        self.held.clear();
+        self.is_paused = false;
+        self.crowded_since = None;
+        *self.shared.progress() = Progress::default();
+    }
+
+    fn remark_malformed(&self, message: &impl Message, why: &str) {
+        if let Some(left_out) = self.remarks.malformed.due() {
+            let place = place_of(message);
+            tracing::warn!(target: "outspan", "skipped {place}: {why}{left_out}");
+        }
+    }
+
+    fn remark_invalid(&self, message: &impl Message, why: &str) {
+        if let Some(left_out) = self.remarks.invalid.due() {
+            let place = place_of(message);
+            tracing::warn!(target: "outspan", "{place}: {why}{left_out}");
+        }
+    }
+
+    fn remark_failed(&self, error: &KafkaError) {
+        if let Some(left_out) = self.remarks.failed.due() {
+            tracing::warn!(target: "outspan", "cannot consume {}: {error}{left_out}", self.subscription);
+        }
+    }
+}
+
+impl Group {
+    /// Whether a batch may join it.
+    fn fits(&self, batch: &Batch, bytes_max: usize, limits: &BatchLimits) -> bool {
+        let memory = self.memory.saturating_add(batch.memory());
+        self.memory == 0 || (memory <= bytes_max && self.merger.fits(batch, limits))
+    }
+}
+
+impl Drop for Witness {
+    fn drop(&mut self) {
+        // Nobody listens any more when consuming has ended.
+        let _heard = self.settle.send(self.group);
+    }
+}
+
+impl Shared {
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Commits what is settled. What cannot be committed now stays due.
+    fn commit(&self, consumer: &BaseConsumer<Context>, mode: CommitMode) {
+        let due = self.progress().due();
+        let mut list = TopicPartitionList::new();
+        for (partition, next) in &due {
+            let offset = Offset::Offset(*next);
+            drop(list.add_partition_offset(&partition.topic, partition.number, offset));
+        }
+        if list.count() == 0 {
+            return;
+        }
+        match (consumer.commit(&list, mode), mode) {
+            (Ok(()), CommitMode::Sync) => self.committed(&list),
+            // The library calls back.
+            (Ok(()), CommitMode::Async) => {}
+            (Err(error), _) => tracing::debug!(target: "outspan", "kafka: cannot commit: {error}"),
+        }
+    }
+
+    fn committed(&self, list: &TopicPartitionList) {
+        let mut progress = self.progress();
+        for element in list.elements() {
+            if let (Offset::Offset(next), Ok(())) = (element.offset(), element.error()) {
+                let partition = Partition {
+                    topic: element.topic().to_owned(),
+                    number: element.partition(),
+                };
+                progress.committed(&partition, next);
+            }
+        }
+    }
+}
+
+/// What Kafka's library calls while the thread polls.
+struct Context {
+    shared: Arc<Shared>,
+}
+
+impl ConsumerContext for Context {
+    fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        let Rebalance::Revoke(list) = rebalance else {
+            return;
+        };
+        // So that the next owner gets again only what is still open.
+        if !consumer.assignment_lost() {
+            self.shared.commit(consumer, CommitMode::Sync);
+        }
+        let mut progress = self.shared.progress();
+        for element in list.elements() {
+            progress.forget(&Partition {
+                topic: element.topic().to_owned(),
+                number: element.partition(),
+            });
+        }
+    }
+
+    fn post_rebalance(&self, _consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        if matches!(rebalance, Rebalance::Assign(_)) {
+            self.shared.is_assigned_anew.store(true, Ordering::Release);
+        }
+    }
+
+    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
+        match result {
+            Ok(()) => self.shared.committed(offsets),
+            Err(error) => tracing::debug!(target: "outspan", "kafka: cannot commit: {error}"),
+        }
+    }
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        match level {
+            RDKafkaLogLevel::Debug | RDKafkaLogLevel::Info | RDKafkaLogLevel::Notice => {
+                tracing::debug!(target: "outspan", "kafka: {facility}: {message}");
+            }
+            _ => {
+                if let Some(left_out) = self.shared.log.due() {
+                    tracing::warn!(target: "outspan", "kafka: {facility}: {message}{left_out}");
+                }
+            }
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(target: "outspan", "kafka: {error}: {reason}");
+    }
+}
+
+fn partition_of(message: &impl Message) -> Partition {
+    Partition {
+        topic: message.topic().to_owned(),
+        number: message.partition(),
+    }
+}
+
+/// Where a message stands, for those who want to look at it.
+fn place_of(message: &impl Message) -> String {
+    let (topic, partition, offset) = (message.topic(), message.partition(), message.offset());
+    format!("the message at offset {offset} of partition {partition} of topic {topic}")
+}
