@@ -24,7 +24,7 @@
 //! | `end=N` | span | the end in nanoseconds, where it lies before the start |
 //! | `root` | span | no reference is the parent |
 //! | `name=NAME` | log | the event's name; the field `event` is an attribute |
-//! | `link=N` | log | not an event, but more about the Nth reference, counted from 0 |
+//! | `link=N` | log | not an event, but more about the Nth link, counted from 0; a reference to the parent is none |
 //! | `state=STATE` | log, with `link` | the link's trace state |
 //!
 //! Marks that a reader does not know it passes over.

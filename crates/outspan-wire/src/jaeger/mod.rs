@@ -9,6 +9,7 @@
 mod marks;
 mod names;
 mod options;
+mod query;
 mod read;
 mod write;
 
@@ -16,6 +17,8 @@ pub use options::Dialect;
 pub use options::Envelope;
 pub use options::Protocol;
 pub use options::WriteOptions;
+pub use query::read_query_json;
+pub use query::write_query_json;
 pub use read::ReadLimits;
 pub use read::read_batch;
 pub use read::read_datagram;

@@ -13,6 +13,7 @@ use super::parts::Process;
 use super::parts::Reference;
 use super::parts::Span;
 use super::parts::Tag;
+use super::parts::Take;
 use crate::ReadRequest;
 use crate::jaeger::names;
 use crate::otlp::EncodeSpan;
@@ -51,13 +52,29 @@ impl Assembler {
         }
     }
 
-    /// Says what the following spans are about.
-    pub(in crate::jaeger) fn begin_process(&mut self, process: &Process<'_>) {
+    /// Says what the following spans are about, with a process that was translated before.
+    pub(in crate::jaeger) fn begin_resource(&mut self, resource: &EncodedResource) {
+        self.resource = resource.clone();
+    }
+
+    pub(in crate::jaeger) fn finish(mut self) -> ReadRequest {
+        let request = self.encoder.finish();
+        ReadRequest {
+            bytes: request.map_or_else(Bytes::new, |request| request.bytes),
+            spans: self.spans,
+            invalid: self.invalid,
+            first_invalid: self.first_invalid,
+        }
+    }
+}
+
+impl Take for Assembler {
+    fn process(&mut self, process: &Process<'_>) {
         self.resource = resource_of(process);
     }
 
     /// Adds a span, or counts it as invalid.
-    pub(in crate::jaeger) fn push(&mut self, span: &Span<'_>) {
+    fn span(&mut self, span: &Span<'_>) {
         if let Some(reason) = invalid_reason(span) {
             let number = self.spans + self.invalid;
             self.invalid += 1;
@@ -72,16 +89,6 @@ impl Assembler {
         };
         self.encoder.push(&self.resource, &meant);
         self.spans += 1;
-    }
-
-    pub(in crate::jaeger) fn finish(mut self) -> ReadRequest {
-        let request = self.encoder.finish();
-        ReadRequest {
-            bytes: request.map_or_else(Bytes::new, |request| request.bytes),
-            spans: self.spans,
-            invalid: self.invalid,
-            first_invalid: self.first_invalid,
-        }
     }
 }
 
@@ -137,8 +144,7 @@ impl EncodeSpan for Meant<'_> {
         writer.trace_id(span.trace_id);
         writer.span_id(span.span_id);
         writer.trace_state(self.text_of(meaning.trace_state));
-        let parent = meaning.parent(span);
-        writer.parent_span_id(parent);
+        writer.parent_span_id(meaning.parent);
         let sampled = (span.flags & SAMPLED) as u32;
         writer.flags(meaning.flags.unwrap_or(sampled));
         writer.name(&span.name);
@@ -150,7 +156,7 @@ impl EncodeSpan for Meant<'_> {
         writer.dropped_attributes_count(meaning.dropped_attributes);
         self.events(writer);
         writer.dropped_events_count(meaning.dropped_events);
-        self.links(writer, parent);
+        self.links(writer);
         writer.dropped_links_count(meaning.dropped_links);
         writer.status(meaning.status, self.text_of(meaning.status_description));
     }
@@ -206,25 +212,21 @@ impl Meant<'_> {
         }
     }
 
-    fn links(&self, writer: &mut SpanWriter<'_>, parent: [u8; 8]) {
-        for (number, reference) in self.span.references.iter().enumerate() {
-            let is_parent = reference.is_child_of
-                && reference.span_id == parent
-                && reference.trace_id == self.span.trace_id;
-            if is_parent {
+    fn links(&self, writer: &mut SpanWriter<'_>) {
+        for link in &self.meaning.links {
+            let Some(reference) = self.span.references.get(link.reference) else {
                 continue;
-            }
-            writer.link(reference.trace_id, reference.span_id, |link| {
-                self.link(link, reference, number);
+            };
+            writer.link(reference.trace_id, reference.span_id, |writer| {
+                self.link(writer, reference, link.log);
             });
         }
     }
 
-    fn link(&self, link: &mut LinkWriter<'_>, reference: &Reference, number: usize) {
+    fn link(&self, link: &mut LinkWriter<'_>, reference: &Reference, log: Option<usize>) {
         if reference.is_child_of {
             link.attribute(names::REF_TYPE, names::CHILD_OF);
         }
-        let log = self.meaning.link_logs.get(number).copied().flatten();
         let Some(log_number) = log else {
             return;
         };

@@ -200,10 +200,19 @@ pub(super) struct Meaning {
     pub(super) scope_schema_url: String,
     pub(super) flags: Option<u32>,
     pub(super) end: Option<u64>,
-    is_root: bool,
     pub(super) logs: Vec<LogMeaning>,
-    /// For each reference, the log that tells more about it.
-    pub(super) link_logs: Vec<Option<usize>>,
+    /// The parent's id; zeros for none.
+    pub(super) parent: [u8; 8],
+    pub(super) links: Vec<Link>,
+}
+
+/// A reference that is a link.
+#[derive(Debug)]
+pub(super) struct Link {
+    /// The number of the reference.
+    pub(super) reference: usize,
+    /// The number of the log that tells more about it.
+    pub(super) log: Option<usize>,
 }
 
 /// What the fields of a log mean.
@@ -254,22 +263,9 @@ impl Meaning {
         self.scope_schema_url = found.schema_url;
         self.flags = found.flags;
         self.end = found.end;
-        self.is_root = found.is_root;
+        self.parent = parent_of(span, found.is_root);
+        self.read_links(span);
         self.read_logs(span);
-    }
-
-    /// Returns the parent's id; zeros for none.
-    pub(super) fn parent(&self, span: &Span<'_>) -> [u8; 8] {
-        if span.parent_span_id != [0; 8] || self.is_root {
-            return span.parent_span_id;
-        }
-        let of_trace = |is_child_of| {
-            span.references.iter().find(move |reference| {
-                reference.is_child_of == is_child_of && reference.trace_id == span.trace_id
-            })
-        };
-        let reference = of_trace(true).or_else(|| of_trace(false));
-        reference.map_or([0; 8], |reference| reference.span_id)
     }
 
     fn judge_tags(&mut self, span: &Span<'_>, has_marks: bool, found: &Marks) {
@@ -360,12 +356,26 @@ impl Meaning {
         }
     }
 
+    /// Finds the links: the references, but for the one to the parent.
+    fn read_links(&mut self, span: &Span<'_>) {
+        self.links.clear();
+        for (number, reference) in span.references.iter().enumerate() {
+            let is_parent = reference.is_child_of
+                && reference.span_id == self.parent
+                && reference.trace_id == span.trace_id;
+            if !is_parent {
+                self.links.push(Link {
+                    reference: number,
+                    log: None,
+                });
+            }
+        }
+    }
+
     fn read_logs(&mut self, span: &Span<'_>) {
         self.field_roles.clear();
         self.field_roles
             .resize(span.fields.len(), Role::Attribute(Form::Plain));
-        self.link_logs.clear();
-        self.link_logs.resize(span.references.len(), None);
         self.logs.clear();
         for (number, log) in span.logs.iter().enumerate() {
             let meaning = self.read_log(span, log, number);
@@ -385,9 +395,9 @@ impl Meaning {
             judge_fields(fields, roles, log.fields.start, &mut meaning, &[]);
             return meaning;
         };
-        let about = found.link.and_then(|link| self.link_logs.get_mut(link));
-        if let Some(place @ None) = about {
-            *place = Some(number);
+        let link = found.link.and_then(|link| self.links.get_mut(link));
+        if let Some(link @ Link { log: None, .. }) = link {
+            link.log = Some(number);
             take_link_fields(fields, roles);
             found.claim_all(fields, roles, &mut self.is_open);
             meaning.is_link = true;
@@ -409,6 +419,20 @@ impl Meaning {
         }
         meaning
     }
+}
+
+/// Returns the parent's id, or zeros: the span's own field, or else the first reference of the same trace.
+fn parent_of(span: &Span<'_>, is_root: bool) -> [u8; 8] {
+    if span.parent_span_id != [0; 8] || is_root {
+        return span.parent_span_id;
+    }
+    let first = |is_child_of| {
+        span.references.iter().find(move |reference| {
+            reference.is_child_of == is_child_of && reference.trace_id == span.trace_id
+        })
+    };
+    let reference = first(true).or_else(|| first(false));
+    reference.map_or([0; 8], |reference| reference.span_id)
 }
 
 /// Finds the name of an event and its dropped attributes among the fields of a log that marks left open.

@@ -14,6 +14,7 @@ use self::input::Binary;
 use self::input::Compact;
 use self::input::Input;
 use self::input::Kind;
+use self::parts::Take;
 use self::thrift::Structs;
 use super::Protocol;
 use crate::ReadRequest;
@@ -77,6 +78,17 @@ pub fn read_datagram(bytes: &[u8], limits: &ReadLimits) -> Result<ReadRequest, W
         Some(0x82) => datagram::<Compact<'_>>(bytes, limits),
         _ => datagram::<Binary<'_>>(bytes, limits),
     }
+}
+
+/// Reads a binary batch that was written here, as structs.
+pub(super) fn take_batch(bytes: &[u8], taker: &mut impl Take) -> Result<(), WireError> {
+    let limits = ReadLimits {
+        bytes_max: usize::MAX,
+        spans_max: usize::MAX,
+        items_max: usize::MAX,
+        ..ReadLimits::default()
+    };
+    Structs::new(Binary::new(bytes), &limits).batch(taker)
 }
 
 fn batch<'a, I: Input<'a>>(bytes: &'a [u8], limits: &ReadLimits) -> Result<ReadRequest, WireError> {

@@ -3,6 +3,14 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+/// Takes what was read, one struct at a time.
+pub(in crate::jaeger) trait Take {
+    /// Takes what the following spans are about.
+    fn process(&mut self, process: &Process<'_>);
+
+    fn span(&mut self, span: &Span<'_>);
+}
+
 /// A process: what spans are about.
 #[derive(Debug, Default)]
 pub(in crate::jaeger) struct Process<'a> {
@@ -43,6 +51,13 @@ impl Span<'_> {
         self.tags.clear();
         self.logs.clear();
         self.fields.clear();
+    }
+}
+
+impl Span<'_> {
+    /// Counts what the span holds.
+    pub(in crate::jaeger) fn items(&self) -> usize {
+        self.references.len() + self.tags.len() + self.logs.len() + self.fields.len()
     }
 }
 

@@ -7,7 +7,6 @@
 use std::borrow::Cow;
 
 use super::ReadLimits;
-use super::assemble::Assembler;
 use super::input::Field;
 use super::input::Input;
 use super::input::Kind;
@@ -16,6 +15,7 @@ use super::parts::Process;
 use super::parts::Reference;
 use super::parts::Span;
 use super::parts::Tag;
+use super::parts::Take;
 use super::parts::Value;
 use crate::jaeger::names::ref_type;
 use crate::jaeger::names::tag_type;
@@ -69,7 +69,7 @@ impl<'a, I: Input<'a>> Structs<'a, I> {
     }
 
     /// Reads a `Batch`, handing each span on.
-    pub(super) fn batch(&mut self, assembler: &mut Assembler) -> Result<(), WireError> {
+    pub(super) fn batch(&mut self, taker: &mut impl Take) -> Result<(), WireError> {
         let mut before = 0;
         let mut has_process = false;
         // Lists of spans that stand before the process wait until it is known.
@@ -80,10 +80,10 @@ impl<'a, I: Input<'a>> Structs<'a, I> {
                 (1, Kind::Struct) => {
                     self.items_left = self.limits.items_max;
                     let process = self.process().map_err(|error| error.below("process"))?;
-                    assembler.begin_process(&process);
+                    taker.process(&process);
                     has_process = true;
                 }
-                (2, Kind::List) if has_process => self.spans(assembler)?,
+                (2, Kind::List) if has_process => self.spans(taker)?,
                 (2, Kind::List) if waiting.is_none() => {
                     waiting = Some(self.input);
                     self.skip(field)?;
@@ -102,13 +102,13 @@ impl<'a, I: Input<'a>> Structs<'a, I> {
         self.require(seen, &[(1, "Batch.process"), (2, "Batch.spans")])?;
         if let Some(input) = waiting {
             let end = std::mem::replace(&mut self.input, input);
-            self.spans(assembler)?;
+            self.spans(taker)?;
             self.input = end;
         }
         Ok(())
     }
 
-    fn spans(&mut self, assembler: &mut Assembler) -> Result<(), WireError> {
+    fn spans(&mut self, taker: &mut impl Take) -> Result<(), WireError> {
         let Some(count) = self.input.structs(self.limits.depth_max)? else {
             return Ok(());
         };
@@ -123,7 +123,7 @@ impl<'a, I: Input<'a>> Structs<'a, I> {
             self.items_left = self.limits.items_max;
             self.read_span(&mut span)
                 .map_err(|error| error.below(&format!("spans[{number}]")))?;
-            assembler.push(&span);
+            taker.span(&span);
             self.span = span;
         }
         Ok(())
