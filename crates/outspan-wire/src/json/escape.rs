@@ -7,15 +7,32 @@ use super::text::plain_prefix;
 /// Appends text as it stands between the quotes of a JSON string.
 #[inline]
 pub(crate) fn push_escaped(out: &mut Vec<u8>, text: &str) {
-    let mut rest = text.as_bytes();
+    push_escaped_utf8(out, text.as_bytes());
+}
+
+/// Appends UTF-8 as it stands between the quotes of a JSON string.
+#[inline]
+pub(crate) fn push_escaped_utf8(out: &mut Vec<u8>, text: &[u8]) {
+    let plain = plain_prefix(text);
+    if plain == text.len() {
+        out.extend_from_slice(text);
+        return;
+    }
+    push_with_escapes(out, text, plain);
+}
+
+#[inline(never)]
+fn push_with_escapes(out: &mut Vec<u8>, text: &[u8], mut plain: usize) {
+    let mut rest = text;
     loop {
-        let (plain, special) = rest.split_at(plain_prefix(rest));
-        out.extend_from_slice(plain);
+        let (before, special) = rest.split_at(plain);
+        out.extend_from_slice(before);
         let Some((&special, after)) = special.split_first() else {
             return;
         };
         push_escape(out, special);
         rest = after;
+        plain = plain_prefix(rest);
     }
 }
 

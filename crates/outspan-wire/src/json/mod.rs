@@ -8,8 +8,8 @@ mod value;
 
 pub(crate) use escape::push_digits;
 pub(crate) use escape::push_escaped;
+pub(crate) use escape::push_escaped_utf8;
 pub(crate) use text::Kind;
 pub(crate) use text::RawString;
 pub(crate) use text::Text;
-pub(crate) use text::plain_prefix;
 pub(crate) use value::write_json_text;

@@ -533,7 +533,25 @@ fn split_unit(text: &[u8]) -> Option<(u32, &[u8])> {
 }
 
 /// Returns how many bytes from the start on are neither quote, backslash nor control character.
+#[inline]
 pub(crate) fn plain_prefix(text: &[u8]) -> usize {
+    let (blocks, rest) = text.as_chunks::<32>();
+    let mut len = 0;
+    for block in blocks {
+        // Without an early end, so that the compiler makes it one comparison of the whole block.
+        let has_special = block.iter().fold(false, |has_special, &byte| {
+            has_special | (byte == b'"') | (byte == b'\\') | (byte < 0x20)
+        });
+        if has_special {
+            return len + plain_prefix_by_words(block);
+        }
+        len += block.len();
+    }
+    len + plain_prefix_by_words(rest)
+}
+
+#[inline]
+fn plain_prefix_by_words(text: &[u8]) -> usize {
     let mut len = 0;
     let mut words = text.chunks_exact(8);
     for word in words.by_ref() {

@@ -4,7 +4,7 @@ mod answer;
 mod encode;
 mod envelope;
 mod error;
-mod fields;
+pub(crate) mod fields;
 mod json;
 mod limits;
 mod merge;

@@ -119,10 +119,10 @@ impl KeyTable {
 
     /// Hashes a key: eight bytes at a time, multiplied and folded.
     #[inline]
-    pub(super) fn hash(&self, key: &str) -> u64 {
+    pub(super) fn hash(&self, key: &[u8]) -> u64 {
         const FACTOR: u64 = 0x9E37_79B9_7F4A_7C15;
         let mut hash = self.seed ^ key.len() as u64;
-        let (words, rest) = key.as_bytes().as_chunks::<8>();
+        let (words, rest) = key.as_chunks::<8>();
         for word in words {
             hash = fold(hash ^ u64::from_le_bytes(*word), FACTOR);
         }
@@ -150,23 +150,23 @@ mod tests {
         let mut table = KeyTable::new();
         for _ in 0..3 {
             for (number, key) in keys.iter().enumerate() {
-                let hash = table.hash(key);
+                let hash = table.hash(key.as_bytes());
                 assert_eq!(
                     table.insert(hash, number, |other| keys[other] == *key),
                     None
                 );
             }
             for (number, key) in keys.iter().enumerate() {
-                let hash = table.hash(key);
+                let hash = table.hash(key.as_bytes());
                 let found = table.find(hash, |other| keys[other] == *key);
                 assert_eq!(found, Some(number));
                 let again = table.insert(hash, 0, |other| keys[other] == *key);
                 assert_eq!(again, Some(number));
             }
-            let hash = table.hash("another");
+            let hash = table.hash(b"another");
             assert_eq!(table.find(hash, |other| keys[other] == "another"), None);
             table.clear();
-            let hash = table.hash("key.1");
+            let hash = table.hash(b"key.1");
             assert_eq!(table.find(hash, |_| true), None);
         }
     }

@@ -17,8 +17,9 @@
 //! Marks that a reader does not know it passes over.
 
 use std::borrow::Cow;
-use std::fmt::Write;
+use std::io::Write;
 
+use crate::json::push_digits;
 use crate::otlp::ValueView;
 
 pub(super) const SCOPE: &str = "scope:";
@@ -31,34 +32,36 @@ pub(super) const ABSENT: &str = "absent";
 pub(super) const EMPTY: &str = "empty";
 
 /// Appends a space, unless the mark is the first.
-pub(super) fn begin(out: &mut String) {
+pub(super) fn begin(out: &mut Vec<u8>) {
     if !out.is_empty() {
-        out.push(' ');
+        out.push(b' ');
     }
 }
 
 /// Appends the mark of an attribute.
-pub(super) fn push_key(out: &mut String, key: &str, value: ValueView<'_>) {
+pub(super) fn push_key(out: &mut Vec<u8>, key: &[u8], value: ValueView<'_>) {
     begin(out);
     if let Some(name) = type_name(value) {
-        out.push_str(name);
-        out.push('=');
+        out.extend_from_slice(name.as_bytes());
+        out.push(b'=');
     }
     push_encoded(out, key);
 }
 
 /// Appends a fact that is a number.
-pub(super) fn push_number(out: &mut String, fact: &str, number: u32) {
+pub(super) fn push_number(out: &mut Vec<u8>, fact: &str, number: u32) {
     begin(out);
-    write!(out, "{fact}={number}").expect("a String takes everything");
+    out.extend_from_slice(fact.as_bytes());
+    out.push(b'=');
+    push_digits(out, u64::from(number));
 }
 
 /// Appends a fact that is a text.
-pub(super) fn push_fact(out: &mut String, fact: &str, text: &str) {
+pub(super) fn push_fact(out: &mut Vec<u8>, fact: &str, text: &str) {
     begin(out);
-    out.push_str(fact);
-    out.push('=');
-    push_encoded(out, text);
+    out.extend_from_slice(fact.as_bytes());
+    out.push(b'=');
+    push_encoded(out, text.as_bytes());
 }
 
 /// Names the type of a value, unless it is a text.
@@ -74,22 +77,17 @@ pub(super) fn type_name(value: ValueView<'_>) -> Option<&'static str> {
     }
 }
 
-fn push_encoded(out: &mut String, text: &str) {
+fn push_encoded(out: &mut Vec<u8>, text: &[u8]) {
     if text.is_empty() {
-        out.push('%');
-        return;
+        out.push(b'%');
     }
-    let mut plain = 0;
-    for (index, byte) in text.bytes().enumerate() {
-        if !needs_encoding(byte) {
-            continue;
+    for &byte in text {
+        if needs_encoding(byte) {
+            write!(out, "%{byte:02x}").expect("a Vec takes everything");
+        } else {
+            out.push(byte);
         }
-        // What is encoded is ASCII, so the cuts are at character boundaries.
-        out.push_str(text.get(plain..index).unwrap_or_default());
-        write!(out, "%{byte:02x}").expect("a String takes everything");
-        plain = index + 1;
     }
-    out.push_str(text.get(plain..).unwrap_or_default());
 }
 
 fn needs_encoding(byte: u8) -> bool {
@@ -143,8 +141,9 @@ mod tests {
             "int=x",
             "scope:",
         ] {
-            let mut encoded = String::new();
-            push_encoded(&mut encoded, text);
+            let mut encoded = Vec::new();
+            push_encoded(&mut encoded, text.as_bytes());
+            let encoded = String::from_utf8(encoded).expect("only ASCII is encoded");
             let is_plain = !encoded.bytes().any(|byte| b" :=\"\\".contains(&byte));
             assert!(is_plain, "{encoded}");
             assert_eq!(decode(&encoded), text);

@@ -87,36 +87,41 @@ impl RemoteRank {
 }
 
 /// Tells whether a tag of this name is read as something else than an attribute of the span.
-pub(super) fn is_read_specially(key: &str) -> bool {
-    match key.as_bytes() {
+#[inline]
+pub(super) fn is_read_specially(key: &[u8]) -> bool {
+    match key {
         [b'o', b't', b'e' | b'l', ..] => {
-            key.starts_with("otel.") || key.starts_with(LINK_PREFIX) || key == SERVICE_NAME_SOURCE
+            key.starts_with(b"otel.")
+                || key.starts_with(LINK_PREFIX.as_bytes())
+                || key == SERVICE_NAME_SOURCE.as_bytes()
         }
-        [b'e', ..] => key == ERROR,
-        [b'w', b'3', ..] => key == TRACE_STATE,
-        [b's', b'p', ..] => key == SPAN_KIND,
-        [b'z', ..] => key == SHARED || key == DEBUG,
+        [b'e', ..] => key == ERROR.as_bytes(),
+        [b'w', b'3', ..] => key == TRACE_STATE.as_bytes(),
+        [b's', b'p', ..] => key == SPAN_KIND.as_bytes(),
+        [b'z', ..] => key == SHARED.as_bytes() || key == DEBUG.as_bytes(),
         _ => is_about_resource(key),
     }
 }
 
 /// Tells whether an attribute of this name describes a resource, by the semantic conventions.
-pub(super) fn is_about_resource(key: &str) -> bool {
-    let Some((group, _)) = key.split_once('.') else {
-        return false;
-    };
-    let has_resource_keys = match group.len() {
-        2 => group == "os",
-        3 => matches!(group, "aws" | "k8s"),
-        4 => matches!(group, "faas" | "host"),
-        5 => group == "cloud",
-        6 => group == "device",
-        7 => matches!(group, "process" | "service"),
-        9 => matches!(group, "container" | "telemetry" | "webengine"),
-        10 => group == "deployment",
+#[inline]
+pub(super) fn is_about_resource(key: &[u8]) -> bool {
+    let may_be = match key.first() {
+        Some(b'a') => key.starts_with(b"aws."),
+        Some(b'c') => key.starts_with(b"cloud.") || key.starts_with(b"container."),
+        Some(b'd') => key.starts_with(b"deployment.") || key.starts_with(b"device."),
+        Some(b'f') => key.starts_with(b"faas."),
+        Some(b'h') => key.starts_with(b"host."),
+        Some(b'k') => key.starts_with(b"k8s."),
+        Some(b'o') => key.starts_with(b"os."),
+        Some(b'p') => key.starts_with(b"process."),
+        Some(b's') => key.starts_with(b"service."),
+        Some(b't') => key.starts_with(b"telemetry."),
+        Some(b'w') => key.starts_with(b"webengine."),
         _ => false,
     };
-    has_resource_keys && RESOURCE_KEYS.binary_search(&key).is_ok()
+    let search = |known: &&str| known.as_bytes().cmp(key);
+    may_be && RESOURCE_KEYS.binary_search_by(search).is_ok()
 }
 
 /// Invariant: sorted.
@@ -226,7 +231,7 @@ mod tests {
     fn the_names_of_resource_attributes_are_sorted_and_all_found() {
         assert!(RESOURCE_KEYS.is_sorted());
         for key in RESOURCE_KEYS {
-            assert!(is_about_resource(key), "{key}");
+            assert!(is_about_resource(key.as_bytes()), "{key}");
         }
         for key in [
             "http.request.method",
@@ -236,7 +241,7 @@ mod tests {
             "os.",
             "service.peer.name",
         ] {
-            assert!(!is_about_resource(key), "{key}");
+            assert!(!is_about_resource(key.as_bytes()), "{key}");
         }
     }
 
@@ -261,7 +266,7 @@ mod tests {
             DEBUG,
             "host.name",
         ] {
-            assert!(is_read_specially(key), "{key}");
+            assert!(is_read_specially(key.as_bytes()), "{key}");
         }
         for key in [
             "http.route",
@@ -271,7 +276,7 @@ mod tests {
             "zipkin",
             "service.peer.name",
         ] {
-            assert!(!is_read_specially(key), "{key}");
+            assert!(!is_read_specially(key.as_bytes()), "{key}");
         }
     }
 }

@@ -95,7 +95,7 @@ pub struct AttributeView<'a> {
 }
 
 impl<'a> AttributeView<'a> {
-    pub(in crate::otlp) fn new(bytes: &'a [u8]) -> Self {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
         let mut attribute = Self {
             bytes,
             key: &[],

@@ -177,7 +177,10 @@ impl Meaning {
         let Some(tag) = parts.tags.get(number) else {
             return;
         };
-        if tag.is_marked || tag.role == Role::Consumed || !names::is_read_specially(&tag.key) {
+        if tag.is_marked
+            || tag.role == Role::Consumed
+            || !names::is_read_specially(tag.key.as_bytes())
+        {
             return;
         }
         let role = match &*tag.key {
@@ -227,7 +230,7 @@ impl Meaning {
             }
             key => match key.strip_prefix(names::LINK_PREFIX) {
                 Some(link) => self.read_link(tag, number, link),
-                None if !has_marks && names::is_about_resource(key) => Role::Resource,
+                None if !has_marks && names::is_about_resource(key.as_bytes()) => Role::Resource,
                 None => Role::Span,
             },
         };

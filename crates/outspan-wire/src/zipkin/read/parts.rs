@@ -119,7 +119,7 @@ impl<'a> Parts<'a> {
 
     /// Adds a tag. Of equal keys the last one counts, as in Zipkin.
     pub(super) fn tag(&mut self, key: Cow<'a, str>, value: Cow<'a, str>, value_type: ValueType) {
-        let hash = self.table.hash(&key);
+        let hash = self.table.hash(key.as_bytes());
         let is_equal = |number: usize| self.tags.get(number).is_some_and(|tag| tag.key == key);
         let known = self.table.insert(hash, self.tags.len(), is_equal);
         if let Some(tag) = known.and_then(|number| self.tags.get_mut(number)) {
@@ -138,7 +138,7 @@ impl<'a> Parts<'a> {
 
     /// Finds a tag's number.
     pub(super) fn find(&self, key: &str) -> Option<usize> {
-        let hash = self.table.hash(key);
+        let hash = self.table.hash(key.as_bytes());
         self.table.find(hash, |number| {
             self.tags.get(number).is_some_and(|tag| tag.key == key)
         })

@@ -3,14 +3,12 @@
 use std::io::Write;
 use std::net::IpAddr;
 
-use bytes::Bytes;
-
 use super::output::Endpoint;
 use super::output::Head;
 use super::output::Kind;
 use super::output::Output;
 use crate::json::push_digits;
-use crate::json::push_escaped;
+use crate::json::push_escaped_utf8;
 
 const ANNOTATIONS: &[u8] = b",\"annotations\":[";
 const TAGS: &[u8] = b",\"tags\":{";
@@ -28,17 +26,15 @@ impl Output for Json {
     fn begin_span(out: &mut Vec<u8>, head: &Head<'_>) {
         out.extend_from_slice(b"{\"traceId\":\"");
         match head.trace_id {
-            [0, 0, 0, 0, 0, 0, 0, 0, low @ ..] if head.short_trace_id => {
-                push_hex::<8, 16>(out, low)
-            }
-            id => push_hex::<16, 32>(out, id),
+            [0, 0, 0, 0, 0, 0, 0, 0, low @ ..] if head.short_trace_id => push_hex(out, low),
+            id => push_hex(out, id),
         }
         if let Some(parent_id) = head.parent_id {
             out.extend_from_slice(b"\",\"parentId\":\"");
-            push_hex::<8, 16>(out, parent_id);
+            push_hex(out, parent_id);
         }
         out.extend_from_slice(b"\",\"id\":\"");
-        push_hex::<8, 16>(out, head.id);
+        push_hex(out, head.id);
         out.push(b'"');
         if let Some(kind) = head.kind {
             out.extend_from_slice(match kind {
@@ -50,7 +46,7 @@ impl Output for Json {
         }
         if !head.name.is_empty() {
             out.extend_from_slice(b",\"name\":\"");
-            push_escaped(out, head.name);
+            push_escaped_utf8(out, head.name);
             out.push(b'"');
         }
         push_number(out, b",\"timestamp\":", head.timestamp);
@@ -63,11 +59,11 @@ impl Output for Json {
         out.extend_from_slice(ANNOTATIONS);
     }
 
-    fn annotation(out: &mut Vec<u8>, timestamp: u64, value: &str) {
+    fn annotation(out: &mut Vec<u8>, timestamp: u64, value: &[u8]) {
         out.extend_from_slice(b"{\"timestamp\":");
         push_digits(out, timestamp);
         out.extend_from_slice(b",\"value\":\"");
-        push_escaped(out, value);
+        push_escaped_utf8(out, value);
         out.extend_from_slice(b"\"},");
     }
 
@@ -79,13 +75,22 @@ impl Output for Json {
         out.extend_from_slice(TAGS);
     }
 
-    #[inline]
-    fn tag(out: &mut Vec<u8>, key: &str, value: &str) {
+    fn prepare_key(out: &mut Vec<u8>, key: &[u8]) {
         out.push(b'"');
-        push_escaped(out, key);
+        push_escaped_utf8(out, key);
         out.extend_from_slice(b"\":\"");
-        push_escaped(out, value);
+    }
+
+    #[inline]
+    fn tag_of_key(out: &mut Vec<u8>, prepared: &[u8], value: &[u8]) {
+        out.extend_from_slice(prepared);
+        push_escaped_utf8(out, value);
         out.extend_from_slice(b"\",");
+    }
+
+    fn tag(out: &mut Vec<u8>, key: &[u8], value: &[u8]) {
+        Self::prepare_key(out, key);
+        Self::tag_of_key(out, &[], value);
     }
 
     fn end_tags(out: &mut Vec<u8>) {
@@ -102,13 +107,10 @@ impl Output for Json {
         out.extend_from_slice(b"},");
     }
 
-    fn finish(spans: &[u8]) -> Bytes {
-        let mut message = Vec::with_capacity(spans.len());
-        message.extend_from_slice(spans);
+    fn finish(message: &mut Vec<u8>) {
         if let Some(last) = message.last_mut() {
             *last = b']';
         }
-        message.into()
     }
 }
 
@@ -130,7 +132,7 @@ fn push_endpoint(out: &mut Vec<u8>, begin: &[u8], endpoint: &Endpoint<'_>) {
     out.extend_from_slice(begin);
     if !endpoint.service_name.is_empty() {
         out.extend_from_slice(b"\"serviceName\":\"");
-        push_escaped(out, endpoint.service_name);
+        push_escaped_utf8(out, endpoint.service_name);
         out.extend_from_slice(b"\",");
     }
     if let Some(address) = endpoint.address {
@@ -154,13 +156,15 @@ fn push_number(out: &mut Vec<u8>, key: &[u8], number: u64) {
     }
 }
 
-fn push_hex<const BYTES: usize, const DIGITS: usize>(out: &mut Vec<u8>, id: [u8; BYTES]) {
-    const { assert!(DIGITS == 2 * BYTES) };
-    let mut text = [0; DIGITS];
-    for (pair, byte) in text.as_chunks_mut::<2>().0.iter_mut().zip(id) {
+/// Appends up to 16 bytes as hexadecimal digits.
+fn push_hex(out: &mut Vec<u8>, id: &[u8]) {
+    let mut text = [0; 32];
+    let mut len = 0;
+    for (pair, &byte) in text.as_chunks_mut::<2>().0.iter_mut().zip(id) {
         *pair = hex_digits(byte);
+        len += 2;
     }
-    out.extend_from_slice(&text);
+    out.extend_from_slice(text.get(..len).unwrap_or_default());
 }
 
 /// Returns the two lower-case hexadecimal digits of a byte.

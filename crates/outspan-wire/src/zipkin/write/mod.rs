@@ -2,8 +2,11 @@
 
 mod json;
 mod output;
+mod plan;
 mod protobuf;
+mod raw;
 mod shared;
+mod source;
 mod span;
 mod text;
 
@@ -15,13 +18,12 @@ use bytes::Bytes;
 use self::json::Json;
 use self::output::Output;
 use self::protobuf::Protobuf;
+use self::source::Source;
 use self::span::SpanMapper;
 use super::options::Format;
 use super::options::WriteOptions;
 use crate::Piece;
 use crate::PieceContent;
-use crate::otlp::RequestView;
-use crate::otlp::Spans;
 use crate::otlp::WireError;
 use crate::otlp::WireErrorKind;
 
@@ -107,11 +109,11 @@ impl Writer {
         self.message.shrink_to(KEPT_BYTES_MAX);
         self.mapper.begin_request();
         Pieces {
-            source: shared::SharedTags::default(),
-            spans: RequestView::new(request).spans(),
+            source: Source::new(request),
             request,
             piece: 0..0,
             waiting: None,
+            has_waiting: false,
             has_ended: false,
             writer: self,
         }
@@ -131,12 +133,13 @@ impl fmt::Debug for Writer {
 pub struct Pieces<'a> {
     writer: &'a mut Writer,
     request: &'a [u8],
-    spans: Spans<'a>,
-    source: shared::SharedTags<'a>,
+    source: Source<'a>,
     /// Which spans the message at hand holds.
     piece: Range<usize>,
-    /// Where the span begins that stands behind the message at hand, because it did not fit.
+    /// Where the span begins that stands behind the message at hand, because it did not fit. Only between the two.
     waiting: Option<usize>,
+    /// Whether the message at hand begins with such a span.
+    has_waiting: bool,
     has_ended: bool,
 }
 
@@ -159,24 +162,24 @@ impl Iterator for Pieces<'_> {
 impl Pieces<'_> {
     fn next_piece<O: Output>(&mut self) -> Option<Result<Piece, WireError>> {
         let bytes_max = self.writer.options.bytes_max;
-        self.move_waiting_to_front::<O>();
+        self.piece.end += usize::from(std::mem::take(&mut self.has_waiting));
         if let Some(too_large) = self.take_too_large::<O>(bytes_max) {
             return Some(Ok(too_large));
         }
         loop {
-            let Some(span) = self.spans.next() else {
+            if !self.source.advance::<O>(&mut self.writer.mapper) {
                 return self.take_message::<O>().map(Ok);
-            };
+            }
             let start = self.writer.message.len();
             if start == 0 {
                 self.writer.message.extend_from_slice(O::BEFORE);
             }
-            let is_written =
-                self.writer
-                    .mapper
-                    .write::<O>(&mut self.writer.message, &span, &mut self.source);
+            let writer = &mut *self.writer;
+            let is_written = writer
+                .mapper
+                .write::<O>(&mut writer.message, &mut self.source);
             if !is_written {
-                return Some(Err(self.invalid_span(span.bytes())));
+                return Some(Err(self.invalid_span(self.source.bytes)));
             }
             if self.writer.message.len() <= bytes_max {
                 self.piece.end += 1;
@@ -189,15 +192,6 @@ impl Pieces<'_> {
             self.piece.end += 1;
             return self.take_too_large::<O>(bytes_max).map(Ok);
         }
-    }
-
-    /// Begins a message with the span that did not fit into the one before.
-    fn move_waiting_to_front<O: Output>(&mut self) {
-        let Some(start) = self.waiting.take() else {
-            return;
-        };
-        self.writer.message.drain(O::BEFORE.len()..start);
-        self.piece.end += 1;
     }
 
     /// Takes the message at hand if it is too large, which it is with one span only.
@@ -213,19 +207,27 @@ impl Pieces<'_> {
         })
     }
 
+    /// Takes the message at hand. What is behind it begins the next one.
     fn take_message<O: Output>(&mut self) -> Option<Piece> {
         if self.piece.is_empty() {
             return None;
         }
-        let end = self.waiting.unwrap_or(self.writer.message.len());
-        let message = self.writer.message.get(..end).unwrap_or_default();
-        let bytes = O::finish(message);
-        if self.waiting.is_none() {
-            self.writer.message.clear();
+        let message = &mut self.writer.message;
+        let end = self.waiting.take().unwrap_or(message.len());
+        // Messages of one request are of about the same length.
+        let mut next = Vec::with_capacity(end + end / 8);
+        let waiting = message.get(end..).unwrap_or_default();
+        if !waiting.is_empty() {
+            next.extend_from_slice(O::BEFORE);
+            next.extend_from_slice(waiting);
+            self.has_waiting = true;
         }
+        message.truncate(end);
+        O::finish(message);
+        let message = std::mem::replace(message, next);
         Some(Piece {
             spans: self.take_range(),
-            content: PieceContent::Bytes(bytes),
+            content: PieceContent::Bytes(in_fitting_room(message)),
         })
     }
 
@@ -256,7 +258,10 @@ impl fmt::Debug for Pieces<'_> {
     }
 }
 
-/// Copies a message into an allocation of its exact size.
-fn copy(message: &[u8]) -> Bytes {
-    Bytes::copy_from_slice(message)
+/// Hands a message over without copying it, unless its room is much larger than it is.
+fn in_fitting_room(message: Vec<u8>) -> Bytes {
+    if message.capacity() > message.len() + message.len() / 4 {
+        return Bytes::copy_from_slice(&message);
+    }
+    message.into()
 }

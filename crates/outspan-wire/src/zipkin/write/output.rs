@@ -2,8 +2,6 @@
 
 use std::net::IpAddr;
 
-use bytes::Bytes;
-
 /// A form of Zipkin spans; all of it is written at the end of a buffer.
 pub(super) trait Output {
     /// What stands before the first span of a message.
@@ -21,7 +19,7 @@ pub(super) trait Output {
     fn begin_annotations(out: &mut Vec<u8>);
 
     /// Writes an annotation; its time is in microseconds.
-    fn annotation(out: &mut Vec<u8>, timestamp: u64, value: &str);
+    fn annotation(out: &mut Vec<u8>, timestamp: u64, value: &[u8]);
 
     /// Ends the annotations, and leaves them out if there are none.
     fn end_annotations(out: &mut Vec<u8>);
@@ -29,8 +27,14 @@ pub(super) trait Output {
     /// Begins the tags.
     fn begin_tags(out: &mut Vec<u8>);
 
+    /// Writes what [`tag_of_key`](Self::tag_of_key) takes as the key.
+    fn prepare_key(out: &mut Vec<u8>, key: &[u8]);
+
+    /// Writes a tag whose key was prepared.
+    fn tag_of_key(out: &mut Vec<u8>, prepared: &[u8], value: &[u8]);
+
     /// Writes a tag.
-    fn tag(out: &mut Vec<u8>, key: &str, value: &str);
+    fn tag(out: &mut Vec<u8>, key: &[u8], value: &[u8]);
 
     /// Ends the tags, and leaves them out if there are none.
     fn end_tags(out: &mut Vec<u8>);
@@ -39,19 +43,20 @@ pub(super) trait Output {
     fn end_span(out: &mut Vec<u8>, open: Self::Open, debug: bool, shared: bool);
 
     /// Makes a message of the spans that were written, at least one.
-    fn finish(spans: &[u8]) -> Bytes;
+    fn finish(message: &mut Vec<u8>);
 }
 
 /// The fields of a span except its lists.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Head<'a> {
-    pub(super) trace_id: [u8; 16],
+    /// 16 bytes.
+    pub(super) trace_id: &'a [u8],
     /// Whether a trace id of 64 bits is written as such.
     pub(super) short_trace_id: bool,
-    pub(super) parent_id: Option<[u8; 8]>,
-    pub(super) id: [u8; 8],
+    pub(super) parent_id: Option<&'a [u8]>,
+    pub(super) id: &'a [u8],
     pub(super) kind: Option<Kind>,
-    pub(super) name: &'a str,
+    pub(super) name: &'a [u8],
     /// In microseconds since 1970-01-01 UTC; 0 if there is none.
     pub(super) timestamp: u64,
     /// In microseconds; 0 if there is none.
@@ -72,7 +77,7 @@ pub(super) enum Kind {
 /// One side of a call.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Endpoint<'a> {
-    pub(super) service_name: &'a str,
+    pub(super) service_name: &'a [u8],
     pub(super) address: Option<IpAddr>,
     /// 0 if there is none.
     pub(super) port: u16,

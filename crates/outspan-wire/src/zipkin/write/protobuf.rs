@@ -13,9 +13,6 @@
 
 use std::net::IpAddr;
 
-use bytes::Bytes;
-
-use super::copy;
 use super::output::Endpoint;
 use super::output::Head;
 use super::output::Kind;
@@ -51,11 +48,11 @@ impl Output for Protobuf {
 
     fn begin_span(out: &mut Vec<u8>, head: &Head<'_>) -> OpenMessage {
         let message = open(out, list::SPANS, SPAN_LENGTH_WIDTH);
-        push_bytes(out, span::TRACE_ID, &head.trace_id);
+        push_bytes(out, span::TRACE_ID, head.trace_id);
         if let Some(parent_id) = head.parent_id {
-            push_bytes(out, span::PARENT_ID, &parent_id);
+            push_bytes(out, span::PARENT_ID, parent_id);
         }
-        push_bytes(out, span::ID, &head.id);
+        push_bytes(out, span::ID, head.id);
         if let Some(kind) = head.kind {
             let number = match kind {
                 Kind::Client => 1,
@@ -79,10 +76,10 @@ impl Output for Protobuf {
 
     fn begin_annotations(_: &mut Vec<u8>) {}
 
-    fn annotation(out: &mut Vec<u8>, timestamp: u64, value: &str) {
+    fn annotation(out: &mut Vec<u8>, timestamp: u64, value: &[u8]) {
         let message = open(out, span::ANNOTATIONS, 1);
         push_fixed64(out, annotation::TIMESTAMP, timestamp);
-        push_bytes(out, annotation::VALUE, value.as_bytes());
+        push_bytes(out, annotation::VALUE, value);
         close(out, message);
     }
 
@@ -90,13 +87,26 @@ impl Output for Protobuf {
 
     fn begin_tags(_: &mut Vec<u8>) {}
 
+    fn prepare_key(out: &mut Vec<u8>, key: &[u8]) {
+        push_bytes(out, tag::KEY, key);
+        out.push(const { short_tag(tag::VALUE, WireType::Bytes) });
+    }
+
     #[inline]
-    fn tag(out: &mut Vec<u8>, key: &str, value: &str) {
+    fn tag_of_key(out: &mut Vec<u8>, prepared: &[u8], value: &[u8]) {
+        out.push(const { short_tag(span::TAGS, WireType::Bytes) });
+        push_varint(out, (prepared.len() + delimited_len(value.len())) as u64);
+        out.extend_from_slice(prepared);
+        push_varint(out, value.len() as u64);
+        out.extend_from_slice(value);
+    }
+
+    fn tag(out: &mut Vec<u8>, key: &[u8], value: &[u8]) {
         let len = 2 + delimited_len(key.len()) + delimited_len(value.len());
         out.push(const { short_tag(span::TAGS, WireType::Bytes) });
         push_varint(out, len as u64);
-        push_bytes(out, tag::KEY, key.as_bytes());
-        push_bytes(out, tag::VALUE, value.as_bytes());
+        push_bytes(out, tag::KEY, key);
+        push_bytes(out, tag::VALUE, value);
     }
 
     fn end_tags(_: &mut Vec<u8>) {}
@@ -111,9 +121,7 @@ impl Output for Protobuf {
         close(out, open);
     }
 
-    fn finish(spans: &[u8]) -> Bytes {
-        copy(spans)
-    }
+    fn finish(_: &mut Vec<u8>) {}
 }
 
 fn push_endpoint(out: &mut Vec<u8>, field: u32, value: &Endpoint<'_>) {
@@ -133,8 +141,8 @@ fn push_endpoint(out: &mut Vec<u8>, field: u32, value: &Endpoint<'_>) {
     close(out, message);
 }
 
-fn push_text(out: &mut Vec<u8>, field: u32, text: &str) {
+fn push_text(out: &mut Vec<u8>, field: u32, text: &[u8]) {
     if !text.is_empty() {
-        push_bytes(out, field, text.as_bytes());
+        push_bytes(out, field, text);
     }
 }

@@ -1,37 +1,18 @@
 //! The tags that all spans of a resource, and of a scope, share: written once, then copied.
 
+use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::output::Output;
+use super::raw::Attribute;
+use super::raw::Value;
 use super::text::push_value;
-use crate::otlp::AttributeView;
 use crate::otlp::ResourceSpansView;
 use crate::otlp::ScopeSpansView;
-use crate::otlp::SpanView;
-use crate::otlp::ValueView;
 use crate::zipkin::keys::KeyTable;
 use crate::zipkin::marks;
 use crate::zipkin::names;
 use crate::zipkin::options::Dialect;
-
-/// The tags of the resource and the scope at hand.
-#[derive(Debug, Default)]
-pub(super) struct SharedTags<'a> {
-    resource_place: Option<Place>,
-    pub(super) resource: Part<'a>,
-    pub(super) service_name: &'a str,
-    scope_place: Option<Place>,
-    pub(super) scope: Part<'a>,
-    /// The keys of the span at hand, for which the table has numbers.
-    pub(super) keys: Vec<&'a str>,
-}
-
-/// Tells envelopes apart without reading them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Place {
-    address: usize,
-    len: usize,
-}
 
 /// Tags in the order in which they were found.
 #[derive(Debug, Default)]
@@ -40,53 +21,18 @@ pub(super) struct Part<'a> {
     /// How many of them, at the beginning, have names of the mapping's own.
     pub(super) named: usize,
     written: Vec<u8>,
-    marks: String,
+    marks: Vec<u8>,
     /// What stands among the marks beside the tags.
-    pub(super) facts: String,
+    pub(super) facts: Vec<u8>,
 }
 
 /// A tag that is written already.
 #[derive(Debug)]
 pub(super) struct SharedTag<'a> {
-    pub(super) key: &'a str,
+    pub(super) key: &'a [u8],
     pub(super) hash: u64,
     written: Range<usize>,
     mark: Range<usize>,
-}
-
-impl<'a> SharedTags<'a> {
-    /// Gets the tags ready for a span, if the span before had others.
-    pub(super) fn update<O: Output>(
-        &mut self,
-        span: &SpanView<'a>,
-        dialect: Dialect,
-        table: &KeyTable,
-        text: &mut String,
-    ) {
-        let scope_spans = span.scope_spans();
-        let scope_place = place(scope_spans.bytes());
-        if self.scope_place == Some(scope_place) {
-            return;
-        }
-        self.scope_place = Some(scope_place);
-        let mut filler = Filler::<O>::new(dialect, table, text);
-        filler.scope(&mut self.scope, &scope_spans);
-
-        let resource_spans = scope_spans.resource_spans();
-        let resource_place = place(resource_spans.bytes());
-        if self.resource_place == Some(resource_place) {
-            return;
-        }
-        self.resource_place = Some(resource_place);
-        self.service_name = filler.resource(&mut self.resource, &resource_spans);
-    }
-}
-
-fn place(bytes: &[u8]) -> Place {
-    Place {
-        address: bytes.as_ptr().addr(),
-        len: bytes.len(),
-    }
 }
 
 impl<'a> Part<'a> {
@@ -96,7 +42,7 @@ impl<'a> Part<'a> {
     }
 
     /// Returns the mark of a tag, or nothing.
-    pub(super) fn mark(&self, tag: &SharedTag<'a>) -> &str {
+    pub(super) fn mark(&self, tag: &SharedTag<'a>) -> &[u8] {
         self.marks.get(tag.mark.clone()).unwrap_or_default()
     }
 
@@ -110,24 +56,25 @@ impl<'a> Part<'a> {
 }
 
 /// Fills parts.
-struct Filler<'t, O> {
+pub(super) struct Filler<'t, O> {
     dialect: Dialect,
     table: &'t KeyTable,
-    text: &'t mut String,
-    output: std::marker::PhantomData<O>,
+    text: &'t mut Vec<u8>,
+    output: PhantomData<O>,
 }
 
 impl<'t, O: Output> Filler<'t, O> {
-    fn new(dialect: Dialect, table: &'t KeyTable, text: &'t mut String) -> Self {
+    pub(super) fn new(dialect: Dialect, table: &'t KeyTable, text: &'t mut Vec<u8>) -> Self {
         Self {
             dialect,
             table,
             text,
-            output: std::marker::PhantomData,
+            output: PhantomData,
         }
     }
 
-    fn scope<'a>(&mut self, part: &mut Part<'a>, scope_spans: &ScopeSpansView<'a>) {
+    /// Fills in the tags of a scope.
+    pub(super) fn scope<'a>(&mut self, part: &mut Part<'a>, scope_spans: &ScopeSpansView<'a>) {
         let scope = scope_spans.scope();
         part.clear();
         self.name(part, names::SCOPE_NAME, scope.name());
@@ -139,7 +86,7 @@ impl<'t, O: Output> Filler<'t, O> {
         }
         part.named = part.tags.len();
         for attribute in scope.attributes() {
-            self.attribute(part, attribute);
+            self.attribute(part, Attribute::read(attribute.bytes()));
         }
         push_facts(
             &mut part.facts,
@@ -149,7 +96,11 @@ impl<'t, O: Output> Filler<'t, O> {
     }
 
     /// Fills in the tags of a resource, and returns the name of the service.
-    fn resource<'a>(&mut self, part: &mut Part<'a>, envelope: &ResourceSpansView<'a>) -> &'a str {
+    pub(super) fn resource<'a>(
+        &mut self,
+        part: &mut Part<'a>,
+        envelope: &ResourceSpansView<'a>,
+    ) -> &'a [u8] {
         let resource = envelope.resource();
         part.clear();
         let service_name = match self.dialect {
@@ -169,25 +120,23 @@ impl<'t, O: Output> Filler<'t, O> {
         &mut self,
         part: &mut Part<'a>,
         envelope: &ResourceSpansView<'a>,
-    ) -> &'a str {
+    ) -> &'a [u8] {
         let mut service_name = None;
         for attribute in envelope.resource().attributes() {
-            match attribute.value() {
-                ValueView::Str(name)
-                    if attribute.key() == names::SERVICE_NAME && service_name.is_none() =>
-                {
-                    service_name = Some(name);
-                }
+            let attribute = Attribute::read(attribute.bytes());
+            let is_name = attribute.key == names::SERVICE_NAME.as_bytes();
+            match attribute.value {
+                Value::Text(name) if is_name && service_name.is_none() => service_name = Some(name),
                 _ => self.attribute(part, attribute),
             }
         }
         let fact = match service_name {
-            Some("") => marks::EMPTY,
+            Some(b"") => marks::EMPTY,
             Some(name) => return name,
             None => marks::ABSENT,
         };
         marks::push_fact(&mut part.facts, marks::SERVICE, fact);
-        names::UNKNOWN_SERVICE
+        names::UNKNOWN_SERVICE.as_bytes()
     }
 
     /// The Collector: the first of several attributes, which is named if it is not `service.name`.
@@ -195,13 +144,10 @@ impl<'t, O: Output> Filler<'t, O> {
         &mut self,
         part: &mut Part<'a>,
         envelope: &ResourceSpansView<'a>,
-    ) -> &'a str {
+    ) -> &'a [u8] {
         let attributes = envelope.resource().attributes();
         let mut sources = names::SERVICE_NAME_SOURCES.into_iter();
-        let source = sources.find_map(|key| match attributes.get(key) {
-            Some(ValueView::Str(name)) => Some((key, name)),
-            _ => None,
-        });
+        let source = sources.find_map(|key| Some((key, attributes.get(key)?.as_str()?)));
         if let Some((key, _)) = source
             && key != names::SERVICE_NAME
         {
@@ -210,40 +156,39 @@ impl<'t, O: Output> Filler<'t, O> {
         }
         for attribute in attributes {
             if source.is_none_or(|(key, _)| attribute.key() != key) {
-                self.attribute(part, attribute);
+                self.attribute(part, Attribute::read(attribute.bytes()));
             }
         }
-        source.map_or(names::NO_SERVICE_NAME, |(_, name)| name)
+        let name = source.map_or(names::NO_SERVICE_NAME, |(_, name)| name);
+        name.as_bytes()
     }
 
     /// Adds a tag with a name of the mapping's own, unless its value is empty.
-    fn name<'a>(&mut self, part: &mut Part<'a>, key: &'static str, value: &str) {
+    fn name(&mut self, part: &mut Part<'_>, key: &'static str, value: &str) {
         if !value.is_empty() {
             let end = part.marks.len();
-            self.add(part, key, value, end..end);
+            self.add(part, key.as_bytes(), value.as_bytes(), end..end);
         }
     }
 
-    fn attribute<'a>(&mut self, part: &mut Part<'a>, attribute: AttributeView<'a>) {
-        let key = attribute.key();
-        let value = attribute.value();
-        if key == names::MARKS {
+    fn attribute<'a>(&mut self, part: &mut Part<'a>, attribute: Attribute<'a>) {
+        if attribute.key == names::MARKS.as_bytes() {
             return;
         }
         // Each mark is written as if it were the first, without a space.
-        let mut mark = std::mem::take(self.text);
-        mark.clear();
-        marks::push_key(&mut mark, key, value);
+        let mut text = std::mem::take(self.text);
+        text.clear();
+        marks::push_key(&mut text, attribute.key, attribute.value.view());
         let start = part.marks.len();
-        part.marks.push_str(&mark);
-        let marked = start..part.marks.len();
-        mark.clear();
-        push_value(&mut mark, value, self.dialect);
-        self.add(part, key, &mark, marked);
-        *self.text = mark;
+        part.marks.extend_from_slice(&text);
+        let mark = start..part.marks.len();
+        text.clear();
+        push_value(&mut text, attribute.value, self.dialect);
+        self.add(part, attribute.key, &text, mark);
+        *self.text = text;
     }
 
-    fn add<'a>(&mut self, part: &mut Part<'a>, key: &'a str, value: &str, mark: Range<usize>) {
+    fn add<'a>(&mut self, part: &mut Part<'a>, key: &'a [u8], value: &[u8], mark: Range<usize>) {
         let start = part.written.len();
         O::tag(&mut part.written, key, value);
         part.tags.push(SharedTag {
@@ -255,7 +200,7 @@ impl<'t, O: Output> Filler<'t, O> {
     }
 }
 
-fn push_facts(out: &mut String, dropped: u32, schema_url: &str) {
+fn push_facts(out: &mut Vec<u8>, dropped: u32, schema_url: &str) {
     if dropped != 0 {
         marks::push_number(out, marks::DROPPED, dropped);
     }

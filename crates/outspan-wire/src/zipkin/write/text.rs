@@ -1,13 +1,17 @@
 //! Values, events and links as text.
 
-use std::fmt::Write;
+use std::fmt;
 
-use crate::json::plain_prefix;
-use crate::otlp::AttributesView;
-use crate::otlp::EventView;
-use crate::otlp::Hex;
-use crate::otlp::LinkView;
+use super::json::hex_digits;
+use super::raw::Attribute;
+use super::raw::Value;
+use crate::json::push_digits;
+use crate::json::push_escaped_utf8;
 use crate::otlp::ValueView;
+use crate::otlp::fields::event;
+use crate::otlp::fields::link;
+use crate::otlp::reader::FieldValue;
+use crate::otlp::reader::Fields;
 use crate::otlp::reader::NESTING_MAX;
 use crate::zipkin::options::Dialect;
 
@@ -15,147 +19,215 @@ use crate::zipkin::options::Dialect;
 ///
 /// Texts as they are, numbers and truth values as in JSON, bytes in base64, lists and maps as JSON.
 /// (OpenTelemetry, `common/README.md`, "AnyValue representation for non-OTLP protocols".)
-pub(super) fn push_value(out: &mut String, value: ValueView<'_>, dialect: Dialect) {
+pub(super) fn push_value(out: &mut Vec<u8>, value: Value<'_>, dialect: Dialect) {
     match value {
-        ValueView::Array(_) | ValueView::Map(_) => push_json(out, value, dialect, NESTING_MAX),
-        _ => push_scalar(out, value),
+        Value::Text(text) => out.extend_from_slice(text),
+        Value::Int(number) => push_int(out, number),
+        Value::Bool(value) => push_bool(out, value),
+        Value::Other(_) => match value.view() {
+            list @ (ValueView::Array(_) | ValueView::Map(_)) => {
+                push_json(out, list, dialect, NESTING_MAX);
+            }
+            scalar => push_scalar(out, scalar),
+        },
     }
 }
 
-/// Appends an event as the text of an annotation.
+/// An event as its bytes say it.
+#[derive(Debug, Default)]
+pub(super) struct RawEvent<'a> {
+    pub(super) time: u64,
+    name: &'a [u8],
+    dropped: u32,
+}
+
+/// Appends an event as the text of an annotation, and returns the event.
 ///
 /// The specification has `"name": {attributes}` and, for events without attributes, the name alone; the Collector has
 /// `name|{attributes}|dropped`. Dropped attributes have no place in the former, so that it borrows the latter for them.
-pub(super) fn push_event(out: &mut String, event: &EventView<'_>, dialect: Dialect) {
-    let name = event.name();
-    let dropped = event.dropped_attributes_count();
-    let has_attributes = !event.attributes().is_empty();
-    if !has_attributes && dropped == 0 && (dialect == Dialect::Collector || is_read_as_name(name)) {
-        out.push_str(name);
-        return;
+pub(super) fn push_event<'a>(
+    out: &mut Vec<u8>,
+    message: &'a [u8],
+    attributes: &mut Vec<Attribute<'a>>,
+    dialect: Dialect,
+) -> RawEvent<'a> {
+    let mut read = RawEvent::default();
+    attributes.clear();
+    for field in Fields::new(message) {
+        match (field.number, field.value) {
+            (event::TIME_UNIX_NANO, FieldValue::Fixed64(time)) => read.time = time,
+            (event::NAME, FieldValue::Bytes(name)) => read.name = name,
+            (event::ATTRIBUTES, FieldValue::Bytes(attribute)) => {
+                attributes.push(Attribute::read(attribute));
+            }
+            (event::DROPPED_ATTRIBUTES_COUNT, FieldValue::Varint(count)) => {
+                read.dropped = count as u32;
+            }
+            _ => {}
+        }
     }
-    if dropped > 0 || dialect == Dialect::Collector {
-        out.push_str(name);
-        out.push('|');
-        push_attributes(out, event.attributes(), dialect);
-        write!(out, "|{dropped}").expect("a String takes everything");
-        return;
+    let is_collector = dialect == Dialect::Collector;
+    let is_name_alone = attributes.is_empty() && read.dropped == 0;
+    if is_name_alone && (is_collector || is_read_as_name(read.name)) {
+        out.extend_from_slice(read.name);
+    } else if read.dropped > 0 || is_collector {
+        out.extend_from_slice(read.name);
+        out.push(b'|');
+        push_attributes(out, attributes, dialect);
+        push_count(out, read.dropped);
+    } else {
+        push_quoted(out, read.name);
+        out.extend_from_slice(b": ");
+        push_attributes(out, attributes, dialect);
     }
-    push_quoted(out, name);
-    out.push_str(": ");
-    push_attributes(out, event.attributes(), dialect);
+    read
 }
 
 /// Appends a link as the text of a tag: `traceid|spanid|tracestate|{attributes}|dropped`, as the Collector has it.
-pub(super) fn push_link(out: &mut String, link: &LinkView<'_>, dialect: Dialect) {
-    let trace_id = Hex(link.trace_id_bytes());
-    let span_id = Hex(link.span_id_bytes());
-    let trace_state = link.trace_state();
-    write!(out, "{trace_id}|{span_id}|{trace_state}|").expect("a String takes everything");
-    push_attributes(out, link.attributes(), dialect);
-    let dropped = link.dropped_attributes_count();
-    write!(out, "|{dropped}").expect("a String takes everything");
+pub(super) fn push_link<'a>(
+    out: &mut Vec<u8>,
+    message: &'a [u8],
+    attributes: &mut Vec<Attribute<'a>>,
+    dialect: Dialect,
+) {
+    let (mut trace_id, mut span_id, mut trace_state): (&[u8], &[u8], &[u8]) = (&[], &[], &[]);
+    let mut dropped = 0;
+    attributes.clear();
+    for field in Fields::new(message) {
+        match (field.number, field.value) {
+            (link::TRACE_ID, FieldValue::Bytes(id)) => trace_id = id,
+            (link::SPAN_ID, FieldValue::Bytes(id)) => span_id = id,
+            (link::TRACE_STATE, FieldValue::Bytes(text)) => trace_state = text,
+            (link::ATTRIBUTES, FieldValue::Bytes(attribute)) => {
+                attributes.push(Attribute::read(attribute));
+            }
+            (link::DROPPED_ATTRIBUTES_COUNT, FieldValue::Varint(count)) => dropped = count as u32,
+            _ => {}
+        }
+    }
+    for id in [trace_id, span_id] {
+        out.extend(id.iter().flat_map(|&byte| hex_digits(byte)));
+        out.push(b'|');
+    }
+    out.extend_from_slice(trace_state);
+    out.push(b'|');
+    push_attributes(out, attributes, dialect);
+    push_count(out, dropped);
 }
 
 /// Tells whether an annotation with only this text is read as an event of this name.
 ///
 /// Every other form of an event ends in a brace, or in a number after a bar.
-fn is_read_as_name(name: &str) -> bool {
-    let may_end_in_count = name.contains('|') && name.ends_with(|last: char| last.is_ascii_digit());
-    !name.is_empty() && !name.ends_with('}') && !may_end_in_count
+fn is_read_as_name(name: &[u8]) -> bool {
+    match name.last() {
+        None | Some(b'}') => false,
+        Some(b'0'..=b'9') => !name.contains(&b'|'),
+        Some(_) => true,
+    }
 }
 
-fn push_attributes(out: &mut String, attributes: AttributesView<'_>, dialect: Dialect) {
-    out.push('{');
+fn push_attributes(out: &mut Vec<u8>, attributes: &[Attribute<'_>], dialect: Dialect) {
+    out.push(b'{');
     for (index, attribute) in attributes.iter().enumerate() {
         if index > 0 {
-            out.push(',');
+            out.push(b',');
         }
-        push_quoted(out, attribute.key());
-        out.push(':');
-        push_json(out, attribute.value(), dialect, NESTING_MAX);
+        push_quoted(out, attribute.key);
+        out.push(b':');
+        match attribute.value {
+            Value::Text(text) => push_quoted(out, text),
+            Value::Int(number) => push_int(out, number),
+            Value::Bool(value) => push_bool(out, value),
+            Value::Other(_) => push_json(out, attribute.value.view(), dialect, NESTING_MAX),
+        }
     }
-    out.push('}');
+    out.push(b'}');
 }
 
 /// Appends a value as JSON. Bytes that nobody validated may nest at will; from the bound on they read as null.
 ///
 /// By the specification's rules a whole floating-point number keeps its fraction (`1.0`), which tells it from an integer.
-fn push_json(out: &mut String, value: ValueView<'_>, dialect: Dialect, nesting: u32) {
+fn push_json(out: &mut Vec<u8>, value: ValueView<'_>, dialect: Dialect, nesting: u32) {
     match value {
-        ValueView::Empty => out.push_str("null"),
-        ValueView::Str(text) => push_quoted(out, text),
-        ValueView::Bool(_) | ValueView::Int(_) => push_scalar(out, value),
+        ValueView::Empty => out.extend_from_slice(b"null"),
+        ValueView::Str(text) => push_quoted(out, text.as_bytes()),
+        ValueView::Int(number) => push_int(out, number),
+        ValueView::Bool(value) => push_bool(out, value),
         ValueView::Double(number) if number.is_finite() => {
             let start = out.len();
             push_scalar(out, value);
-            let written = out.get(start..).unwrap_or_default();
-            if dialect == Dialect::Specification && !written.contains(['.', 'e']) {
-                out.push_str(".0");
+            let mut written = out.iter().skip(start);
+            let is_whole = !written.any(|byte| b".e".contains(byte));
+            if is_whole && dialect == Dialect::Specification {
+                out.extend_from_slice(b".0");
             }
         }
         ValueView::Double(_) | ValueView::Bytes(_) => {
-            out.push('"');
+            out.push(b'"');
             push_scalar(out, value);
-            out.push('"');
+            out.push(b'"');
         }
-        ValueView::Array(_) | ValueView::Map(_) if nesting == 0 => out.push_str("null"),
+        ValueView::Array(_) | ValueView::Map(_) if nesting == 0 => out.extend_from_slice(b"null"),
         ValueView::Array(array) => {
-            out.push('[');
+            out.push(b'[');
             for (index, item) in array.iter().enumerate() {
                 if index > 0 {
-                    out.push(',');
+                    out.push(b',');
                 }
                 push_json(out, item, dialect, nesting - 1);
             }
-            out.push(']');
+            out.push(b']');
         }
         ValueView::Map(map) => {
-            out.push('{');
+            out.push(b'{');
             for (index, entry) in map.iter().enumerate() {
                 if index > 0 {
-                    out.push(',');
+                    out.push(b',');
                 }
-                push_quoted(out, entry.key());
-                out.push(':');
+                push_quoted(out, entry.key().as_bytes());
+                out.push(b':');
                 push_json(out, entry.value(), dialect, nesting - 1);
             }
-            out.push('}');
+            out.push(b'}');
         }
     }
 }
 
-fn push_scalar(out: &mut String, value: ValueView<'_>) {
-    value.write_text(out).expect("a String takes everything");
-}
-
-fn push_quoted(out: &mut String, text: &str) {
-    out.push('"');
-    let mut rest = text;
-    loop {
-        // What ends a plain stretch is ASCII, so the cut is at a character boundary.
-        let (plain, after) = rest.split_at(plain_prefix(rest.as_bytes()));
-        out.push_str(plain);
-        let mut characters = after.chars();
-        let Some(special) = characters.next() else {
-            break;
-        };
-        push_escape(out, special);
-        rest = characters.as_str();
+/// Appends an integer in decimal digits.
+pub(super) fn push_int(out: &mut Vec<u8>, number: i64) {
+    if number < 0 {
+        out.push(b'-');
     }
-    out.push('"');
+    push_digits(out, number.unsigned_abs());
 }
 
-fn push_escape(out: &mut String, special: char) {
-    match special {
-        '"' => out.push_str("\\\""),
-        '\\' => out.push_str("\\\\"),
-        '\n' => out.push_str("\\n"),
-        '\r' => out.push_str("\\r"),
-        '\t' => out.push_str("\\t"),
-        control => {
-            let code = u32::from(control);
-            write!(out, "\\u{code:04x}").expect("a String takes everything");
-        }
+fn push_bool(out: &mut Vec<u8>, value: bool) {
+    out.extend_from_slice(if value { b"true" } else { b"false" });
+}
+
+fn push_count(out: &mut Vec<u8>, count: u32) {
+    out.push(b'|');
+    push_digits(out, u64::from(count));
+}
+
+fn push_quoted(out: &mut Vec<u8>, text: &[u8]) {
+    out.push(b'"');
+    push_escaped_utf8(out, text);
+    out.push(b'"');
+}
+
+fn push_scalar(out: &mut Vec<u8>, value: ValueView<'_>) {
+    value
+        .write_text(&mut Utf8(out))
+        .expect("a Vec takes everything");
+}
+
+/// Takes text as bytes.
+struct Utf8<'a>(&'a mut Vec<u8>);
+
+impl fmt::Write for Utf8<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.extend_from_slice(text.as_bytes());
+        Ok(())
     }
 }

@@ -1,0 +1,286 @@
+//! How the tags of spans with the same keys look.
+//!
+//! Which attributes become tags, how their keys look, and all that the scope and the resource add, depends on keys and types
+//! alone, and programs make spans of few kinds. So it is worked out once for each kind, and then copied.
+
+use std::ops::Range;
+
+use super::output::Output;
+use super::raw::Attribute;
+use super::raw::RawSpan;
+use super::raw::Value;
+use super::shared::Part;
+use super::source::Source;
+use super::span::SpanMapper;
+use super::span::Taken;
+use super::span::for_each_own_tag;
+use super::span::has_description;
+use crate::otlp::SpanKind;
+use crate::zipkin::keys::KeyTable;
+use crate::zipkin::marks;
+use crate::zipkin::names;
+use crate::zipkin::options::Dialect;
+
+/// How many plans are remembered: enough for the kinds of spans that one library makes, few enough to search.
+const PLANS_MAX: usize = 8;
+
+/// Which tags of the mapping's own a span has, and what else the plan depends on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Own {
+    status_code: i32,
+    has_description: bool,
+    has_trace_state: bool,
+    is_internal: bool,
+    has_dropped: [bool; 3],
+    has_links: bool,
+    flags: u32,
+}
+
+impl Own {
+    pub(super) fn of(span: &RawSpan<'_>, dialect: Dialect) -> Self {
+        let is_specified = dialect == Dialect::Specification;
+        Self {
+            status_code: span.status_code,
+            has_description: has_description(span, dialect),
+            has_trace_state: !span.trace_state.is_empty(),
+            is_internal: SpanKind::from_number(span.kind) == SpanKind::Internal,
+            has_dropped: [
+                is_specified && span.dropped_attributes != 0,
+                is_specified && span.dropped_events != 0,
+                is_specified && span.dropped_links != 0,
+            ],
+            has_links: !span.links.is_empty(),
+            flags: span.flags,
+        }
+    }
+}
+
+/// The plans that were made last, the one at hand first.
+#[derive(Debug, Default)]
+pub(super) struct Plans<'a> {
+    plans: Vec<Plan<'a>>,
+}
+
+impl<'a> Plans<'a> {
+    pub(super) fn clear(&mut self) {
+        self.plans.clear();
+    }
+
+    /// Makes the plan for a span the one at hand, and tells whether there is one.
+    #[inline]
+    pub(super) fn find(&mut self, own: &Own, span: &RawSpan<'a>) -> bool {
+        let found = self.plans.iter().position(|plan| plan.is_for(own, span));
+        if let Some(found) = found {
+            self.plans.swap(0, found);
+        }
+        found.is_some()
+    }
+
+    /// Returns an empty plan, if need be in the place of an old one.
+    pub(super) fn make_room(&mut self) -> Plan<'a> {
+        let mut plan = match self.plans.len() {
+            PLANS_MAX.. => self.plans.pop().unwrap_or_default(),
+            _ => Plan::default(),
+        };
+        plan.clear();
+        plan
+    }
+
+    /// Adds a plan, which is then the one at hand.
+    pub(super) fn add(&mut self, plan: Plan<'a>) {
+        self.plans.insert(0, plan);
+    }
+
+    /// Returns the plan at hand.
+    pub(super) fn at_hand(&self) -> Option<&Plan<'a>> {
+        self.plans.first()
+    }
+}
+
+/// How the tags of spans with the same keys look.
+#[derive(Debug, Default)]
+pub(super) struct Plan<'a> {
+    own: Own,
+    /// The keys with the types of their values, unless these are texts.
+    shape: Vec<(&'a [u8], Option<&'static str>)>,
+    /// For each attribute the key as it is prepared, or nothing if it becomes no tag.
+    steps: Vec<Option<Range<usize>>>,
+    prepared: Vec<u8>,
+    /// The tags that do not depend on the span any further.
+    pub(super) tail: Vec<u8>,
+    marks: Vec<u8>,
+    /// Whether only keys and types count. Of some attributes the value does.
+    is_general: bool,
+}
+
+impl<'a> Plan<'a> {
+    fn clear(&mut self) {
+        self.shape.clear();
+        self.steps.clear();
+        self.prepared.clear();
+        self.tail.clear();
+        self.marks.clear();
+        self.is_general = true;
+    }
+
+    #[inline]
+    fn is_for(&self, own: &Own, span: &RawSpan<'a>) -> bool {
+        if !self.is_general || self.own != *own || self.shape.len() != span.attributes.len() {
+            return false;
+        }
+        let mut pairs = self.shape.iter().zip(&span.attributes);
+        pairs.all(|(&(key, value_type), attribute)| {
+            attribute.key == key && type_name(attribute.value) == value_type
+        })
+    }
+
+    /// Returns for each attribute its key as it is prepared, or nothing if it becomes no tag.
+    pub(super) fn keys(&self) -> impl Iterator<Item = Option<&[u8]>> {
+        let prepared = |range: &Range<usize>| self.prepared.get(range.clone()).unwrap_or_default();
+        self.steps
+            .iter()
+            .map(move |step| step.as_ref().map(prepared))
+    }
+
+    /// Works out the plan for the span at hand.
+    ///
+    /// Of equal keys the first one stays: the mapping's own, then the span's, the scope's, the resource's.
+    pub(super) fn make<O: Output>(
+        &mut self,
+        mapper: &mut SpanMapper,
+        own: Own,
+        source: &mut Source<'a>,
+        taken: &Taken,
+    ) {
+        self.own = own;
+        mapper.table.clear();
+        source.keys.clear();
+        let mut known = Known {
+            table: &mut mapper.table,
+            keys: &mut source.keys,
+        };
+        for part in [&source.scope, &source.resource] {
+            for tag in part.tags.iter().take(part.named) {
+                if known.is_new(tag.key, tag.hash) {
+                    self.tail.extend_from_slice(part.written(tag));
+                }
+            }
+        }
+        for_each_own_tag(&source.span, mapper.dialect, |key, _| {
+            let hash = known.table.hash(key.as_bytes());
+            known.is_new(key.as_bytes(), hash);
+        });
+        for attribute in &source.span.attributes {
+            self.shape.push((attribute.key, type_name(attribute.value)));
+            self.is_general &= !depends_on_value(attribute.key, mapper.dialect);
+            let is_tag = !taken.has(attribute) && !is_left_out(attribute, &own, mapper.dialect);
+            self.step::<O>(attribute, is_tag, &mut known);
+        }
+        if own.flags != 0 {
+            marks::push_number(&mut self.marks, marks::FLAGS, own.flags);
+        }
+        self.shared(marks::SCOPE, &source.scope, &mut known);
+        self.shared(marks::RESOURCE, &source.resource, &mut known);
+        if mapper.has_marks && !self.marks.is_empty() {
+            O::tag(&mut self.tail, names::MARKS.as_bytes(), &self.marks);
+        }
+    }
+
+    fn step<O: Output>(
+        &mut self,
+        attribute: &Attribute<'a>,
+        is_tag: bool,
+        known: &mut Known<'_, 'a>,
+    ) {
+        let hash = known.table.hash(attribute.key);
+        if !is_tag || !known.is_new(attribute.key, hash) {
+            self.steps.push(None);
+            return;
+        }
+        let start = self.prepared.len();
+        O::prepare_key(&mut self.prepared, attribute.key);
+        self.steps.push(Some(start..self.prepared.len()));
+        let is_text = type_name(attribute.value).is_none();
+        if !is_text || names::is_read_specially(attribute.key) {
+            marks::push_key(&mut self.marks, attribute.key, attribute.value.view());
+        }
+    }
+
+    fn shared(&mut self, section: &str, part: &Part<'a>, known: &mut Known<'_, 'a>) {
+        let before = self.marks.len();
+        marks::begin(&mut self.marks);
+        self.marks.extend_from_slice(section.as_bytes());
+        let section_end = self.marks.len();
+        for tag in part.tags.iter().skip(part.named) {
+            let is_named_like_link = self.own.has_links && is_named_like_link(tag.key);
+            if is_named_like_link || !known.is_new(tag.key, tag.hash) {
+                continue;
+            }
+            self.tail.extend_from_slice(part.written(tag));
+            self.marks.push(b' ');
+            self.marks.extend_from_slice(part.mark(tag));
+        }
+        if !part.facts.is_empty() {
+            self.marks.push(b' ');
+            self.marks.extend_from_slice(&part.facts);
+        }
+        if self.marks.len() == section_end {
+            self.marks.truncate(before);
+        }
+    }
+}
+
+/// The keys that a span has already.
+struct Known<'k, 'a> {
+    table: &'k mut KeyTable,
+    keys: &'k mut Vec<&'a [u8]>,
+}
+
+impl<'a> Known<'_, 'a> {
+    /// Takes a key, and tells whether there was none like it.
+    fn is_new(&mut self, key: &'a [u8], hash: u64) -> bool {
+        let keys = &mut *self.keys;
+        let is_equal = |number: usize| keys.get(number) == Some(&key);
+        let known = self.table.insert(hash, keys.len(), is_equal);
+        if known.is_some() {
+            return false;
+        }
+        keys.push(key);
+        true
+    }
+}
+
+/// Tells whether an attribute has no place among the tags: an `error` that is none, or a name that a tag of ours has.
+fn is_left_out(attribute: &Attribute<'_>, own: &Own, dialect: Dialect) -> bool {
+    if attribute.key == names::ERROR.as_bytes() {
+        let is_false = matches!(attribute.value, Value::Bool(false) | Value::Text(b"false"));
+        let is_error = own.status_code == 2;
+        return !is_error && (is_false || dialect == Dialect::Collector);
+    }
+    attribute.key == names::MARKS.as_bytes() || (own.has_links && is_named_like_link(attribute.key))
+}
+
+fn is_named_like_link(key: &[u8]) -> bool {
+    key.starts_with(names::LINK_PREFIX.as_bytes())
+}
+
+/// Tells whether an attribute may have a place among the tags, or in a field, by what its value is.
+fn depends_on_value(key: &[u8], dialect: Dialect) -> bool {
+    match key {
+        [b'e', ..] => key == names::ERROR.as_bytes(),
+        [b'z', ..] => key == names::SHARED.as_bytes() || key == names::DEBUG.as_bytes(),
+        // Endpoints are made of these.
+        [b'n' | b'p' | b's', ..] => dialect == Dialect::Collector,
+        _ => false,
+    }
+}
+
+#[inline]
+fn type_name(value: Value<'_>) -> Option<&'static str> {
+    match value {
+        Value::Text(_) => None,
+        Value::Int(_) => Some("int"),
+        Value::Bool(_) => Some("bool"),
+        Value::Other(_) => marks::type_name(value.view()),
+    }
+}

@@ -1,0 +1,185 @@
+//! A span as its bytes say it, read in one pass.
+//!
+//! Views check the UTF-8 of each text they hand out, and walk over the span once for each of its lists. A validated request
+//! needs neither.
+
+use crate::otlp::AttributeView;
+use crate::otlp::ValueView;
+use crate::otlp::fields::any_value;
+use crate::otlp::fields::key_value;
+use crate::otlp::fields::span;
+use crate::otlp::fields::status;
+use crate::otlp::reader::FieldValue;
+use crate::otlp::reader::Fields;
+use crate::otlp::reader::WireType;
+use crate::otlp::reader::read_bytes;
+use crate::otlp::reader::read_varint;
+use crate::otlp::writer::short_tag;
+
+const KEY: u8 = short_tag(key_value::KEY, WireType::Bytes);
+const VALUE: u8 = short_tag(key_value::VALUE, WireType::Bytes);
+const STRING: u8 = short_tag(any_value::STRING_VALUE, WireType::Bytes);
+const BOOL: u8 = short_tag(any_value::BOOL_VALUE, WireType::Varint);
+const INT: u8 = short_tag(any_value::INT_VALUE, WireType::Varint);
+
+/// The fields of a span; texts are UTF-8.
+#[derive(Debug, Default)]
+pub(super) struct RawSpan<'a> {
+    pub(super) trace_id: &'a [u8],
+    pub(super) id: &'a [u8],
+    pub(super) parent_id: &'a [u8],
+    pub(super) trace_state: &'a [u8],
+    pub(super) name: &'a [u8],
+    pub(super) kind: i32,
+    pub(super) start: u64,
+    pub(super) end: u64,
+    pub(super) dropped_attributes: u32,
+    pub(super) dropped_events: u32,
+    pub(super) dropped_links: u32,
+    pub(super) flags: u32,
+    pub(super) status_code: i32,
+    pub(super) status_message: &'a [u8],
+    pub(super) attributes: Vec<Attribute<'a>>,
+    /// Messages.
+    pub(super) events: Vec<&'a [u8]>,
+    pub(super) links: Vec<&'a [u8]>,
+}
+
+impl<'a> RawSpan<'a> {
+    /// Reads another span into the same room.
+    pub(super) fn read(&mut self, bytes: &'a [u8]) {
+        let mut attributes = std::mem::take(&mut self.attributes);
+        let mut events = std::mem::take(&mut self.events);
+        let mut links = std::mem::take(&mut self.links);
+        attributes.clear();
+        events.clear();
+        links.clear();
+        *self = Self {
+            attributes,
+            events,
+            links,
+            ..Self::default()
+        };
+        for field in Fields::new(bytes) {
+            match field.value {
+                FieldValue::Bytes(value) => self.set_bytes(field.number, value),
+                FieldValue::Fixed64(value) if field.number == span::START_TIME_UNIX_NANO => {
+                    self.start = value;
+                }
+                FieldValue::Fixed64(value) if field.number == span::END_TIME_UNIX_NANO => {
+                    self.end = value;
+                }
+                FieldValue::Varint(value) => self.set_number(field.number, value),
+                FieldValue::Fixed32(value) if field.number == span::FLAGS => self.flags = value,
+                _ => {}
+            }
+        }
+    }
+
+    #[inline]
+    fn set_bytes(&mut self, field: u32, value: &'a [u8]) {
+        match field {
+            span::ATTRIBUTES => self.attributes.push(Attribute::read(value)),
+            span::EVENTS => self.events.push(value),
+            span::LINKS => self.links.push(value),
+            span::TRACE_ID => self.trace_id = value,
+            span::SPAN_ID => self.id = value,
+            span::PARENT_SPAN_ID => self.parent_id = value,
+            span::TRACE_STATE => self.trace_state = value,
+            span::NAME => self.name = value,
+            span::STATUS => self.merge_status(value),
+            _ => {}
+        }
+    }
+
+    fn set_number(&mut self, field: u32, value: u64) {
+        match field {
+            span::KIND => self.kind = value as i32,
+            span::DROPPED_ATTRIBUTES_COUNT => self.dropped_attributes = value as u32,
+            span::DROPPED_EVENTS_COUNT => self.dropped_events = value as u32,
+            span::DROPPED_LINKS_COUNT => self.dropped_links = value as u32,
+            _ => {}
+        }
+    }
+
+    fn merge_status(&mut self, bytes: &'a [u8]) {
+        for field in Fields::new(bytes) {
+            match (field.number, field.value) {
+                (status::CODE, FieldValue::Varint(code)) => self.status_code = code as i32,
+                (status::MESSAGE, FieldValue::Bytes(message)) => self.status_message = message,
+                _ => {}
+            }
+        }
+    }
+}
+
+/// An attribute.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Attribute<'a> {
+    pub(super) key: &'a [u8],
+    pub(super) value: Value<'a>,
+}
+
+/// The value of an attribute.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Value<'a> {
+    Text(&'a [u8]),
+    Int(i64),
+    Bool(bool),
+    /// Anything else, or anything written in an unusual way: the whole attribute as a message.
+    Other(&'a [u8]),
+}
+
+impl<'a> Attribute<'a> {
+    #[inline]
+    pub(super) fn read(message: &'a [u8]) -> Self {
+        Self::usual(message).unwrap_or_else(|| Self::unusual(message))
+    }
+
+    /// Reads an attribute as every encoder writes it: the key, then a value of one field.
+    #[inline]
+    fn usual(message: &'a [u8]) -> Option<Self> {
+        let mut rest = message.strip_prefix(&[KEY])?;
+        let key = read_bytes(&mut rest).ok()?;
+        let mut rest = rest.strip_prefix(&[VALUE])?;
+        let mut any = read_bytes(&mut rest).ok()?;
+        let (&tag, after) = any.split_first()?;
+        any = after;
+        let value = match tag {
+            STRING => Value::Text(read_bytes(&mut any).ok()?),
+            INT => Value::Int(read_varint(&mut any).ok()? as i64),
+            BOOL => Value::Bool(read_varint(&mut any).ok()? != 0),
+            _ => return None,
+        };
+        (rest.is_empty() && any.is_empty()).then_some(Self { key, value })
+    }
+
+    #[cold]
+    fn unusual(message: &'a [u8]) -> Self {
+        let view = AttributeView::new(message);
+        let value = match view.value() {
+            ValueView::Str(text) => Value::Text(text.as_bytes()),
+            ValueView::Int(number) => Value::Int(number),
+            ValueView::Bool(value) => Value::Bool(value),
+            _ => Value::Other(message),
+        };
+        Self {
+            key: view.key().as_bytes(),
+            value,
+        }
+    }
+}
+
+impl<'a> Value<'a> {
+    /// Returns the value as a view has it.
+    pub(super) fn view(self) -> ValueView<'a> {
+        match self {
+            Self::Text(text) => {
+                ValueView::Str(simdutf8::basic::from_utf8(text).unwrap_or_default())
+            }
+            Self::Int(number) => ValueView::Int(number),
+            Self::Bool(value) => ValueView::Bool(value),
+            Self::Other(message) => AttributeView::new(message).value(),
+        }
+    }
+}
