@@ -53,6 +53,7 @@ pub(crate) use options::http_options;
 pub(crate) use pieces::messages_of;
 pub(crate) use proxy::ProxyChoice;
 pub(crate) use proxy::ProxyOptions;
+pub(crate) use resolver::Resolver;
 pub(crate) use sender::Accepted;
 pub(crate) use sender::Answer;
 pub(crate) use sender::Message;

@@ -33,7 +33,7 @@ impl Resolver {
     }
 
     /// Finds the addresses of a name; their ports mean nothing.
-    pub(super) async fn addresses(&self, name: &str) -> io::Result<vec::IntoIter<SocketAddr>> {
+    pub(crate) async fn addresses(&self, name: &str) -> io::Result<vec::IntoIter<SocketAddr>> {
         Self::look_up(Arc::clone(&self.turn), name.to_owned()).await
     }
 

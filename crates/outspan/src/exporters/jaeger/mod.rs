@@ -20,8 +20,11 @@
 //! better choice where it is possible. What of a span becomes what in Thrift, and what is lost, is in the documentation of
 //! [`wire::jaeger`](crate::wire::jaeger).
 
+mod agent;
 mod collector;
 
+pub use self::agent::AgentBuilder;
+pub use self::agent::agent;
 pub use self::collector::CollectorBuilder;
 pub use self::collector::collector;
 pub use crate::net::HeaderProvider;
@@ -29,3 +32,4 @@ pub use crate::net::Intercept;
 pub use crate::net::OutgoingRequest;
 pub use crate::net::Tls;
 pub use outspan_wire::jaeger::Dialect;
+pub use outspan_wire::jaeger::Protocol;
