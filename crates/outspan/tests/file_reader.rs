@@ -259,7 +259,7 @@ fn what_is_no_trace_request_is_said_to_be_something_else() {
         (r#"{"resourceMetrics":[]}"#, "holds metrics"),
         (r#"{"resourceLogs":[]}"#, "holds logs"),
         (r#"{"resource_spans":[]}"#, "snake_case"),
-        (r#"{"data":[]}"#, "no OTLP trace request"),
+        (r#"{"something":[]}"#, "no OTLP trace request"),
     ] {
         let found = read(text);
         let error = found[0].as_ref().unwrap_err();
@@ -366,7 +366,10 @@ fn what_is_no_span_file_is_refused_with_what_would_be_one() {
     for (bytes, words) in [
         (&b"%PDF-1.7"[..], "begins with \"%PDF\"; expected OTLP JSON"),
         (b"hello", "begins with \"hell\""),
-        (b"[{}]", "one request object a line"),
+        (
+            b"[{\"resourceSpans\":[]}]",
+            "one OTLP request object a line",
+        ),
         (b"\xff\xfe{\x00}\x00", "convert it to UTF-8"),
         (b"\x1b[31m", "begins with \"\\x1b[31\""),
     ] {

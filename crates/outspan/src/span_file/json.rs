@@ -9,10 +9,12 @@ use std::io;
 use std::io::BufRead;
 
 use super::Fault;
+use super::Format;
 use super::Position;
 use super::RawRecord;
-use super::source::BYTE_ORDER_MARK;
+use super::look::BYTE_ORDER_MARK;
 use super::source::Source;
+use super::source::fill;
 
 /// The records of a JSON file, as text.
 pub(super) struct JsonTexts {
@@ -132,8 +134,7 @@ impl From<Line> for RawRecord {
     fn from(line: Line) -> Self {
         Self {
             bytes: line.text,
-            position: line.position,
-            is_json: true,
+            ..Self::new(Format::Json, line.position)
         }
     }
 }
@@ -190,19 +191,6 @@ impl Line {
         }
         self.text.extend_from_slice(part);
     }
-}
-
-/// Waits for bytes, whatever signals arrive meanwhile.
-fn fill(source: &mut Source) -> io::Result<&[u8]> {
-    // Asked twice, because a loop that returns what it borrowed is one the borrow checker does not follow.
-    loop {
-        match source.fill_buf() {
-            Ok(_) => break,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
-    source.fill_buf()
 }
 
 /// Counts brackets outside of strings.

@@ -1,9 +1,14 @@
 //! Reading spans from files.
 
 mod json;
+mod look;
+mod messages;
+mod objects;
 mod protobuf;
+mod record;
 mod source;
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::fs::File;
 use std::io;
@@ -13,14 +18,14 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
-use outspan_wire::otlp;
-use outspan_wire::otlp::WireError;
-
 use self::json::JsonTexts;
+use self::look::Look;
+use self::messages::ThriftBatches;
+use self::messages::ZipkinMessages;
+use self::objects::Objects;
 use self::protobuf::ProtobufRecords;
-use self::source::Look;
+use self::record::RawRecord;
 use self::source::Source;
-use crate::Batch;
 use crate::Checked;
 use crate::Compression;
 use crate::Error;
@@ -30,8 +35,9 @@ use crate::Result;
 ///
 /// It finds out by itself what the file is: OTLP JSON (one object a line, or one object on many lines), one OTLP request
 /// in protobuf, or protobuf records with their length in front, as [`json_lines`](crate::file::json_lines) and
-/// [`protobuf`](crate::file::protobuf) and the OpenTelemetry Collector's file exporter write them; each of them as it is or
-/// inside gzip or Zstandard, of any number of members or frames.
+/// [`protobuf`](crate::file::protobuf) and the OpenTelemetry Collector's file exporter write them; spans of Zipkin v2 in JSON
+/// or protobuf; batches of Jaeger in Thrift, or traces as Jaeger's query gives them out; each of them as it is or inside gzip
+/// or Zstandard, of any number of members or frames. [`Format`] says more about each. What is not OTLP is turned into OTLP.
 ///
 /// It holds one record at a time, at most [`record_bytes_max`](ReadOptions::record_bytes_max) bytes of it, however large
 /// the file is and however small it was compressed. It reads no further than it must, so a pipe that is still being
@@ -63,6 +69,8 @@ pub struct SpanFile {
     record_bytes_max: usize,
     records: Records,
     consumed: Arc<AtomicU64>,
+    /// Parts of a record that is not right as a whole, to be read one by one.
+    parts: VecDeque<RawRecord>,
     is_done: bool,
     is_cut_short: bool,
 }
@@ -85,6 +93,17 @@ pub enum Format {
     Protobuf,
     /// `ExportTraceServiceRequest`s, each with its length in front: four bytes, big-endian.
     ProtobufRecords,
+    /// Spans of Zipkin v2 in JSON: an array, an array a line, an array of arrays as Zipkin's query gives it out, or a span a
+    /// line. Some 64 KiB of an array make a record.
+    ZipkinJson,
+    /// Spans of Zipkin v2 in protobuf: a `ListOfSpans`, or several one after the other, which is the same. Some 64 KiB make a
+    /// record.
+    ZipkinProtobuf,
+    /// Batches of Jaeger in Thrift's binary protocol, one after the other; each is a record.
+    JaegerThrift,
+    /// Traces as Jaeger's query service gives them out: in the `data` of an answer, in an array, alone, or one a line. Each
+    /// is a record.
+    JaegerJson,
 }
 
 /// Tells where in a file a record begins, compression removed.
@@ -113,13 +132,9 @@ enum Records {
     Json(JsonTexts),
     Request(Source),
     Lengths(ProtobufRecords),
-}
-
-/// A record as it stands in the file.
-struct RawRecord {
-    bytes: Vec<u8>,
-    position: Position,
-    is_json: bool,
+    Objects(Objects),
+    Zipkin(ZipkinMessages),
+    Thrift(ThriftBatches),
 }
 
 /// What keeps a record from being read.
@@ -136,6 +151,12 @@ enum Fault {
         length: u32,
         read: u64,
     },
+    /// The file ends inside something whose length nobody said.
+    Unfinished(Position),
+    /// Where a record could begin is something else; the next line was found.
+    Stray(Position, u8),
+    /// What is there is no record; where the next one begins is not known.
+    Malformed(Position, String),
     /// A record's own compression is broken; the next one was found.
     Frame(Position, io::Error),
 }
@@ -165,7 +186,8 @@ impl ReadOptions {
         self
     }
 
-    /// Sets how many bytes one record may have. The default is 64 MiB, the largest request of OTLP.
+    /// Sets how many bytes one record may have. The default is 64 MiB, the largest request of OTLP. Where spans are gathered
+    /// (Zipkin's), it is what one span may have, and a record has twice as much at most.
     ///
     /// Above 160 MiB, set the format as well: records with a length begin like a request then.
     #[must_use]
@@ -217,6 +239,13 @@ impl SpanFile {
             Format::ProtobufRecords => {
                 Records::Lengths(ProtobufRecords::new(opened.source, bytes_max))
             }
+            Format::ZipkinJson | Format::JaegerJson => {
+                Records::Objects(Objects::new(opened.source, format, bytes_max))
+            }
+            Format::ZipkinProtobuf => {
+                Records::Zipkin(ZipkinMessages::new(opened.source, bytes_max))
+            }
+            Format::JaegerThrift => Records::Thrift(ThriftBatches::new(opened.source, bytes_max)),
         };
         Ok(Self {
             name,
@@ -225,6 +254,7 @@ impl SpanFile {
             record_bytes_max: bytes_max,
             records,
             consumed,
+            parts: VecDeque::new(),
             is_done: false,
             is_cut_short: false,
         })
@@ -260,6 +290,9 @@ impl SpanFile {
         match &mut self.records {
             Records::Json(texts) => texts.next(),
             Records::Lengths(records) => records.next(),
+            Records::Objects(objects) => objects.next(),
+            Records::Zipkin(messages) => messages.next(),
+            Records::Thrift(batches) => batches.next(),
             Records::Request(source) => {
                 self.is_done = true;
                 protobuf::read_request(source, self.record_bytes_max)
@@ -267,58 +300,19 @@ impl SpanFile {
         }
     }
 
-    fn check(&self, raw: RawRecord) -> Result<Record> {
-        let RawRecord {
-            bytes,
-            position,
-            is_json,
-        } = raw;
-        let length = bytes.len();
-        let checked = match is_json {
-            // Without its line feed, so that an end that comes too early is on the line it belongs to.
-            true => self.check_json(bytes.trim_ascii_end(), position)?,
-            false => self.check_protobuf(bytes, position)?,
-        };
-        Ok(Record {
-            checked,
-            position,
-            bytes: length,
-        })
-    }
-
-    fn check_json(&self, text: &[u8], position: Position) -> Result<Checked> {
-        let mut request = Vec::with_capacity(text.len() / 2);
-        let found = otlp::read_json(text, &mut request).map_err(|e| self.bad_json(position, e))?;
-        if request.is_empty() && found.ignored_keys > 0 {
-            return Err(self.bad(position, &no_spans_in(text)));
+    /// Reads a record. One of several parts that is wrong is read part by part, so that only what is wrong is left out.
+    fn check(&mut self, raw: RawRecord) -> Result<Record> {
+        if !raw.has_many_parts() {
+            return raw.check(&self.name);
         }
-        Batch::from_request(request)
-    }
-
-    fn check_protobuf(&self, request: Vec<u8>, position: Position) -> Result<Checked> {
-        Batch::from_request(request).map_err(|error| {
-            let cause = std::error::Error::source(&error);
-            match cause.and_then(|cause| cause.downcast_ref::<WireError>()) {
-                None => error,
-                Some(wire) => {
-                    let place = Position::at_byte(position.byte + wire.offset() as u64);
-                    let what = without_place(wire, &format!(" at byte {}", wire.offset()));
-                    self.bad(place, &format!("not a valid OTLP request: {what}"))
-                }
-            }
-        })
-    }
-
-    fn bad_json(&self, position: Position, error: WireError) -> Error {
-        let line_inside = error.line().unwrap_or(1);
-        let column = error.column().unwrap_or(1);
-        let line = position.line.unwrap_or(1) + line_inside as u64 - 1;
-        let place = format!(" at line {line_inside}, column {column}");
-        let what = without_place(&error, &place);
-        Error::refused(format!(
-            "{}, line {line}, column {column}: not valid OTLP JSON: {what}",
-            self.name
-        ))
+        if let Ok(record) = raw.check_all(&self.name) {
+            return Ok(record);
+        }
+        self.parts = raw.into_parts();
+        match self.parts.pop_front() {
+            Some(first) => first.check(&self.name),
+            None => Err(Error::internal("a record of many parts has none")),
+        }
     }
 
     fn bad(&self, position: Position, what: &str) -> Error {
@@ -356,6 +350,25 @@ impl SpanFile {
                     ),
                 )
             }
+            Fault::Unfinished(position) => {
+                self.end();
+                self.bad(
+                    position,
+                    "the file ends inside what begins here; whoever wrote it was interrupted or is still writing",
+                )
+            }
+            Fault::Stray(position, byte) => self.bad(
+                position,
+                &format!(
+                    "not valid {}: it does not begin with \"{}\"; went on with the next line",
+                    self.format,
+                    byte.escape_ascii()
+                ),
+            ),
+            Fault::Malformed(position, why) => {
+                self.end();
+                self.bad(position, &format!("not valid {}: {why}", self.format))
+            }
             Fault::Io(e) => {
                 self.end();
                 unreadable(&self.name, e)
@@ -373,6 +386,9 @@ impl Iterator for SpanFile {
     type Item = Result<Record>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        if let Some(part) = self.parts.pop_front() {
+            return Some(part.check(&self.name));
+        }
         if self.is_done {
             return None;
         }
@@ -402,6 +418,13 @@ impl Position {
     fn at_byte(byte: u64) -> Self {
         Self { line: None, byte }
     }
+
+    fn start_of_text() -> Self {
+        Self {
+            line: Some(1),
+            byte: 0,
+        }
+    }
 }
 
 impl fmt::Display for Position {
@@ -419,6 +442,10 @@ impl fmt::Display for Format {
             Self::Json => "OTLP JSON",
             Self::Protobuf => "OTLP protobuf",
             Self::ProtobufRecords => "OTLP protobuf records",
+            Self::ZipkinJson => "Zipkin JSON",
+            Self::ZipkinProtobuf => "Zipkin protobuf",
+            Self::JaegerThrift => "Jaeger Thrift",
+            Self::JaegerJson => "Jaeger JSON",
         })
     }
 }
@@ -446,42 +473,15 @@ fn unreadable(name: &str, error: io::Error) -> Error {
 }
 
 fn no_span_file(name: &str, look: Look) -> Error {
-    const EXPECTED: &str = "expected OTLP JSON (one object a line, or one object), an OTLP request in protobuf, or protobuf records with a length of four bytes; each may be inside gzip or zstd";
+    const EXPECTED: &str = "expected OTLP JSON (one object a line, or one object), an OTLP request in protobuf, protobuf records with a length of four bytes, \
+         Zipkin's spans in JSON or protobuf, Jaeger's batches in Thrift, or traces of Jaeger's query in JSON; each may be inside gzip or zstd";
     let found = match look {
         Look::Utf16 => "it is UTF-16 text; convert it to UTF-8".to_owned(),
         Look::Unknown([b'[', ..]) => {
-            "it begins with a JSON array; write one request object a line".to_owned()
+            "it begins with a JSON array of neither Zipkin's spans nor Jaeger's traces; write one OTLP request object a line".to_owned()
         }
         Look::Unknown(first) => format!("it begins with \"{}\"; {EXPECTED}", first.escape_ascii()),
         Look::Known(_) => EXPECTED.to_owned(),
     };
     Error::config(format!("{name} is no span file: {found}"))
-}
-
-/// The error's text without its place, which counts from the start of the record.
-fn without_place(error: &WireError, place: &str) -> String {
-    let text = error.to_string();
-    text.strip_suffix(place).map(str::to_owned).unwrap_or(text)
-}
-
-fn has_key(text: &[u8], key: &str) -> bool {
-    let quoted = format!("\"{key}\"");
-    text.windows(quoted.len())
-        .any(|window| window == quoted.as_bytes())
-}
-
-fn no_spans_in(text: &[u8]) -> String {
-    for (key, signal) in [
-        ("resourceMetrics", "metrics"),
-        ("resourceLogs", "logs"),
-        (
-            "resource_spans",
-            "snake_case keys, which OTLP JSON does not have",
-        ),
-    ] {
-        if has_key(text, key) {
-            return format!("no \"resourceSpans\" in it; it holds {signal}");
-        }
-    }
-    "no \"resourceSpans\" in it; it is JSON, but no OTLP trace request".to_owned()
 }

@@ -12,6 +12,7 @@ use std::io;
 use std::io::Read;
 
 use super::Fault;
+use super::Format;
 use super::Position;
 use super::RawRecord;
 use super::source::Source;
@@ -105,14 +106,10 @@ impl ProtobufRecords {
 
 impl RawRecord {
     fn at_byte(byte: u64) -> Self {
-        Self {
-            bytes: Vec::new(),
-            position: Position::at_byte(byte),
-            is_json: false,
-        }
+        Self::new(Format::Protobuf, Position::at_byte(byte))
     }
 
-    /// Takes the message out of its frame, if it is in one, and tells whether it is JSON.
+    /// Takes the message out of its frame, if it is in one, and finds out whether it is JSON.
     fn decompress(&mut self, bytes_max: usize) -> Result<(), Fault> {
         if self.bytes.starts_with(ZSTD) {
             let mut plain = Vec::new();
@@ -126,7 +123,9 @@ impl RawRecord {
             drop(frame);
             self.bytes = plain;
         }
-        self.is_json = self.bytes.first() == Some(&b'{');
+        if self.bytes.first() == Some(&b'{') {
+            self.format = Format::Json;
+        }
         Ok(())
     }
 }

@@ -39,7 +39,7 @@ impl Encoder {
                 line.push(b'\n');
                 line
             }
-            Format::Protobuf | Format::ProtobufRecords => with_length(batch.as_request())?,
+            _ => with_length(batch.as_request())?,
         };
         self.compression.compress(self.level, &plain.into())
     }
