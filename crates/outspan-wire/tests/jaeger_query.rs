@@ -169,7 +169,11 @@ fn refuses_what_is_no_answer_with_traces() {
             WireErrorKind::JsonSyntax,
             "text after the end",
         ),
-        ("{\"spans\":[", WireErrorKind::JsonSyntax, "the text ends"),
+        (
+            "{\"spans\":[",
+            WireErrorKind::JsonSyntax,
+            "expected ',' or ']' in spans",
+        ),
     ];
     for (text, kind, words) in cases {
         let error = read(text).unwrap_err();
