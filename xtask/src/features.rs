@@ -9,6 +9,7 @@ use std::path::Path;
 use crate::command;
 use crate::metadata::Metadata;
 use crate::metadata::Package;
+use crate::openssl;
 use crate::repository;
 
 /// Checks and, when asked to, tests every published crate that has features in each of the ways.
@@ -19,8 +20,10 @@ use crate::repository;
 pub(crate) fn run(tests: bool) -> Result<(), String> {
     let root = repository::root();
     let metadata = Metadata::of_manifest(&root, "Cargo.toml")?;
+    let has_openssl = openssl::is_there();
+    openssl::tell(has_openssl);
     for package in metadata.members().filter(|package| package.is_published()) {
-        for choice in choices(package) {
+        for choice in choices(package, has_openssl) {
             check(&root, package, &choice)?;
             if tests {
                 test(&root, package, &choice)?;
@@ -32,11 +35,13 @@ pub(crate) fn run(tests: bool) -> Result<(), String> {
 
 /// The arguments that choose features: none, each alone, all. Nothing for a crate without features.
 ///
-/// Those whose name starts with `_` are shared parts of others, which nobody turns on by name.
-fn choices(package: &Package) -> Vec<Vec<String>> {
+/// Those whose name starts with `_` are shared parts of others, which nobody turns on by name. What needs OpenSSL is left
+/// out where it is not there.
+fn choices(package: &Package, has_openssl: bool) -> Vec<Vec<String>> {
     let features = package.features.keys();
     let each: Vec<Vec<String>> = features
         .filter(|name| *name != "default" && !name.starts_with('_'))
+        .filter(|name| openssl::allows(name, has_openssl))
         .map(|feature| {
             let arguments = ["--no-default-features", "--features", feature];
             arguments.map(str::to_owned).to_vec()
@@ -47,7 +52,7 @@ fn choices(package: &Package) -> Vec<Vec<String>> {
     }
     let mut choices = vec![vec!["--no-default-features".to_owned()]];
     choices.extend(each);
-    choices.push(vec!["--all-features".to_owned()]);
+    choices.push(openssl::all_features(std::iter::once(package), has_openssl));
     choices
 }
 
@@ -85,7 +90,8 @@ mod tests {
 
     #[test]
     fn each_feature_stands_alone_between_none_and_all() {
-        let lines: Vec<String> = choices(&package(&["_network", "default", "grpc", "http"]))
+        let package = package(&["_network", "default", "grpc", "http"]);
+        let lines: Vec<String> = choices(&package, true)
             .iter()
             .map(|choice| choice.join(" "))
             .collect();
@@ -102,7 +108,17 @@ mod tests {
 
     #[test]
     fn a_crate_without_features_needs_no_run_of_its_own() {
-        assert!(choices(&package(&[])).is_empty());
-        assert!(choices(&package(&["default"])).is_empty());
+        assert!(choices(&package(&[]), true).is_empty());
+        assert!(choices(&package(&["default"]), true).is_empty());
+    }
+
+    #[test]
+    fn what_needs_openssl_is_left_out_where_it_is_not_there() {
+        let package = package(&["kafka", "kafka-tls"]);
+        assert_eq!(choices(&package, true).len(), 4);
+        let without = choices(&package, false);
+        assert_eq!(without.len(), 3);
+        let mut arguments = without.iter().flatten();
+        assert!(arguments.all(|argument| !argument.contains("kafka-tls")));
     }
 }

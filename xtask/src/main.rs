@@ -8,6 +8,7 @@ mod features;
 mod fuzz;
 mod lint;
 mod metadata;
+mod openssl;
 mod readme;
 mod repository;
 

@@ -17,6 +17,7 @@ use std::path::Path;
 use crate::command;
 use crate::exceptions::Exceptions;
 use crate::metadata::Metadata;
+use crate::openssl;
 use crate::repository;
 use crate::repository::TextFile;
 
@@ -199,20 +200,25 @@ fn format(root: &Path) -> Result<(), String> {
 }
 
 fn clippy(root: &Path) -> Result<(), String> {
+    let metadata = Metadata::of_manifest(root, "Cargo.toml")?;
+    let has_openssl = openssl::is_there();
+    openssl::tell(has_openssl);
     let mut cargo = command::cargo(root);
     cargo.args(["clippy", "--locked", "--workspace", "--all-targets"]);
-    command::run(cargo.args(["--all-features", "--", "-D", "warnings"]))
+    cargo.args(openssl::all_features(metadata.members(), has_openssl));
+    command::run(cargo.args(["--", "-D", "warnings"]))
 }
 
 /// Documents the libraries. The program's name is that of the library, and cargo would write the
 /// pages of both into the same directory.
 fn docs(root: &Path) -> Result<(), String> {
     let metadata = Metadata::of_manifest(root, "Cargo.toml")?;
-    let libraries = metadata.members().filter(|package| package.is_library());
+    let libraries = || metadata.members().filter(|package| package.is_library());
     let mut cargo = command::cargo(root);
     cargo.env("RUSTDOCFLAGS", "-D warnings");
-    cargo.args(["doc", "--locked", "--no-deps", "--lib", "--all-features"]);
-    for library in libraries {
+    cargo.args(["doc", "--locked", "--no-deps", "--lib"]);
+    cargo.args(openssl::all_features(libraries(), openssl::is_there()));
+    for library in libraries() {
         cargo.args(["--package", &library.name]);
     }
     command::run(&mut cargo)
