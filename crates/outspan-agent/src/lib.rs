@@ -1,7 +1,7 @@
 //! The `outspan` program: gets finished spans into the backends that keep them.
 //!
 //! `outspan agent --to URL` receives spans from programs in any language and passes them on;
-//! `outspan send FILE... --to URL` sends span files; `outspan demo` shows all of it with nothing else installed, and
+//! `outspan send FILE... --to URL` sends span files, `outspan convert IN OUT` turns them into other formats; `outspan demo` shows all of it with nothing else installed, and
 //! `outspan generate --to URL` sends as many made-up spans as asked. `outspan help` tells the rest.
 //!
 //! This crate is a program first. It is a library so that benches and fuzz targets can run what the program runs.
@@ -10,6 +10,7 @@ mod address;
 mod admin;
 mod agent;
 mod arguments;
+mod convert;
 mod demo;
 mod destination;
 #[doc(hidden)]
@@ -46,6 +47,7 @@ pub fn main_with(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let arguments = Arguments::parse_from(arguments);
     match arguments.command {
         Command::Agent(agent) => agent::run(*agent),
+        Command::Convert(convert) => convert::run(*convert),
         Command::Demo(demo) => demo::run(*demo),
         Command::Generate(generate) => generate::run(*generate),
         Command::Send(send) => send::run(*send),

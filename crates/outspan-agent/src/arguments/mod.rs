@@ -1,8 +1,10 @@
 //! The command line.
 
 mod agent;
+mod convert;
 mod demo;
 mod destination;
+mod format;
 mod generate;
 mod send;
 mod targets;
@@ -13,11 +15,14 @@ use clap::ValueEnum;
 
 pub(crate) use self::agent::AgentArguments;
 pub(crate) use self::agent::ReceivingArguments;
+pub(crate) use self::convert::ConvertArguments;
+pub(crate) use self::convert::Dialect;
 pub(crate) use self::demo::DemoArguments;
 pub(crate) use self::destination::DestinationArguments;
 pub(crate) use self::destination::LocalArguments;
 pub(crate) use self::destination::OtlpArguments;
 pub(crate) use self::destination::Protocol;
+pub(crate) use self::format::FileFormat;
 pub(crate) use self::generate::GenerateArguments;
 pub(crate) use self::generate::TraceArguments;
 pub(crate) use self::send::SendArguments;
@@ -35,6 +40,7 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Agent(Box<AgentArguments>),
+    Convert(Box<ConvertArguments>),
     Demo(Box<DemoArguments>),
     Generate(Box<GenerateArguments>),
     Send(Box<SendArguments>),

@@ -6,8 +6,10 @@ use std::time::Duration;
 use clap::Args;
 
 use super::DestinationArguments;
+use super::FileFormat;
 use super::When;
 use super::destination::DESTINATIONS;
+use super::format::FORMATS;
 use crate::units;
 
 const EXAMPLES: &str = "\
@@ -28,11 +30,11 @@ Exit status:
 
 /// Sends span files to a destination.
 ///
-/// Reads OTLP JSON lines, OTLP JSON and OTLP protobuf (one request, or many with a length before each), plain or
-/// compressed with gzip or zstd; what a file holds is recognised by its content. Small records are merged into batches,
-/// large ones are split. Says at the end what was delivered, refused and failed.
+/// Reads OTLP in JSON and protobuf, spans of Zipkin, and batches and traces of Jaeger, plain or compressed with gzip or
+/// zstd; what a file holds is recognised by its content. Small records are merged into batches, large ones are split. Says
+/// at the end what was delivered, refused and failed.
 #[derive(Args, Debug)]
-#[command(after_help = format!("{EXAMPLES}\n\n{DESTINATIONS}\n\n{EXIT_STATUS}"))]
+#[command(after_help = format!("{EXAMPLES}\n\n{DESTINATIONS}\n\n{FORMATS}\n\n{EXIT_STATUS}"))]
 pub(crate) struct SendArguments {
     /// Files to read, in this order; - reads standard input
     #[arg(required = true, value_name = "FILE")]
@@ -41,6 +43,10 @@ pub(crate) struct SendArguments {
     /// Where the spans go; see below
     #[arg(long, value_name = "URL")]
     pub(crate) to: String,
+
+    /// What the files hold, see below [default: what the content of each tells]
+    #[arg(long, value_name = "FORMAT", hide_possible_values = true)]
+    pub(crate) format: Option<FileFormat>,
 
     /// Stop at the first record that cannot be read, instead of counting it and going on
     #[arg(long)]
@@ -130,6 +136,9 @@ mod tests {
             "outspan send a --to grpcs://x --cert c.pem",
             "outspan send a --to file:x.pb --append --overwrite",
             "outspan send a --to stdout: --quiet --verbose",
+            "outspan send a --to stdout: --format zipkin",
+            "outspan convert a.jsonl",
+            "outspan convert a.jsonl b.pb --to-format otlp",
             "outspan receive",
         ] {
             assert!(parse(line).is_err(), "{line}");

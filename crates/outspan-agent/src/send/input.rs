@@ -6,6 +6,7 @@ use std::io;
 use std::path::Path;
 use std::path::PathBuf;
 
+use outspan::file::Format;
 use outspan::file::ReadOptions;
 use outspan::file::SpanFile;
 
@@ -96,17 +97,22 @@ fn in_words(error: &io::Error) -> String {
 }
 
 impl Input {
-    /// Opens it and finds out what it holds.
+    /// Opens it and finds out what it holds, unless that is known.
     ///
     /// # Errors
     ///
     /// What is wrong with it; it is named.
-    pub(crate) fn open(&self) -> outspan::Result<SpanFile> {
-        let options = ReadOptions::default();
-        match self {
+    pub(crate) fn open(&self, format: Option<Format>) -> outspan::Result<SpanFile> {
+        let mut options = ReadOptions::default();
+        if let Some(format) = format {
+            options = options.format(format);
+        }
+        let file = match self {
             Self::File(path) => SpanFile::open_path(path, options),
             Self::Stdin => SpanFile::open(io::stdin(), options.name("standard input")),
-        }
+        }?;
+        tracing::debug!(target: "outspan", "{} holds {}", file.name(), file.format());
+        Ok(file)
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use outspan::Batch;
+use outspan::file::Format;
 use outspan::file::Record;
 use outspan::file::SpanFile;
 use tokio::runtime::Handle;
@@ -26,6 +27,15 @@ pub(crate) struct BatchLimits {
     pub(crate) spans: usize,
     /// Bytes at most; one larger span goes alone.
     pub(crate) bytes: usize,
+}
+
+/// How files are read.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Reading {
+    /// What they hold; each tells it by itself unless this does.
+    pub(crate) format: Option<Format>,
+    /// Whether one bad record ends it.
+    pub(crate) is_strict: bool,
 }
 
 /// What the next step of a run is.
@@ -114,7 +124,7 @@ impl Intake {
         inputs: Vec<Input>,
         limits: BatchLimits,
         exports: usize,
-        is_strict: bool,
+        reading: Reading,
     ) -> std::io::Result<Self> {
         let (sender, events) = mpsc::channel(Self::EVENTS_MAX);
         let feeder = Feeder {
@@ -122,7 +132,7 @@ impl Intake {
             limits,
             memory: Memory::new(limits, exports),
             runtime: Handle::current(),
-            is_strict,
+            reading,
         };
         std::thread::Builder::new()
             .name("outspan-read".into())
@@ -135,7 +145,7 @@ impl Intake {
             pending_bytes: 0,
             pending_since: None,
             carried: None,
-            is_strict,
+            is_strict: reading.is_strict,
             is_ended: false,
             has_read_all: false,
         })
@@ -300,7 +310,7 @@ struct Feeder {
     limits: BatchLimits,
     memory: Memory,
     runtime: Handle,
-    is_strict: bool,
+    reading: Reading,
 }
 
 /// Says that nobody wants more.
@@ -318,7 +328,7 @@ impl Feeder {
     }
 
     fn feed_input(&self, input: &Input) -> Result<(), Stopped> {
-        let mut file = match input.open() {
+        let mut file = match input.open(self.reading.format) {
             Ok(file) => file,
             Err(error) => return self.bad(&error, 0),
         };
@@ -377,7 +387,7 @@ impl Feeder {
     fn bad(&self, error: &outspan::Error, bytes: u64) -> Result<(), Stopped> {
         let reason = error.to_string();
         self.send(Event::Bad { reason, bytes })?;
-        match self.is_strict {
+        match self.reading.is_strict {
             true => Err(Stopped),
             false => Ok(()),
         }
@@ -439,7 +449,7 @@ mod tests {
         let mut lines: Vec<String> = (1..=7).map(line).collect();
         lines.insert(4, "nonsense\n".into());
         let (file, input) = file(&lines);
-        let mut intake = Intake::start(vec![input], LIMITS, 1, false).unwrap();
+        let mut intake = Intake::start(vec![input], LIMITS, 1, Reading::default()).unwrap();
         let (batches, records, bad, bytes) = drain(&mut intake).await;
         assert_eq!((batches, records, bad), (vec![3, 3, 1], 7, 1));
         assert_eq!(bytes, file.as_file().metadata().unwrap().len());
@@ -450,7 +460,7 @@ mod tests {
     async fn a_reader_that_is_stopped_has_not_read_all() {
         let lines: Vec<String> = (1..=1000).map(line).collect();
         let (_file, input) = file(&lines);
-        let mut intake = Intake::start(vec![input], LIMITS, 1, false).unwrap();
+        let mut intake = Intake::start(vec![input], LIMITS, 1, Reading::default()).unwrap();
         let first = intake.next().await;
         assert!(matches!(first, Step::Record { .. }), "{first:?}");
         intake.stop();
@@ -464,7 +474,11 @@ mod tests {
     async fn strict_ends_at_the_first_bad_record() {
         let lines = [line(1), "nonsense\n".into(), line(2)];
         let (_file, input) = file(&lines);
-        let mut intake = Intake::start(vec![input], LIMITS, 1, true).unwrap();
+        let strict = Reading {
+            is_strict: true,
+            ..Reading::default()
+        };
+        let mut intake = Intake::start(vec![input], LIMITS, 1, strict).unwrap();
         let (batches, records, bad, _) = drain(&mut intake).await;
         assert_eq!((batches, records, bad), (vec![1], 1, 1));
         assert!(!intake.has_read_all());

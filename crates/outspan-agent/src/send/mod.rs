@@ -18,6 +18,7 @@ use outspan::Exporter;
 use outspan::Retry;
 use tokio::sync::watch;
 
+use crate::arguments::FileFormat;
 use crate::arguments::OtlpArguments;
 use crate::arguments::SendArguments;
 use crate::destination::Destination;
@@ -31,9 +32,11 @@ use crate::units::show_bytes;
 
 pub(crate) use self::advice::advice;
 pub(crate) use self::advice::is_final;
-use self::input::Inputs;
+pub(crate) use self::input::Input;
+pub(crate) use self::input::Inputs;
 use self::intake::BatchLimits;
 use self::intake::Intake;
+use self::intake::Reading;
 pub(crate) use self::notice::Notices;
 pub(crate) use self::pace::Pace;
 use self::progress::Progress;
@@ -116,7 +119,11 @@ impl Plan {
         };
         let from = self.inputs.shown();
         let progress = self.progress(screen, &from);
-        let intake = Intake::start(self.inputs.inputs, limits, exports, send.strict);
+        let reading = Reading {
+            format: send.format.map(FileFormat::to_read),
+            is_strict: send.strict,
+        };
+        let intake = Intake::start(self.inputs.inputs, limits, exports, reading);
         let until = send
             .delivery
             .deadline
