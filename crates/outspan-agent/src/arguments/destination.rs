@@ -7,6 +7,7 @@ use clap::Args;
 use clap::ValueEnum;
 use outspan::Compression;
 
+use super::Dialect;
 use crate::units;
 
 /// The part of the help that says which destinations there are.
@@ -17,6 +18,13 @@ Destinations:
                         (OTLP is usually on 4318), path /v1/traces unless given
   unix:PATH             OTLP/gRPC to a unix socket; over HTTP as http+unix://PATH/PATH,
                         the first PATH with %2F for each slash
+  zipkin+http://HOST    Zipkin v2, JSON or with --protocol protobuf; path /api/v2/spans
+                        unless given (Zipkin is usually on 9411); also zipkin+https://
+  jaeger+http://HOST    Jaeger's collector, Thrift; path /api/traces unless given (it is
+                        usually on 14268); also jaeger+https://
+  jaeger+udp://HOST     Jaeger's agent, compact Thrift; port 6831 unless given, and on
+                        6832 binary. Nobody tells whether spans arrive
+  json+http://HOST      plain JSON, an array of objects; also json+https://
   file:PATH             .jsonl or .json: OTLP JSON lines; .pb or .bin: protobuf with
                         lengths; either with .gz or .zst behind it
   stdout:               trace trees; also stdout:pretty, stdout:compact, stdout:json,
@@ -25,7 +33,7 @@ Destinations:
 /// What can be said about a destination besides its address. Not every option has a meaning for each.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct DestinationArguments {
-    #[command(flatten, next_help_heading = "OTLP destinations")]
+    #[command(flatten, next_help_heading = "Destinations over the network")]
     pub(crate) otlp: OtlpArguments,
 
     #[command(flatten, next_help_heading = "Other destinations")]
@@ -39,7 +47,7 @@ pub(crate) struct OtlpArguments {
     #[arg(long, value_name = "NAME=VALUE")]
     pub(crate) header: Vec<String>,
 
-    /// What HTTP requests hold [default: protobuf]
+    /// What HTTP requests hold [default: protobuf; to Zipkin json]
     #[arg(long, value_name = "FORMAT")]
     pub(crate) protocol: Option<Protocol>,
 
@@ -104,6 +112,10 @@ pub(crate) enum Protocol {
 
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct LocalArguments {
+    /// By whose rules spans become those of Zipkin and Jaeger [default: opentelemetry]
+    #[arg(long, value_name = "DIALECT")]
+    pub(crate) dialect: Option<Dialect>,
+
     /// Show attributes in the trees of stdout:
     #[arg(long)]
     pub(crate) attributes: bool,

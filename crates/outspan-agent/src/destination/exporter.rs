@@ -9,16 +9,24 @@ use outspan::Error;
 use outspan::Exporter;
 use outspan::Secret;
 use outspan::file;
+use outspan::http_json;
+use outspan::http_post;
+use outspan::jaeger;
 use outspan::otlp;
 use outspan::stdout;
+use outspan::zipkin;
 
 use crate::arguments::DestinationArguments;
+use crate::arguments::Dialect;
 use crate::arguments::OtlpArguments;
 use crate::arguments::Protocol;
 use crate::arguments::When;
 use crate::screen::wants_colours;
 
 use super::Destination;
+use super::JaegerAgent;
+use super::Other;
+use super::OtherFormat;
 use super::Receiver;
 use super::StdoutFormat;
 use super::TargetFile;
@@ -31,6 +39,36 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How many batches are on the way at the same time unless told: enough to hide a round trip.
 const CONCURRENCY: u16 = 4;
+
+/// Sets the options of a destination over HTTP. The builders have them in common, and no trait.
+macro_rules! with_http_options {
+    ($builder:expr, $receiver:expr, $options:expr, $headers:expr) => {{
+        let options: &OtlpArguments = $options;
+        let headers: Vec<Header> = $headers;
+        let timeout = options.timeout.unwrap_or(ATTEMPT_TIMEOUT);
+        let mut builder = $builder
+            .compression(options.compression.unwrap_or_default())
+            .max_concurrent_exports(usize::from(options.concurrency.unwrap_or(CONCURRENCY)))
+            .user_agent(concat!("outspan/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(timeout.min(ATTEMPT_TIMEOUT));
+        if let Some(provider) = FileHeaders::of(&headers) {
+            builder = builder.header_provider(provider);
+        }
+        let headers = headers.into_iter();
+        builder = builder.headers(headers.map(|header| (header.name, header.value)));
+        if let Some(level) = options.compression_level {
+            builder = builder.compression_level(level);
+        }
+        if $receiver.is_secure {
+            builder = builder.tls(tls(options));
+        }
+        match options.proxy.as_deref() {
+            None => builder,
+            Some("none") => builder.no_proxy(),
+            Some(url) => builder.proxy(proxy(url)?),
+        }
+    }};
+}
 
 /// How standard output is used.
 #[derive(Clone, Copy, Debug)]
@@ -83,23 +121,30 @@ pub(crate) fn meaningless(
     destination: &Destination,
     options: &DestinationArguments,
 ) -> Vec<Meaningless> {
-    const OTLP: &str = "an OTLP destination";
+    const OTLP: &str = "a destination over gRPC or HTTP";
     const TLS: &str = "grpcs:// or https://";
     const FILE: &str = "file:";
 
     let DestinationArguments { otlp, local } = options;
     let receiver = match destination {
         Destination::Otlp(receiver) => Some(receiver),
+        Destination::Other(other) => Some(&other.receiver),
         _ => None,
     };
     let is_otlp = receiver.is_some();
-    let is_remote = is_otlp || is_kafka(destination);
+    let is_agent = matches!(destination, Destination::JaegerAgent(_));
+    let is_remote = is_otlp || is_agent || is_kafka(destination);
     let is_secure = receiver.is_some_and(|receiver| receiver.is_secure);
-    let is_http = receiver.is_some_and(|receiver| receiver.transport == Transport::Http);
+    let has_dialect =
+        is_agent || is_other(destination, &[OtherFormat::Zipkin, OtherFormat::Jaeger]);
+    let is_http = match destination {
+        Destination::Otlp(receiver) => receiver.transport == Transport::Http,
+        _ => is_other(destination, &[OtherFormat::Zipkin]),
+    };
     let is_file = matches!(destination, Destination::File(_));
     let is_trees = *destination == Destination::Stdout(StdoutFormat::Trees);
     let compresses = match destination {
-        Destination::Otlp(_) => otlp.compression.is_some(),
+        Destination::Otlp(_) | Destination::Other(_) => otlp.compression.is_some(),
         Destination::File(file) => file.compression != Compression::None,
         _ => false,
     };
@@ -113,19 +158,25 @@ pub(crate) fn meaningless(
             "compression",
             otlp.compression.is_some(),
             is_otlp,
-            "an OTLP destination; a file is compressed when its name ends in .gz or .zst",
+            "a destination over gRPC or HTTP; a file is compressed when its name ends in .gz or .zst",
         ),
         (
             "protocol",
             otlp.protocol.is_some(),
             is_http,
-            "http:// or https://",
+            "OTLP over http:// or https://, or zipkin+http://",
+        ),
+        (
+            "dialect",
+            local.dialect.is_some(),
+            has_dialect,
+            "zipkin+http://, jaeger+http:// or jaeger+udp://",
         ),
         (
             "proxy",
             otlp.proxy.is_some(),
             receiver.is_some_and(|receiver| !receiver.is_socket()),
-            "an OTLP destination that is no unix socket",
+            "a destination over gRPC or HTTP that is no unix socket",
         ),
         ("ca", otlp.ca.is_some(), is_secure, TLS),
         ("cert", otlp.cert.is_some(), is_secure, TLS),
@@ -166,7 +217,9 @@ pub(crate) fn meaningless(
 /// How many batches are on the way at the same time. Kafka, files and standard output keep the order; Kafka unless told.
 pub(crate) fn concurrency(destination: &Destination, options: &DestinationArguments) -> usize {
     match destination {
-        Destination::Otlp(_) => usize::from(options.otlp.concurrency.unwrap_or(CONCURRENCY)),
+        Destination::Otlp(_) | Destination::Other(_) => {
+            usize::from(options.otlp.concurrency.unwrap_or(CONCURRENCY))
+        }
         _ => usize::from(options.otlp.concurrency.unwrap_or(1)),
     }
 }
@@ -179,6 +232,14 @@ pub(crate) fn attempt_timeout(
     match destination {
         Destination::File(_) | Destination::Stdout(_) => None,
         _ => Some(options.otlp.timeout.unwrap_or(ATTEMPT_TIMEOUT)),
+    }
+}
+
+/// Whether the destination takes one of these formats over HTTP.
+fn is_other(destination: &Destination, formats: &[OtherFormat]) -> bool {
+    match destination {
+        Destination::Other(other) => formats.contains(&other.format),
+        _ => false,
     }
 }
 
@@ -204,6 +265,8 @@ pub(crate) fn build(
 ) -> Result<Exporter, String> {
     let exporter = match destination {
         Destination::Otlp(receiver) => build_otlp(receiver, &options.otlp, headers(options)?),
+        Destination::Other(other) => build_other(other, options, headers(options)?),
+        Destination::JaegerAgent(agent) => build_agent(agent, options),
         #[cfg(feature = "kafka")]
         Destination::Kafka(target) => {
             return target.build(options.otlp.timeout.unwrap_or(ATTEMPT_TIMEOUT));
@@ -237,33 +300,55 @@ fn build_otlp(
     if options.protocol == Some(Protocol::Json) {
         builder = builder.protocol(otlp::Protocol::HttpJson);
     }
-    if let Some(provider) = FileHeaders::of(&headers) {
-        builder = builder.header_provider(provider);
+    with_http_options!(builder, receiver, options, headers).build()
+}
+
+fn build_other(
+    other: &Other,
+    options: &DestinationArguments,
+    headers: Vec<Header>,
+) -> outspan::Result<Exporter> {
+    let Other { format, receiver } = other;
+    let endpoint = receiver.endpoint.as_str();
+    let otlp = &options.otlp;
+    match format {
+        OtherFormat::Zipkin => {
+            let mut builder = zipkin::http(endpoint);
+            if otlp.protocol == Some(Protocol::Protobuf) {
+                builder = builder.format(zipkin::Format::Protobuf);
+            }
+            if options.local.dialect == Some(Dialect::Collector) {
+                builder = builder.dialect(zipkin::Dialect::Collector);
+            }
+            with_http_options!(builder, receiver, otlp, headers).build()
+        }
+        OtherFormat::Jaeger => {
+            let builder = jaeger::collector(endpoint).dialect(jaeger_dialect(options));
+            with_http_options!(builder, receiver, otlp, headers).build()
+        }
+        OtherFormat::Json => {
+            let builder = http_post::to(endpoint);
+            http_json::exporter(with_http_options!(builder, receiver, otlp, headers))
+        }
     }
-    builder = builder
-        .headers(
-            headers
-                .into_iter()
-                .map(|header| (header.name, header.value)),
-        )
-        .compression(options.compression.unwrap_or_default())
-        .max_concurrent_exports(usize::from(options.concurrency.unwrap_or(CONCURRENCY)))
-        .user_agent(concat!("outspan/", env!("CARGO_PKG_VERSION")));
-    if let Some(level) = options.compression_level {
-        builder = builder.compression_level(level);
-    }
-    if receiver.is_secure {
-        builder = builder.tls(tls(options));
-    }
-    match options.proxy.as_deref() {
-        None => {}
-        Some("none") => builder = builder.no_proxy(),
-        Some(url) => builder = builder.proxy(proxy(url)?),
-    }
-    let timeout = options.timeout.unwrap_or(ATTEMPT_TIMEOUT);
-    builder
-        .connect_timeout(timeout.min(ATTEMPT_TIMEOUT))
+}
+
+fn build_agent(agent: &JaegerAgent, options: &DestinationArguments) -> outspan::Result<Exporter> {
+    let protocol = match agent.is_binary {
+        true => jaeger::Protocol::Binary,
+        false => jaeger::Protocol::Compact,
+    };
+    jaeger::agent(&agent.address)
+        .protocol(protocol)
+        .dialect(jaeger_dialect(options))
         .build()
+}
+
+fn jaeger_dialect(options: &DestinationArguments) -> jaeger::Dialect {
+    match options.local.dialect {
+        Some(Dialect::Collector) => jaeger::Dialect::Collector,
+        Some(Dialect::Opentelemetry) | None => jaeger::Dialect::default(),
+    }
 }
 
 /// Reads the URL of a proxy, or where it stands: it may hold a password.

@@ -4,6 +4,7 @@ pub(crate) mod exporter;
 mod header;
 #[cfg(feature = "kafka")]
 mod kafka;
+mod other;
 mod reader;
 
 use std::fmt;
@@ -12,6 +13,9 @@ use std::path::PathBuf;
 
 use outspan::Compression;
 
+pub(crate) use self::other::JaegerAgent;
+pub(crate) use self::other::Other;
+pub(crate) use self::other::OtherFormat;
 pub(crate) use self::reader::BROKEN_PIPE;
 pub(crate) use self::reader::ReaderGone;
 pub(crate) use self::reader::is_reader_gone;
@@ -29,6 +33,10 @@ pub(crate) const WITHOUT_KAFKA: &str =
 pub(crate) enum Destination {
     /// An OTLP receiver.
     Otlp(Receiver),
+    /// A receiver of another format, over HTTP.
+    Other(Other),
+    /// Jaeger's agent, over UDP.
+    JaegerAgent(JaegerAgent),
     /// A topic of Kafka.
     #[cfg(feature = "kafka")]
     Kafka(KafkaTarget),
@@ -101,12 +109,19 @@ impl Destination {
             "grpcs" => Receiver::grpc(rest, true).map(Self::Otlp),
             "http" => Receiver::http(rest, false).map(Self::Otlp),
             "https" => Receiver::http(rest, true).map(Self::Otlp),
-            "unix" | "unix-abstract" => Ok(Self::Otlp(Receiver::socket(Transport::Grpc, text))),
-            "http+unix" => Ok(Self::Otlp(Receiver::socket(Transport::Http, text))),
+            "zipkin+http" => Other::parse(OtherFormat::Zipkin, rest, false).map(Self::Other),
+            "zipkin+https" => Other::parse(OtherFormat::Zipkin, rest, true).map(Self::Other),
+            "jaeger+http" => Other::parse(OtherFormat::Jaeger, rest, false).map(Self::Other),
+            "jaeger+https" => Other::parse(OtherFormat::Jaeger, rest, true).map(Self::Other),
+            "jaeger+udp" => JaegerAgent::parse(rest).map(Self::JaegerAgent),
+            "json+http" => Other::parse(OtherFormat::Json, rest, false).map(Self::Other),
+            "json+https" => Other::parse(OtherFormat::Json, rest, true).map(Self::Other),
             #[cfg(feature = "kafka")]
             "kafka" => KafkaTarget::parse(rest).map(Self::Kafka),
             #[cfg(not(feature = "kafka"))]
             "kafka" => Err(WITHOUT_KAFKA.to_owned()),
+            "unix" | "unix-abstract" => Ok(Self::Otlp(Receiver::socket(Transport::Grpc, text))),
+            "http+unix" => Ok(Self::Otlp(Receiver::socket(Transport::Http, text))),
             "file" => TargetFile::parse(rest).map(Self::File),
             "stdout" => StdoutFormat::parse(rest).map(Self::Stdout),
             _ => Err(without_scheme(text)),
@@ -118,6 +133,8 @@ impl fmt::Display for Destination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Otlp(receiver) => f.write_str(&receiver.shown),
+            Self::Other(other) => other.fmt(f),
+            Self::JaegerAgent(agent) => agent.fmt(f),
             #[cfg(feature = "kafka")]
             Self::Kafka(target) => target.fmt(f),
             Self::File(file) => write!(f, "{}", file.path.display()),
@@ -128,7 +145,8 @@ impl fmt::Display for Destination {
 
 /// What to say about `localhost:4317` and `ftp://x`.
 fn without_scheme(text: &str) -> String {
-    const USE: &str = "use grpc://, grpcs://, http://, https://, file: or stdout:";
+    const USE: &str = "use grpc://, grpcs://, http://, https:// or unix: for OTLP, zipkin+http://, jaeger+http:// or \
+         json+http:// (or https), jaeger+udp://, kafka://, file: or stdout:";
 
     if text.contains('@') {
         return format!("unknown destination: {USE}");

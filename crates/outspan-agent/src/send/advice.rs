@@ -11,7 +11,7 @@ use crate::destination::Transport;
 ///
 /// A refusal of data goes on, because the next batch may be better.
 pub(crate) fn is_final(destination: &Destination, error: &Error) -> bool {
-    if !matches!(destination, Destination::Otlp(_)) {
+    if matches!(destination, Destination::File(_) | Destination::Stdout(_)) {
         return true;
     }
     match error.kind() {

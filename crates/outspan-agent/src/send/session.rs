@@ -400,8 +400,8 @@ impl Session {
     fn sizes(&self) -> String {
         let records = show_counted(self.tally.records, "record");
         let done = match self.destination {
-            Destination::Otlp(_) => "sent",
-            _ => "written",
+            Destination::File(_) | Destination::Stdout(_) => "written",
+            _ => "sent",
         };
         match self.tally.wire_bytes {
             0 => records,
