@@ -170,6 +170,34 @@ async fn the_exporters_go_where_the_environment_says() {
     assert_eq!(collector.span_count(), 1);
 }
 
+#[tokio::test]
+async fn an_agent_gets_datagrams_in_the_protocol_that_is_named() {
+    let host = ("OTEL_EXPORTER_JAEGER_AGENT_HOST", "127.0.0.1");
+    let binary = ("OTEL_EXPORTER_JAEGER_PROTOCOL", "udp/thrift.binary");
+    for (more, first) in [(host, 0x82), (binary, 0x80)] {
+        let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let port = socket.local_addr().unwrap().port().to_string();
+        let port = ("OTEL_EXPORTER_JAEGER_AGENT_PORT", port.as_str());
+        let settings = good(&[JAEGER, host, port, more]);
+        let exporter = settings.jaeger.exporter().unwrap();
+        exporter.export(batch_of(1), soon()).await.unwrap();
+        let mut datagram = [0; 65_536];
+        let bytes = soon().run(socket.recv(&mut datagram)).await.unwrap();
+        assert!(bytes.unwrap() > 50);
+        assert_eq!(datagram[0], first);
+    }
+    let nowhere = ("OTEL_EXPORTER_JAEGER_AGENT_HOST", "not a host");
+    let error = good(&[JAEGER, nowhere]).jaeger.exporter().unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("OTEL_EXPORTER_JAEGER_AGENT_HOST"),
+        "{error}"
+    );
+    let v6 = ("OTEL_EXPORTER_JAEGER_AGENT_HOST", "::1");
+    good(&[JAEGER, v6]).jaeger.exporter().unwrap();
+}
+
 #[test]
 fn init_sends_to_each_that_is_named() {
     let zipkin = server("/api/v2/spans");

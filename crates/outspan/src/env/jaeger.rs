@@ -79,6 +79,7 @@ pub struct JaegerSettings {
     /// `…TIMEOUT`, if it is set: how long a whole export may take, retries included. Zero sets no limit.
     pub timeout: Option<Duration>,
     is_endpoint_set: bool,
+    is_agent_set: bool,
 }
 
 impl Default for JaegerSettings {
@@ -99,14 +100,15 @@ impl JaegerSettings {
             let mut all = JaegerProtocol::ALL.into_iter();
             all.find(|protocol| text.eq_ignore_ascii_case(protocol.as_str()))
         });
-        let is_agent_named = endpoint.is_none() && (host.is_some() || port.is_some());
-        let protocol = named.unwrap_or(match is_agent_named {
+        let is_agent_set = host.is_some() || port.is_some();
+        let protocol = named.unwrap_or(match is_agent_set && endpoint.is_none() {
             true => JaegerProtocol::UdpThriftCompact,
             false => JaegerProtocol::HttpThriftBinary,
         });
         Self {
             protocol,
             is_endpoint_set: endpoint.is_some(),
+            is_agent_set,
             endpoint: endpoint.unwrap_or_else(|| "http://localhost:14268/api/traces".to_owned()),
             agent_host: host.unwrap_or_else(|| "localhost".to_owned()),
             agent_port: port.unwrap_or(protocol.default_agent_port()),
@@ -138,6 +140,23 @@ impl JaegerSettings {
         }
     }
 
+    /// Starts an exporter to the agent with these settings, for what else is to be set in code; Thrift is compact unless
+    /// the [protocol](Self::protocol) says binary.
+    ///
+    /// It neither retries nor times out; see [`exporter`](Self::exporter).
+    pub fn agent(&self) -> jaeger::AgentBuilder {
+        let protocol = match self.protocol {
+            JaegerProtocol::UdpThriftBinary => jaeger::Protocol::Binary,
+            _ => jaeger::Protocol::Compact,
+        };
+        let (host, port) = (&self.agent_host, self.agent_port);
+        let address = match host.contains(':') && !host.starts_with('[') {
+            true => format!("[{host}]:{port}"),
+            false => format!("{host}:{port}"),
+        };
+        jaeger::agent(address).protocol(protocol)
+    }
+
     /// Builds the exporter without retry and time limits, for processors, which have them.
     pub(crate) fn bare_exporter(&self) -> Result<Exporter> {
         match self.protocol {
@@ -149,9 +168,11 @@ impl JaegerSettings {
                 })
             }
             JaegerProtocol::UdpThriftCompact | JaegerProtocol::UdpThriftBinary => {
-                Err(Error::config(format!(
-                    "Jaeger's agent cannot be reached: set {ENDPOINT} to a collector instead of {AGENT_HOST}"
-                )))
+                let built = self.agent().build();
+                built.map_err(|error| match self.is_agent_set {
+                    true => error.with_context("set by", format!("{AGENT_HOST}, {AGENT_PORT}")),
+                    false => error,
+                })
             }
             JaegerProtocol::Grpc => Err(Error::config(format!(
                 "{PROTOCOL}=grpc is not supported: Jaeger takes OTLP over gRPC on port 4317, set OTEL_TRACES_EXPORTER=otlp"
@@ -164,7 +185,7 @@ impl JaegerSettings {
     ///
     /// # Errors
     ///
-    /// [`Config`](crate::ErrorKind::Config) for an endpoint that is no URL and for `grpc`; it names the variable.
+    /// [`Config`](crate::ErrorKind::Config) for an endpoint that is no URL, a host that is none, and for `grpc`; it names the variable.
     pub fn exporter(&self) -> Result<Exporter> {
         Ok(time_limits::with_limits(
             self.bare_exporter()?,

@@ -1,7 +1,7 @@
 //! The exporters that speak other formats than OTLP over HTTP: Zipkin, Jaeger's collector, plain JSON.
 //!
 //! What they share is tested over each of them; what only one does, in the module of its name. Bodies are read by others:
-//! serde, prost, and a reader of Thrift that is this test's own.
+//! serde, prost and thrift.
 
 #![cfg(all(feature = "http", feature = "jaeger", feature = "zipkin"))]
 // In a test a panic is the report; clippy's own exception covers test functions, not their helpers.

@@ -1,8 +1,12 @@
-//! Reads Thrift's binary protocol into a tree, by Thrift's own description of it ("Thrift Binary protocol encoding").
+//! Reads Thrift's binary protocol into a tree, with Apache's own crate.
 
 use std::collections::BTreeMap;
 
-/// Any value.
+use thrift::protocol::TBinaryInputProtocol;
+use thrift::protocol::TInputProtocol;
+use thrift::protocol::TType;
+
+/// Any value that Jaeger's messages have.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Value {
     Bool(bool),
@@ -16,15 +20,11 @@ pub(crate) enum Value {
 impl Value {
     /// A field of a struct.
     pub(crate) fn field(&self, id: i16) -> &Self {
-        self.find(id)
-            .unwrap_or_else(|| panic!("no field {id} in {self:?}"))
-    }
-
-    pub(crate) fn find(&self, id: i16) -> Option<&Self> {
-        match self {
-            Self::Struct(fields) => fields.get(&id),
-            other => panic!("no struct: {other:?}"),
-        }
+        let Self::Struct(fields) = self else {
+            panic!("no struct: {self:?}");
+        };
+        let field = fields.get(&id);
+        field.unwrap_or_else(|| panic!("no field {id} in {self:?}"))
     }
 
     pub(crate) fn list(&self) -> &[Self] {
@@ -50,63 +50,46 @@ impl Value {
 }
 
 /// Reads one struct, to the last byte.
-pub(crate) fn read_struct(bytes: &[u8]) -> Result<Value, String> {
-    let mut reader = Reader(bytes);
-    let value = reader.value(12)?;
-    match reader.0 {
+pub(crate) fn read_struct(mut bytes: &[u8]) -> Result<Value, String> {
+    let mut input = TBinaryInputProtocol::new(&mut bytes, true);
+    let value = value(&mut input, TType::Struct).map_err(|error| error.to_string())?;
+    match bytes {
         [] => Ok(value),
         left => Err(format!("{} bytes are left", left.len())),
     }
 }
 
-struct Reader<'a>(&'a [u8]);
-
-impl Reader<'_> {
-    fn take<const N: usize>(&mut self) -> Result<[u8; N], String> {
-        let (taken, left) = self.0.split_first_chunk().ok_or("it is cut")?;
-        self.0 = left;
-        Ok(*taken)
-    }
-
-    fn length(&mut self) -> Result<usize, String> {
-        let length = i32::from_be_bytes(self.take()?);
-        usize::try_from(length).map_err(|_| "a negative length".to_owned())
-    }
-
-    fn value(&mut self, kind: u8) -> Result<Value, String> {
-        Ok(match kind {
-            2 => Value::Bool(self.take::<1>()? == [1]),
-            3 => Value::Integer(i8::from_be_bytes(self.take()?).into()),
-            4 => Value::Double(f64::from_be_bytes(self.take()?)),
-            6 => Value::Integer(i16::from_be_bytes(self.take()?).into()),
-            8 => Value::Integer(i32::from_be_bytes(self.take()?).into()),
-            10 => Value::Integer(i64::from_be_bytes(self.take()?)),
-            11 => {
-                let length = self.length()?;
-                let (bytes, left) = self.0.split_at_checked(length).ok_or("it is cut")?;
-                self.0 = left;
-                Value::Bytes(bytes.to_vec())
-            }
-            12 => Value::Struct(self.fields()?),
-            15 => {
-                let [kind] = self.take()?;
-                let length = self.length()?;
-                let values = (0..length).map(|_| self.value(kind));
-                Value::List(values.collect::<Result<_, _>>()?)
-            }
-            other => return Err(format!("unknown type {other}")),
-        })
-    }
-
-    fn fields(&mut self) -> Result<BTreeMap<i16, Value>, String> {
-        let mut fields = BTreeMap::new();
-        loop {
-            let [kind] = self.take()?;
-            if kind == 0 {
-                return Ok(fields);
-            }
-            let id = i16::from_be_bytes(self.take()?);
-            fields.insert(id, self.value(kind)?);
+fn value(input: &mut impl TInputProtocol, kind: TType) -> thrift::Result<Value> {
+    Ok(match kind {
+        TType::Bool => Value::Bool(input.read_bool()?),
+        TType::I08 => Value::Integer(input.read_i8()?.into()),
+        TType::I16 => Value::Integer(input.read_i16()?.into()),
+        TType::I32 => Value::Integer(input.read_i32()?.into()),
+        TType::I64 => Value::Integer(input.read_i64()?),
+        TType::Double => Value::Double(input.read_double()?),
+        TType::String => Value::Bytes(input.read_bytes()?),
+        TType::List => {
+            let list = input.read_list_begin()?;
+            let values = (0..list.size).map(|_| value(input, list.element_type));
+            let values = values.collect::<thrift::Result<_>>()?;
+            input.read_list_end()?;
+            Value::List(values)
         }
+        TType::Struct => Value::Struct(fields(input)?),
+        other => panic!("Jaeger has no {other:?}"),
+    })
+}
+
+fn fields(input: &mut impl TInputProtocol) -> thrift::Result<BTreeMap<i16, Value>> {
+    let mut fields = BTreeMap::new();
+    input.read_struct_begin()?;
+    loop {
+        let field = input.read_field_begin()?;
+        let Some(id) = field.id.filter(|_| field.field_type != TType::Stop) else {
+            input.read_struct_end()?;
+            return Ok(fields);
+        };
+        fields.insert(id, value(input, field.field_type)?);
+        input.read_field_end()?;
     }
 }
