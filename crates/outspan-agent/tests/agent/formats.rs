@@ -17,6 +17,7 @@ use crate::agent::Agent;
 use crate::agent::LIMIT;
 use crate::agent::assert_has_all;
 use crate::agent::url_of;
+use crate::running::outspan;
 
 const LISTEN: [&str; 6] = [
     "--listen",
@@ -148,6 +149,52 @@ async fn what_jaeger_clients_send_arrives_over_http_and_udp() {
         .expect_status(0)
         .expect_said(&["received 17 spans in"]);
     assert_has_all(&collector, &batches);
+}
+
+#[tokio::test]
+async fn what_send_delivers_in_other_formats_arrives() {
+    let collector = Collector::grpc();
+    let agent = start(&["--to", &url_of(&collector)]);
+    let shop = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/shop.jsonl");
+    let shop = shop.to_str().unwrap();
+    outspan(&["send", shop, "--to", &url_of(&collector)]).expect_status(0);
+    let ids = |collector: &Collector| collector.span_ids().into_iter().collect::<BTreeSet<_>>();
+    let expected = ids(&collector);
+    assert!(expected.len() > 10);
+    let [zipkin, jaeger, datagrams] = ["zipkin+http", "jaeger+http", "jaeger+udp"]
+        .map(|scheme| format!("{scheme}://{}", agent.address(scheme)));
+    let cases: [(&str, &[&str]); 6] = [
+        (&zipkin, &[]),
+        (
+            &zipkin,
+            &["--protocol", "protobuf", "--compression", "gzip"],
+        ),
+        (&zipkin, &["--dialect", "collector"]),
+        (&jaeger, &[]),
+        (&jaeger, &["--dialect", "collector", "--header", "x-a=b"]),
+        (&datagrams, &[]),
+    ];
+    for (to, options) in cases {
+        collector.clear();
+        let arguments = [&["send", shop, "--to", to], options].concat();
+        let ran = outspan(&arguments).expect_status(0);
+        assert!(
+            ran.stderr.contains(&format!(" to {to} in ")),
+            "{}",
+            ran.stderr
+        );
+        collector.wait_for_spans(expected.len(), LIMIT).await;
+        assert_eq!(ids(&collector), expected, "{to} {options:?}");
+    }
+    let meaningless = outspan(&["send", shop, "--to", &datagrams, "--header", "a=b"]);
+    meaningless
+        .expect_status(2)
+        .expect_said(&["--header has no meaning here"]);
+    let meaningless = outspan(&["send", shop, "--to", "grpc://x", "--dialect", "collector"]);
+    meaningless
+        .expect_status(2)
+        .expect_said(&["--dialect has no meaning here"]);
+    agent.stop("TERM").expect_status(0);
 }
 
 #[test]
