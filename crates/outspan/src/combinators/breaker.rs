@@ -123,13 +123,33 @@ pub struct BreakerEvent {
 }
 
 /// What a user wants to be called when a breaker opens or closes.
-pub(super) type BreakerHook = Arc<dyn Fn(&BreakerEvent) + Send + Sync>;
+type BreakerHook = Arc<dyn Fn(&BreakerEvent) + Send + Sync>;
+
+/// What the breakers of several destinations share: their settings, and whom they tell.
+#[derive(Clone, Default)]
+pub(super) struct Breakers {
+    pub(super) settings: Breaker,
+    hook: Option<BreakerHook>,
+}
+
+impl Breakers {
+    /// Calls `hook` when any of them opens or closes.
+    pub(super) fn tell(&mut self, hook: impl Fn(&BreakerEvent) + Send + Sync + 'static) {
+        self.hook = Some(Arc::new(hook));
+    }
+
+    /// Shows them as options of the builder whose they are.
+    pub(super) fn show(&self, shown: &mut fmt::DebugStruct<'_, '_>) {
+        shown
+            .field("breaker", &self.settings)
+            .field("on_change", &self.hook.is_some());
+    }
+}
 
 /// The breaker of one destination.
 pub(super) struct Circuit {
     name: Arc<str>,
-    settings: Breaker,
-    hook: Option<BreakerHook>,
+    shared: Breakers,
     state: Mutex<State>,
 }
 
@@ -152,12 +172,11 @@ enum Mode {
 }
 
 impl Circuit {
-    pub(super) fn new(name: &str, settings: Breaker, hook: Option<BreakerHook>) -> Self {
+    pub(super) fn new(name: &str, shared: &Breakers) -> Self {
         Self {
             name: name.into(),
+            shared: shared.clone(),
             state: Mutex::default(),
-            settings,
-            hook,
         }
     }
 
@@ -239,10 +258,10 @@ impl Circuit {
         }
         let is_news = matches!(state.mode, Mode::Closed);
         state.wait = match is_news {
-            true => self.settings.wait,
+            true => self.shared.settings.wait,
             false => state.wait.saturating_mul(2),
         };
-        state.wait = state.wait.min(self.settings.wait_max).min(WAIT_MAX);
+        state.wait = state.wait.min(self.shared.settings.wait_max).min(WAIT_MAX);
         let wait = state.wait.max(asked);
         let wait = wait.mul_f64(1.0 + SPREAD * fastrand::f64());
         state.mode = Mode::Open {
@@ -265,7 +284,7 @@ impl Circuit {
     }
 
     fn remember(&self, state: &mut State, is_success: bool) {
-        let Some(rate) = self.settings.rate else {
+        let Some(rate) = self.shared.settings.rate else {
             return;
         };
         if state.latest.len() == rate.exports {
@@ -275,12 +294,12 @@ impl Circuit {
     }
 
     fn is_enough(&self, state: &State) -> bool {
-        let by_rate = self.settings.rate.is_some_and(|rate| {
+        let by_rate = self.shared.settings.rate.is_some_and(|rate| {
             let failed = state.latest.iter().filter(|is_success| !**is_success);
             let failed = failed.count() as f64;
             state.latest.len() == rate.exports && failed >= rate.part * rate.exports as f64
         });
-        by_rate || state.in_a_row >= self.settings.failures
+        by_rate || state.in_a_row >= self.shared.settings.failures
     }
 
     fn tell(&self, now: BreakerState, error: Option<&Error>) {
@@ -291,7 +310,7 @@ impl Circuit {
             }
             None => tracing::info!(target: "outspan", "{name} is back"),
         }
-        if let Some(hook) = &self.hook {
+        if let Some(hook) = &self.shared.hook {
             hook(&BreakerEvent {
                 destination: Arc::clone(&self.name),
                 state: now,
@@ -308,7 +327,7 @@ impl Circuit {
 impl fmt::Debug for Circuit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Circuit")
-            .field("settings", &self.settings)
+            .field("settings", &self.shared.settings)
             .field("state", &*self.lock())
             .finish_non_exhaustive()
     }
@@ -366,7 +385,11 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn circuit(settings: Breaker) -> Circuit {
-        Circuit::new("a", settings, None)
+        let shared = Breakers {
+            settings,
+            ..Breakers::default()
+        };
+        Circuit::new("a", &shared)
     }
 
     fn fail(circuit: &Circuit) {

@@ -1,12 +1,10 @@
 //! Destinations in the order in which they are preferred.
 
 use std::fmt;
-use std::sync::Arc;
 
 use super::breaker::Breaker;
 use super::breaker::BreakerEvent;
-use super::breaker::BreakerHook;
-use super::breaker::Circuit;
+use super::breaker::Breakers;
 use super::children::check_names;
 use super::children::drain_all;
 use super::route::Destination;
@@ -84,8 +82,7 @@ pub enum FallOn {
 pub struct Fallback {
     destinations: Vec<(String, Exporter)>,
     fall_on: FallOn,
-    breaker: Breaker,
-    hook: Option<BreakerHook>,
+    breakers: Breakers,
 }
 
 impl Fallback {
@@ -111,14 +108,14 @@ impl Fallback {
     /// Sets when a destination is left alone: see [`Breaker`] for the defaults.
     #[must_use]
     pub fn breaker(mut self, breaker: Breaker) -> Self {
-        self.breaker = breaker;
+        self.breakers.settings = breaker;
         self
     }
 
     /// Calls `hook` when the breaker of a destination opens or closes, besides the log. It must not block.
     #[must_use]
     pub fn on_change(mut self, hook: impl Fn(&BreakerEvent) + Send + Sync + 'static) -> Self {
-        self.hook = Some(Arc::new(hook));
+        self.breakers.tell(hook);
         self
     }
 
@@ -132,10 +129,10 @@ impl Fallback {
             "fallback",
             self.destinations.iter().map(|(name, _)| name.as_str()),
         )?;
-        let destinations = self.destinations.into_iter().map(|(name, exporter)| {
-            let circuit = Circuit::new(&name, self.breaker.clone(), self.hook.clone());
-            Destination::new(&name, exporter, circuit)
-        });
+        let destinations = self
+            .destinations
+            .into_iter()
+            .map(|(name, exporter)| Destination::new(&name, exporter, &self.breakers));
         Ok(Exporter::new(Falling {
             destinations: destinations.collect(),
             fall_on: self.fall_on,
@@ -149,9 +146,8 @@ impl Exporter {
     #[must_use]
     pub fn fallback(self, other: Self) -> Self {
         let destinations = [("primary", self), ("fallback", other)];
-        let destinations = destinations.map(|(name, exporter)| {
-            Destination::new(name, exporter, Circuit::new(name, Breaker::default(), None))
-        });
+        let destinations = destinations
+            .map(|(name, exporter)| Destination::new(name, exporter, &Breakers::default()));
         Self::new(Falling {
             destinations: destinations.into(),
             fall_on: FallOn::default(),
@@ -161,12 +157,12 @@ impl Exporter {
 
 impl fmt::Debug for Fallback {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Fallback")
+        let mut shown = f.debug_struct("Fallback");
+        shown
             .field("destinations", &self.destinations)
-            .field("fall_on", &self.fall_on)
-            .field("breaker", &self.breaker)
-            .field("on_change", &self.hook.is_some())
-            .finish()
+            .field("fall_on", &self.fall_on);
+        self.breakers.show(&mut shown);
+        shown.finish()
     }
 }
 

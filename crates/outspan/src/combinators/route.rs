@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
 use super::FallOn;
+use super::breaker::Breakers;
 use super::breaker::Circuit;
 use super::breaker::Pass;
 use crate::Batch;
@@ -51,11 +52,11 @@ impl Drop for InFlight<'_> {
 }
 
 impl Destination {
-    pub(super) fn new(name: &str, exporter: Exporter, circuit: Circuit) -> Self {
+    pub(super) fn new(name: &str, exporter: Exporter, breakers: &Breakers) -> Self {
         Self {
             name: name.into(),
             exporter,
-            circuit,
+            circuit: Circuit::new(name, breakers),
             in_flight: AtomicUsize::new(0),
         }
     }

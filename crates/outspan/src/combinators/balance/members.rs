@@ -15,9 +15,7 @@ use tokio::sync::oneshot;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::super::breaker::Breaker;
-use super::super::breaker::BreakerHook;
-use super::super::breaker::Circuit;
+use super::super::breaker::Breakers;
 use super::super::route::Destination;
 use crate::Deadline;
 use crate::Drained;
@@ -36,22 +34,10 @@ const RETIREMENT: Duration = Duration::from_secs(30);
 /// How many addresses a name may stand for.
 const ADDRESSES_MAX: usize = 64;
 
-/// What every member is made with.
-pub(super) struct Source {
-    pub(super) breaker: Breaker,
-    pub(super) hook: Option<BreakerHook>,
-}
-
-impl Source {
-    pub(super) fn member(&self, name: &str, exporter: Exporter) -> Destination {
-        let circuit = Circuit::new(name, self.breaker.clone(), self.hook.clone());
-        Destination::new(name, exporter, circuit)
-    }
-}
-
 /// The members at this moment.
 pub(super) struct Members {
-    source: Source,
+    /// What every member is made with.
+    breakers: Breakers,
     current: watch::Sender<Arc<[Arc<Destination>]>>,
     /// Whether addresses are looked up, so that members may still come.
     is_resolved: bool,
@@ -69,9 +55,13 @@ struct State {
 }
 
 impl Members {
-    pub(super) fn new(listed: Vec<Arc<Destination>>, source: Source, is_resolved: bool) -> Self {
+    pub(super) fn new(
+        listed: Vec<Arc<Destination>>,
+        breakers: Breakers,
+        is_resolved: bool,
+    ) -> Self {
         Self {
-            source,
+            breakers,
             current: watch::Sender::new(listed.into()),
             is_resolved,
             state: Mutex::default(),
@@ -218,7 +208,10 @@ impl Members {
                 continue;
             }
             match make(address) {
-                Ok(exporter) => members.push(Arc::new(self.source.member(&name, exporter))),
+                Ok(exporter) => {
+                    let member = Destination::new(&name, exporter, &self.breakers);
+                    members.push(Arc::new(member));
+                }
                 Err(error) => trouble = Some(format!("{name}: {error}")),
             }
         }

@@ -17,11 +17,10 @@ use futures_util::stream::FuturesUnordered;
 use outspan_wire::otlp::Split;
 
 use self::members::Members;
-use self::members::Source;
 use super::FallOn;
 use super::breaker::Breaker;
 use super::breaker::BreakerEvent;
-use super::breaker::BreakerHook;
+use super::breaker::Breakers;
 use super::children::check_names;
 use super::children::drain_all;
 use super::route::Destination;
@@ -121,8 +120,7 @@ pub struct Balance {
     resolve: Option<Resolve>,
     every: Duration,
     by: BalanceBy,
-    breaker: Breaker,
-    hook: Option<BreakerHook>,
+    breakers: Breakers,
 }
 
 /// Where members come from whose addresses change.
@@ -145,8 +143,7 @@ impl Balance {
             resolve: None,
             every: EVERY,
             by: BalanceBy::default(),
-            breaker: Breaker::default(),
-            hook: None,
+            breakers: Breakers::default(),
         }
     }
 
@@ -202,14 +199,14 @@ impl Balance {
     /// Sets when a member is left alone: see [`Breaker`] for the defaults.
     #[must_use]
     pub fn breaker(mut self, breaker: Breaker) -> Self {
-        self.breaker = breaker;
+        self.breakers.settings = breaker;
         self
     }
 
     /// Calls `hook` when the breaker of a member opens or closes, besides the log. It must not block.
     #[must_use]
     pub fn on_change(mut self, hook: impl Fn(&BreakerEvent) + Send + Sync + 'static) -> Self {
-        self.hook = Some(Arc::new(hook));
+        self.breakers.tell(hook);
         self
     }
 
@@ -220,18 +217,16 @@ impl Balance {
     /// [`Config`](crate::ErrorKind::Config) without a member (unless addresses are looked up), with more than 64, if two have
     /// the same name, or if the library's thread cannot be started.
     pub fn build(self) -> Result<Exporter> {
-        let source = Source {
-            breaker: self.breaker,
-            hook: self.hook,
-        };
         let names = self.members.iter().map(|(name, _)| name.as_str());
         let is_resolved = self.resolve.is_some();
         if !is_resolved || !self.members.is_empty() {
             check_names("balance", names)?;
         }
         let listed = self.members.into_iter();
-        let listed = listed.map(|(name, exporter)| Arc::new(source.member(&name, exporter)));
-        let members = Arc::new(Members::new(listed.collect(), source, is_resolved));
+        let listed = listed
+            .map(|(name, exporter)| Arc::new(Destination::new(&name, exporter, &self.breakers)));
+        let members = Members::new(listed.collect(), self.breakers.clone(), is_resolved);
+        let members = Arc::new(members);
         if let Some(resolve) = self.resolve {
             members.look_up_again_and_again(resolve.look_up, resolve.make, self.every)?;
         }
@@ -245,14 +240,14 @@ impl Balance {
 
 impl fmt::Debug for Balance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Balance")
+        let mut shown = f.debug_struct("Balance");
+        shown
             .field("members", &self.members)
             .field("is_resolved", &self.resolve.is_some())
             .field("every", &self.every)
-            .field("by", &self.by)
-            .field("breaker", &self.breaker)
-            .field("on_change", &self.hook.is_some())
-            .finish()
+            .field("by", &self.by);
+        self.breakers.show(&mut shown);
+        shown.finish()
     }
 }
 
