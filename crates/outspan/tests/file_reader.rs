@@ -7,6 +7,7 @@ mod golden;
 
 use std::fs;
 use std::io;
+use std::io::BufReader;
 use std::io::Cursor;
 use std::io::Read;
 use std::io::Write;
@@ -509,7 +510,10 @@ fn unpacked_length(bytes: &[u8]) -> usize {
         },
     };
     // Damage is an error; what came before it counts.
-    let readable = unpacked.bytes().take_while(io::Result::is_ok).count();
+    let readable = BufReader::new(unpacked)
+        .bytes()
+        .take_while(io::Result::is_ok)
+        .count();
     readable.max(bytes.len())
 }
 

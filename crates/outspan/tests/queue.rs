@@ -89,6 +89,40 @@ async fn has_no_room_beyond_its_bounds() {
 }
 
 #[tokio::test]
+async fn waits_for_room_that_can_come_and_not_for_what_never_fits() {
+    let child = ScriptedExporter::new();
+    let queue = MemoryQueue::builder(child.exporter())
+        .bytes(1000)
+        .spans(NonZeroUsize::new(10))
+        .start()
+        .unwrap();
+    let never = Deadline::never();
+    assert!(queue.reserve_by(1001, 1, never).await.is_none());
+    assert!(queue.reserve_by(1, 11, never).await.is_none());
+    assert!(queue.reserve_by_dropping(1001, 1).is_none());
+    assert!(queue.reserve_by_dropping(1, 11).is_none());
+
+    drop(queue.reserve_by_dropping(1000, 10).unwrap());
+    let all = queue.reserve_by(1000, 10, never).await.unwrap();
+    let (room, ()) = tokio::join!(queue.reserve_by(1000, 10, soon()), async { drop(all) });
+    assert!(room.is_some());
+}
+
+#[tokio::test]
+async fn a_flush_that_fails_inside_is_an_error_unless_there_are_spans_to_tell_of() {
+    let child = ScriptedExporter::new();
+    let failure = || DrainAct::Fail(Error::internal("broken"));
+    child.script_flushes([failure(), failure()]);
+    let queue = queue(&child);
+    let error = queue.flush(soon()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Internal);
+    child.script([Act::refused()]);
+    queue.push(vec![batch_of(2)], room(&queue, 2));
+    let drained = queue.flush(soon()).await.unwrap();
+    assert_eq!(drained.refused + drained.lost.total(), 2, "{drained}");
+}
+
+#[tokio::test]
 async fn room_that_is_dropped_is_counted_and_free_again() {
     let child = ScriptedExporter::new();
     let queue = queue(&child);

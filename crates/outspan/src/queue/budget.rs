@@ -51,6 +51,11 @@ impl Budget {
         self.bytes.load(Ordering::Relaxed)
     }
 
+    /// Whether so much fits in at all, be everything else gone.
+    pub(crate) fn could_hold(&self, bytes: usize, spans: usize) -> bool {
+        bytes <= self.bytes_max && self.spans_max.is_none_or(|spans_max| spans <= spans_max)
+    }
+
     /// Takes bytes and spans, all or nothing.
     pub(crate) fn try_take(&self, bytes: usize, spans: usize) -> bool {
         if !self.try_take_spans(spans) {
@@ -75,7 +80,7 @@ impl Budget {
     /// Blocks the calling thread.
     #[cfg(any(feature = "sdk", test))]
     pub(crate) fn take_within(&self, bytes: usize, spans: usize, time: Duration) -> bool {
-        if bytes > self.bytes_max {
+        if !self.could_hold(bytes, spans) {
             return false;
         }
         let began = Instant::now();

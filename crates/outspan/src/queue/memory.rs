@@ -140,7 +140,7 @@ impl MemoryQueue {
     ///
     /// Dropping the future takes nothing.
     pub async fn reserve_by(&self, bytes: usize, spans: usize, until: Deadline) -> Option<Room> {
-        if bytes > self.bytes_max() {
+        if !self.core.shared.budget.could_hold(bytes, spans) {
             return None;
         }
         let mut progress = self.core.shared.progress.subscribe();
@@ -161,7 +161,7 @@ impl MemoryQueue {
     /// Takes room for a batch, dropping those that wait longest to make it; they count as `queue_full`. None if it could
     /// never fit, or if everything that is held is in flight.
     pub fn reserve_by_dropping(&self, bytes: usize, spans: usize) -> Option<Room> {
-        if bytes > self.bytes_max() {
+        if !self.core.shared.budget.could_hold(bytes, spans) {
             return None;
         }
         loop {

@@ -143,6 +143,7 @@ impl Queue {
     }
 
     /// Adds a batch whose spans the ledger has as queued, and for which `charged` bytes were taken from the budget.
+    #[cfg(any(feature = "sdk", test))]
     pub(crate) fn push(&self, batch: Batch, charged: usize) {
         self.push_witnessed(batch, charged, None);
     }
