@@ -278,7 +278,8 @@ impl Worker {
     /// Pauses what is assigned, or resumes it.
     fn pause(&mut self, consumer: &BaseConsumer<Context>, pause: bool) {
         let is_new = self.shared.is_assigned_anew.swap(false, Ordering::AcqRel);
-        if pause == self.is_paused && !(pause && is_new) {
+        // What comes back may still be paused from when it was here before.
+        if pause == self.is_paused && !is_new {
             return;
         }
         let assignment = consumer.assignment();
@@ -288,8 +289,10 @@ impl Worker {
         });
         match changed {
             Ok(()) => self.is_paused = pause,
-            // Tried again with the next message.
-            Err(error) => self.remark_failed(&error),
+            Err(error) => {
+                self.shared.is_assigned_anew.store(true, Ordering::Release);
+                self.remark_failed(&error);
+            }
         }
     }
 

@@ -12,7 +12,7 @@
 //!
 //! A message that is no request, or that no destination will ever have room for, is counted, told with its offset and
 //! passed over. What is held: the group that is being made and one that waits for room, each as large as a batch; what
-//! Kafka's library has fetched ahead, 8 MiB at most for each address; the rest is in the queues and bounded there.
+//! Kafka's library has fetched ahead, 1 to 8 MiB for each address; the rest is in the queues and bounded there.
 
 mod consumer;
 mod progress;
@@ -33,6 +33,9 @@ use super::counters::TransportCounters;
 use crate::pipeline::Pipeline;
 
 pub(crate) use self::subscription::Subscription;
+
+/// Which part of a queue may be fetched ahead.
+const AHEAD_PART: usize = 8;
 
 /// Consumes from every Kafka that was asked for, each on a thread of its own.
 pub(crate) struct Consumers {
@@ -56,18 +59,18 @@ impl Consumers {
     /// Words for the user: what of the configuration is wrong. Nothing is left running then.
     pub(crate) fn start(
         subscriptions: &[Subscription],
-        group_bytes_max: usize,
+        queue_bytes_max: usize,
         pipeline: &Arc<Pipeline>,
     ) -> Result<Self, String> {
         let counters = Arc::<TransportCounters>::default();
         let mut workers = Vec::new();
         for subscription in subscriptions {
-            let config = subscription.client_config()?;
+            let config = subscription.client_config(queue_bytes_max / AHEAD_PART)?;
             let (stopping, stop) = watch::channel(None);
             let worker = Worker::new(
                 subscription.clone(),
                 config,
-                group_bytes_max,
+                queue_bytes_max,
                 Arc::clone(pipeline),
                 Arc::clone(&counters),
                 stop,

@@ -12,6 +12,9 @@ use crate::kafka_url::Property;
 /// The group unless told. Not that of the Collector, whose share of the messages this one would silently take.
 const GROUP: &str = "outspan";
 
+/// How many bytes are fetched ahead at most, however much memory there is: enough for every network.
+const AHEAD_MAX: usize = 8 << 20;
+
 /// What may stand behind the question mark.
 const OPTIONS: [&str; 4] = ["group", "offset", "encoding", "config"];
 
@@ -79,19 +82,21 @@ impl Subscription {
         self.url.topics.iter().map(String::as_str).collect()
     }
 
-    /// The configuration of Kafka's library.
+    /// The configuration of Kafka's library, which may fetch about so many bytes ahead.
     ///
     /// # Errors
     ///
     /// Words for the user: which file or property is wrong.
-    pub(super) fn client_config(&self) -> Result<ClientConfig, String> {
+    pub(super) fn client_config(&self, ahead: usize) -> Result<ClientConfig, String> {
         let mut config = ClientConfig::new();
         config.set_log_level(RDKafkaLogLevel::Debug);
         config.set("client.id", "outspan");
         // Moves only those partitions at a rebalance that change their owner.
         config.set("partition.assignment.strategy", "cooperative-sticky");
-        // What is fetched ahead lies in memory.
-        config.set("queued.max.messages.kbytes", "8192");
+        // What is fetched ahead lies in memory. A fetch has room for one message at least.
+        let ahead = ahead.clamp(1 << 20, AHEAD_MAX);
+        config.set("queued.max.messages.kbytes", (ahead >> 10).to_string());
+        config.set("fetch.max.bytes", ahead.to_string());
         config.set("fetch.queue.backoff.ms", "100");
         config.set("reconnect.backoff.max.ms", "1000");
         for Property { name, value } in self.url.properties()? {
@@ -132,16 +137,18 @@ mod tests {
             plain.to_string(),
             "kafka://a:9092/otlp_spans as group outspan"
         );
-        let config = plain.client_config().unwrap();
+        let config = plain.client_config(0).unwrap();
         assert_eq!(config.get("auto.offset.reset"), Some("earliest"));
         assert_eq!(config.get("enable.auto.commit"), Some("false"));
+        assert_eq!(config.get("queued.max.messages.kbytes"), Some("1024"));
         assert_eq!(plain.encoding, Encoding::Detected);
 
         let told = "//a:9092/x?group=g&offset=latest&encoding=otlp_json";
         let told = Subscription::parse(told).unwrap();
-        let config = told.client_config().unwrap();
+        let config = told.client_config(64 << 20).unwrap();
         assert_eq!(config.get("auto.offset.reset"), Some("latest"));
         assert_eq!(config.get("group.id"), Some("g"));
+        assert_eq!(config.get("fetch.max.bytes"), Some("8388608"));
         assert_eq!(told.encoding, Encoding::OtlpJson);
     }
 
@@ -152,7 +159,7 @@ mod tests {
         let read = |text: &str| {
             std::fs::write(&file, text).unwrap();
             let url = format!("//a:9092?config={}", file.display());
-            Subscription::parse(&url).unwrap().client_config()
+            Subscription::parse(&url).unwrap().client_config(0)
         };
         assert!(read("session.timeout.ms=10000").is_ok());
         for text in [
