@@ -84,7 +84,8 @@ pub(crate) struct AgentArguments {
 #[derive(Args, Debug)]
 pub(crate) struct ReceivingArguments {
     /// Where to listen: grpc:// and http:// for OTLP, zipkin+http://, jaeger+http://, with TLS grpcs://, https://,
-    /// zipkin+https://, jaeger+https://, and jaeger+udp://; port 0 takes a free one
+    /// zipkin+https://, jaeger+https://, and jaeger+udp://; port 0 takes a free one. kafka://BROKERS/TOPIC?group=NAME
+    /// consumes from Kafka, if built with it
     /// [default: grpc://localhost:4317 and http://localhost:4318]
     #[arg(long, value_name = "URL")]
     pub(crate) listen: Vec<String>,

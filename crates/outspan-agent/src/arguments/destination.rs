@@ -25,6 +25,8 @@ Destinations:
   jaeger+udp://HOST     Jaeger's agent, compact Thrift; port 6831 unless given, and on
                         6832 binary. Nobody tells whether spans arrive
   json+http://HOST      plain JSON, an array of objects; also json+https://
+  kafka://HOST/TOPIC    Apache Kafka, if built with it; hosts with commas between, topic
+                        otlp_spans unless given, ?key=trace_id for messages by trace
   file:PATH             .jsonl or .json: OTLP JSON lines; .pb or .bin: protobuf with
                         lengths; either with .gz or .zst behind it
   stdout:               trace trees; also stdout:pretty, stdout:compact, stdout:json,

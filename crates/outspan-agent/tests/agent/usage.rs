@@ -46,7 +46,7 @@ fn wrong_usage_ends_with_status_2_and_says_what_to_do() {
     let secure = ["--to", "stdout:", "--listen", "grpcs://127.0.0.1:0"];
     let with_certificate = ["--listen-cert", garbage, "--listen-key", garbage];
     let secure = [&secure[..], &with_certificate].concat();
-    let cases: [(&[&str], &str); 19] = [
+    let cases: [(&[&str], &str); 21] = [
         (&[], "--to <URL>"),
         (&["--header", "a=b"], "--to <URL>"),
         (
@@ -55,6 +55,9 @@ fn wrong_usage_ends_with_status_2_and_says_what_to_do() {
         ),
         (&["--to", "ftp://x"], "unknown scheme \"ftp\""),
         (&["--to", "grpc://x", "--listen", "ftp://x"], "--listen: "),
+        // Whether Kafka is there or not, this says what to do.
+        (&["--to", "grpc://x", "--listen", "kafka:"], "--listen: "),
+        (&["--to", "kafka:"], "--to: "),
         (
             &["--to", "grpc://x", "--listen", "localhost:4317"],
             "grpc://",
