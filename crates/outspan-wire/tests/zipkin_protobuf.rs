@@ -29,10 +29,11 @@ use proptest::prelude::*;
 use prost::Message;
 use serde_json::Value as Json;
 use serde_json::json;
-use zipkin_proto::ListOfSpans;
-use zipkin_proto::ProtoAnnotation;
-use zipkin_proto::ProtoEndpoint;
-use zipkin_proto::ProtoSpan;
+
+use crate::zipkin_proto::ListOfSpans;
+use crate::zipkin_proto::ProtoAnnotation;
+use crate::zipkin_proto::ProtoEndpoint;
+use crate::zipkin_proto::ProtoSpan;
 
 fn written(options: WriteOptions, request: &[u8]) -> Vec<u8> {
     let mut writer = Writer::new(options.bytes_max(usize::MAX));
