@@ -13,6 +13,8 @@ use std::path::PathBuf;
 
 use outspan::Compression;
 
+use crate::arguments::FileFormat;
+
 pub(crate) use self::other::JaegerAgent;
 pub(crate) use self::other::Other;
 pub(crate) use self::other::OtherFormat;
@@ -273,15 +275,16 @@ impl TargetFile {
         let path = Path::new(path);
         let name = path.file_name().and_then(|name| name.to_str());
         let name = name.ok_or("the path of a file is missing, as in file:spans.jsonl")?;
-        let (stem, compression) = match name.rsplit_once('.') {
-            Some((stem, "gz")) => (stem, Compression::Gzip),
-            Some((stem, "zst")) => (stem, Compression::Zstd),
-            _ => (name, Compression::None),
-        };
-        let is_json = match stem.rsplit_once('.').map(|(_, extension)| extension) {
-            Some("jsonl" | "json" | "ndjson") => true,
-            Some("pb" | "bin" | "binpb") => false,
-            _ => {
+        let (format, compression) = FileFormat::of_name(name);
+        let is_json = match format {
+            Some(FileFormat::OtlpJson) => true,
+            Some(FileFormat::OtlpProto | FileFormat::OtlpProtoRecords) => false,
+            Some(_) => {
+                return Err(format!(
+                    "the name {name} is that of another format, and file: writes OTLP: use .jsonl or .pb, and outspan convert afterwards"
+                ));
+            }
+            None => {
                 return Err(format!(
                     "the name {name} does not tell the format: use .jsonl or .pb, with .gz or .zst behind it if you like"
                 ));
@@ -389,6 +392,8 @@ mod tests {
             "file:a",
             "file:a.txt",
             "file:a.gz",
+            "file:a.zipkin.json",
+            "file:a.thrift.gz",
             "file://host/a.pb",
             "file:..",
         ] {
