@@ -11,6 +11,7 @@ mod burst;
 mod encode;
 mod export;
 mod flat;
+mod formats;
 mod forward;
 mod grpc_or_http;
 mod idle;
@@ -37,6 +38,7 @@ BENCH is one of
   burst         100,000 spans at once
   validate      the validating pass against decoding
   stack         what combinators add to an export, and what a fan-out costs
+  formats       the formats beside OTLP, written and read
   all           every bench of the library: those above
 
   forward       512-span requests through the agent: gRPC, uncompressed (22 s a side)
@@ -54,7 +56,9 @@ BENCH is one of
 --quick         short runs, to see that everything works; the figures mean little";
 
 /// What `all` runs.
-const LIBRARY: [&str; 6] = ["encode", "validate", "on-end", "burst", "export", "stack"];
+const LIBRARY: [&str; 7] = [
+    "encode", "validate", "on-end", "burst", "export", "stack", "formats",
+];
 
 /// What `agent-all` runs.
 const AGENT: [&str; 6] = [
@@ -113,6 +117,7 @@ fn run(bench: &str, quick: bool) -> Outcome {
         "burst" => burst::run(quick),
         "validate" => validate::run(quick),
         "stack" => stack::run(quick),
+        "formats" => formats::run(quick),
         "small" => forward::run_small(quick),
         "idle" => idle::run(quick),
         "flat" => flat::run(quick),
