@@ -209,7 +209,7 @@ fn batches_of_jaeger_are_read_one_after_the_other() {
 #[test]
 fn traces_of_jaegers_query_are_read_in_every_shape() {
     let one = jaeger::write_query_json(&request(&[(1, "one"), (2, "two")])).unwrap();
-    let one = String::from_utf8(one.into()).unwrap();
+    let one = String::from_utf8(one).unwrap();
     let trace = one.strip_prefix("{\"data\":[").unwrap();
     let trace = &trace[..trace.rfind("]").unwrap()];
     for text in [
