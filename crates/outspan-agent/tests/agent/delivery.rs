@@ -1,7 +1,5 @@
 //! What was received is delivered, whatever happens to backends.
 
-use std::time::Duration;
-
 use opentelemetry::trace::Tracer;
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_otlp::WithExportConfig;
@@ -264,10 +262,10 @@ async fn limits_of_trying_are_those_of_the_command_line() {
     assert_eq!(Outcome::of(&ran, &url).lost, 4);
     assert_eq!(collector.requests().len(), 1);
 
+    // On a busy machine the time is up before the request has left; either way it is not stopping that ends the trying.
     let agent = Agent::start(&["--to", &url, "--max-elapsed", "1ms"]);
     agent.send(&batch_of(4)).await;
-    collector.wait_for_requests(2, LIMIT).await;
     let ran = agent.stop("TERM").expect_status(1);
     assert_eq!(Outcome::of(&ran, &url).lost, 4);
-    assert!(collector.requests()[1].at.elapsed() < Duration::from_secs(20));
+    assert!(ran.stderr.contains("lost 4 (4 expired)"), "{}", ran.stderr);
 }
