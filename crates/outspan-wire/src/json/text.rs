@@ -117,6 +117,7 @@ impl<'a> Text<'a> {
     }
 
     /// Tells what kind of value comes next.
+    #[inline]
     pub(crate) fn kind(&mut self) -> Result<Kind, WireError> {
         match self.peek() {
             Some(b'{') => Ok(Kind::Object),
@@ -138,14 +139,66 @@ impl<'a> Text<'a> {
 
     /// Reads the next key and the colon after it, or the end of the object.
     pub(crate) fn next_key(&mut self) -> Result<Option<Cow<'a, [u8]>>, WireError> {
+        if let Some(key) = self.plain_key() {
+            return Ok(Some(Cow::Borrowed(key.as_bytes())));
+        }
         let key = self.next_raw_key()?;
         Ok(key.map(|key| key.decoded()))
     }
 
     /// Reads the next key as text, and the colon after it, or the end of the object.
     pub(crate) fn next_name(&mut self) -> Result<Option<Cow<'a, str>>, WireError> {
+        if let Some(key) = self.plain_key() {
+            return Ok(Some(Cow::Borrowed(key)));
+        }
         let key = self.next_raw_key()?;
         Ok(key.map(RawString::to_text))
+    }
+
+    /// Reads the next key and the colon after it if it is this one, which needs no escape, and nothing but what must stand there
+    /// does; tells whether it did.
+    #[inline]
+    pub(crate) fn take_name(&mut self, name: &str) -> bool {
+        let Some(Frame::Object { key }) = self.open.last_mut() else {
+            return false;
+        };
+        let before = if key.is_none() { &b"\""[..] } else { b",\"" };
+        let rest = self.text.as_bytes().get(self.at..).unwrap_or_default();
+        let rest = rest.strip_prefix(before);
+        let Some(rest) = rest.and_then(|rest| rest.strip_prefix(name.as_bytes())) else {
+            return false;
+        };
+        if !rest.starts_with(b"\":") {
+            return false;
+        }
+        let start = self.at + before.len();
+        let end = start + name.len();
+        *key = Some(start..end);
+        self.at = end + 2;
+        true
+    }
+
+    /// Reads the next key and the colon after it as machines write them: without white space and escapes.
+    #[inline]
+    fn plain_key(&mut self) -> Option<&'a str> {
+        let Some(Frame::Object { key: place }) = self.open.last_mut() else {
+            return None;
+        };
+        let start = if place.is_none() {
+            self.at
+        } else if self.text.as_bytes().get(self.at) == Some(&b',') {
+            self.at + 1
+        } else {
+            return None;
+        };
+        let key = plain_string_at(self.text, start)?;
+        let end = start + 1 + key.len();
+        if self.text.as_bytes().get(end + 1) != Some(&b':') {
+            return None;
+        }
+        *place = Some(start + 1..end);
+        self.at = end + 2;
+        Some(key)
     }
 
     fn next_raw_key(&mut self) -> Result<Option<RawString<'a>>, WireError> {
@@ -203,9 +256,43 @@ impl<'a> Text<'a> {
     }
 
     /// Reads a string.
+    #[inline]
     pub(crate) fn string(&mut self) -> Result<RawString<'a>, WireError> {
-        self.expect_kind(Kind::String)?;
+        if self.peek() != Some(b'"') {
+            self.expect_kind(Kind::String)?;
+        }
         self.raw_string()
+    }
+
+    /// Reads a string as text.
+    #[inline]
+    pub(crate) fn text(&mut self) -> Result<Cow<'a, str>, WireError> {
+        if let Some(plain) = plain_string_at(self.text, self.at) {
+            self.at += plain.len() + 2;
+            return Ok(Cow::Borrowed(plain));
+        }
+        Ok(self.string()?.to_text())
+    }
+
+    /// Reads a number that is nothing but up to 19 digits with what ends a value right behind them, or reads nothing.
+    #[inline]
+    pub(crate) fn plain_digits(&mut self) -> Option<u64> {
+        const DIGITS_MAX: usize = 19;
+        let rest = self.bytes().get(self.at..)?;
+        let mut number = 0_u64;
+        for (len, &byte) in rest.iter().take(DIGITS_MAX + 1).enumerate() {
+            if byte.is_ascii_digit() {
+                number = number.wrapping_mul(10).wrapping_add(u64::from(byte - b'0'));
+                continue;
+            }
+            let is_number = matches!(byte, b',' | b'}') && (1..=DIGITS_MAX).contains(&len);
+            if !is_number || (rest.first() == Some(&b'0') && len > 1) {
+                return None;
+            }
+            self.at += len;
+            return Some(number);
+        }
+        None
     }
 
     /// Reads a number and returns it as it stands in the text.
@@ -246,6 +333,7 @@ impl<'a> Text<'a> {
     }
 
     /// Reads `null` if it comes next, and tells whether it did.
+    #[inline]
     pub(crate) fn take_null(&mut self) -> Result<bool, WireError> {
         if self.peek() != Some(b'n') {
             return Ok(false);
@@ -310,13 +398,22 @@ impl<'a> Text<'a> {
         self.fault(WireErrorKind::JsonSyntax, self.at, detail)
     }
 
+    #[inline]
     fn expect_kind(&mut self, expected: Kind) -> Result<(), WireError> {
-        let found = self.kind()?;
-        if found == expected {
+        if self.kind()? == expected {
             return Ok(());
         }
+        Err(self.other_kind(expected))
+    }
+
+    #[cold]
+    fn other_kind(&mut self, expected: Kind) -> WireError {
+        let found = match self.kind() {
+            Ok(found) => found,
+            Err(error) => return error,
+        };
         let detail = format!("expected {} but found {}", expected.words(), found.words());
-        Err(self.fault(WireErrorKind::JsonType, self.at, detail))
+        self.fault(WireErrorKind::JsonType, self.at, detail)
     }
 
     /// Goes over the bracket at hand and remembers what it began.
@@ -331,25 +428,31 @@ impl<'a> Text<'a> {
     }
 
     /// Reads a string whose first quote is at hand, and checks its escapes.
+    #[inline]
     fn raw_string(&mut self) -> Result<RawString<'a>, WireError> {
         self.at += 1;
         let start = self.at;
-        let mut has_escape = false;
-        loop {
-            self.at += plain_prefix(self.bytes().get(self.at..).unwrap_or_default());
-            match self.peek_here() {
-                Some(b'"') => break,
-                Some(b'\\') => {
-                    has_escape = true;
-                    self.escape()?;
-                }
-                Some(_) => return Err(self.syntax("control character in a string")),
-                None => return Err(self.syntax("the text ends inside a string")),
-            }
+        self.at += plain_prefix_of_short(self.bytes().get(start..).unwrap_or_default());
+        let has_escape = self.peek_here() != Some(b'"');
+        if has_escape {
+            self.rest_of_string()?;
         }
         let text = self.since(start);
         self.at += 1;
         Ok(RawString { text, has_escape })
+    }
+
+    /// Goes on to the last quote of a string with escapes.
+    fn rest_of_string(&mut self) -> Result<(), WireError> {
+        loop {
+            self.at += plain_prefix_of_short(self.bytes().get(self.at..).unwrap_or_default());
+            match self.peek_here() {
+                Some(b'"') => return Ok(()),
+                Some(b'\\') => self.escape()?,
+                Some(_) => return Err(self.syntax("control character in a string")),
+                None => return Err(self.syntax("the text ends inside a string")),
+            }
+        }
     }
 
     fn escape(&mut self) -> Result<(), WireError> {
@@ -386,21 +489,24 @@ impl<'a> Text<'a> {
     }
 
     fn skip_digits(&mut self) {
-        while self.peek_here().is_some_and(|byte| byte.is_ascii_digit()) {
-            self.at += 1;
-        }
+        let rest = self.bytes().get(self.at..).unwrap_or_default();
+        let digits = rest.iter().position(|byte| !byte.is_ascii_digit());
+        self.at += digits.unwrap_or(rest.len());
     }
 
     /// Returns the next byte that is not white space.
+    #[inline]
     fn peek(&mut self) -> Option<u8> {
         self.skip_space();
         self.peek_here()
     }
 
+    #[inline]
     fn peek_here(&self) -> Option<u8> {
         self.bytes().get(self.at).copied()
     }
 
+    #[inline]
     fn skip_space(&mut self) {
         while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.peek_here() {
             self.at += 1;
@@ -459,13 +565,18 @@ impl<'a> RawString<'a> {
     }
 
     /// Returns the string, borrowed where it stands in the text without escapes.
+    #[inline]
     pub(crate) fn to_text(self) -> Cow<'a, str> {
         if !self.has_escape {
             return Cow::Borrowed(self.text);
         }
+        Cow::Owned(self.unescaped())
+    }
+
+    fn unescaped(&self) -> String {
         let mut decoded = Vec::with_capacity(self.text.len());
         self.decode_into(&mut decoded);
-        Cow::Owned(String::from_utf8(decoded).expect("escapes stand for whole characters"))
+        String::from_utf8(decoded).expect("escapes stand for whole characters")
     }
 
     /// Appends the string's UTF-8.
@@ -478,6 +589,14 @@ impl<'a> RawString<'a> {
         }
         out.extend_from_slice(rest);
     }
+}
+
+/// Returns the string that begins here with its quote, if there is one, and none of it is escaped.
+#[inline]
+fn plain_string_at(text: &str, at: usize) -> Option<&str> {
+    let rest = text.get(at..)?.strip_prefix('"')?;
+    let (plain, rest) = rest.split_at_checked(plain_prefix_of_short(rest.as_bytes()))?;
+    rest.starts_with('"').then_some(plain)
 }
 
 /// Says where text stops being UTF-8.
@@ -550,21 +669,31 @@ pub(crate) fn plain_prefix(text: &[u8]) -> usize {
     len + plain_prefix_by_words(rest)
 }
 
+/// Does as [`plain_prefix`], and is faster where the prefix mostly is shorter than the text: as strings in a document are.
+#[inline]
+fn plain_prefix_of_short(text: &[u8]) -> usize {
+    const SHORT: usize = 64;
+    let Some((short, rest)) = text.split_at_checked(SHORT) else {
+        return plain_prefix_by_words(text);
+    };
+    let len = plain_prefix_by_words(short);
+    if len < SHORT {
+        return len;
+    }
+    len + plain_prefix(rest)
+}
+
 #[inline]
 fn plain_prefix_by_words(text: &[u8]) -> usize {
+    let (words, rest) = text.as_chunks::<8>();
     let mut len = 0;
-    let mut words = text.chunks_exact(8);
-    for word in words.by_ref() {
-        let Ok(word) = <[u8; 8]>::try_from(word) else {
-            break;
-        };
-        let special = special_bytes(u64::from_le_bytes(word));
+    for word in words {
+        let special = special_bytes(u64::from_le_bytes(*word));
         if special != 0 {
             return len + special.trailing_zeros() as usize / 8;
         }
         len += 8;
     }
-    let rest = words.remainder();
     len + rest
         .iter()
         .position(|&byte| byte == b'"' || byte == b'\\' || byte < 0x20)
@@ -574,16 +703,17 @@ fn plain_prefix_by_words(text: &[u8]) -> usize {
 /// Marks, by its highest bit, at least the first byte of a word that ends a plain stretch.
 ///
 /// The classic zero-byte test: subtracting 1 from each byte borrows into the highest bit only of bytes that
-/// were zero; bytes above a true hit may be marked wrongly, those below never.
+/// were zero; bytes above a true hit may be marked wrongly, those below never. Flipping bit 1 puts the quote right behind the
+/// control characters, and them elsewhere among themselves, so that one subtraction finds both.
+#[inline]
 fn special_bytes(word: u64) -> u64 {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGHS: u64 = ONES << 7;
-    let quotes = word ^ (ONES * b'"' as u64);
+    let flipped = word ^ (ONES * 0x02);
     let backslashes = word ^ (ONES * b'\\' as u64);
-    let quote_hits = quotes.wrapping_sub(ONES) & !quotes;
+    let quote_or_control_hits = flipped.wrapping_sub(ONES * 0x21) & !flipped;
     let backslash_hits = backslashes.wrapping_sub(ONES) & !backslashes;
-    let control_hits = word.wrapping_sub(ONES * 0x20) & !word;
-    (quote_hits | backslash_hits | control_hits) & HIGHS
+    (quote_or_control_hits | backslash_hits) & HIGHS
 }
 
 #[cfg(test)]
@@ -591,13 +721,61 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_expected_name_is_taken_only_where_it_stands() {
+        let read = |text: &str| {
+            let mut reader = Text::of(text);
+            reader.begin_object().expect("an object");
+            let is_taken = reader.take_name("ab");
+            let rest = &text[reader.at..];
+            (is_taken, rest.to_owned())
+        };
+        assert_eq!(read(r#"{"ab":1}"#), (true, "1}".to_owned()));
+        for text in [
+            r#"{"ab" :1}"#,
+            r#"{ "ab":1}"#,
+            r#"{,"ab":1}"#,
+            r#"{"abc":1}"#,
+            r#"{"a":1}"#,
+            r#"{"ab"#,
+            "{}",
+        ] {
+            assert_eq!(read(text), (false, text[1..].to_owned()), "{text}");
+        }
+    }
+
+    #[test]
+    fn only_plain_digits_are_read_as_such() {
+        let read = |text: &str| Text::of(text).plain_digits();
+        assert_eq!(read("0,"), Some(0));
+        assert_eq!(read("1700000000000000}"), Some(1_700_000_000_000_000));
+        assert_eq!(
+            read("9999999999999999999,"),
+            Some(9_999_999_999_999_999_999)
+        );
+        for text in [
+            "10000000000000000000,",
+            "01,",
+            "1.5,",
+            "1e3,",
+            "-1,",
+            ",",
+            "1",
+            "1 ,",
+        ] {
+            assert_eq!(read(text), None, "{text}");
+        }
+    }
+
+    #[test]
     fn finds_the_end_of_plain_text_at_every_place() {
-        for length in 0..40 {
+        for length in (0..40).chain([64, 65, 100]) {
             for place in 0..length {
                 for special in (0..0x20).chain([b'"', b'\\']) {
                     let mut text = vec![b'a'; length];
                     text[place] = special;
                     assert_eq!(plain_prefix(&text), place, "{special:#x} in {length}");
+                    let found = plain_prefix_of_short(&text);
+                    assert_eq!(found, place, "{special:#x} in {length}");
                 }
             }
             for plain in (0x20..=0xFF).filter(|byte| !b"\"\\".contains(byte)) {

@@ -61,6 +61,7 @@ impl Assembler {
             return;
         }
         self.spans += 1;
+        parts.end_tags();
         self.meaning.read(parts);
         self.find_resource(parts);
         let source = Source {
@@ -96,7 +97,7 @@ impl Assembler {
             push_text(made_of, &tag.key);
             push_text(made_of, &tag.value);
         }
-        let facts = &self.meaning.resource;
+        let facts = &self.meaning.marks.resource;
         made_of.push(0);
         made_of.extend_from_slice(&facts.dropped.to_le_bytes());
         made_of.extend_from_slice(facts.schema_url.as_bytes());
@@ -129,9 +130,9 @@ fn encode_resource(
                 value::write(value, &tag.value, tag.value_type)
             });
         }
-        resource.dropped_attributes_count(meaning.resource.dropped);
-        if !meaning.resource.schema_url.is_empty() {
-            resource.schema_url(&meaning.resource.schema_url);
+        resource.dropped_attributes_count(meaning.marks.resource.dropped);
+        if !meaning.marks.resource.schema_url.is_empty() {
+            resource.schema_url(&meaning.marks.resource.schema_url);
         }
     })
 }
@@ -168,7 +169,7 @@ impl ServiceName {
     fn read(parts: &mut Parts<'_>, meaning: &Meaning) -> Option<Self> {
         let key = meaning.service_source.unwrap_or(names::SERVICE_NAME);
         let local = &*parts.local.service_name;
-        let place = match meaning.service {
+        let place = match meaning.marks.service {
             Service::Absent => return None,
             Service::Empty => ServicePlace::Nowhere,
             Service::Named if local.is_empty() || local == names::NO_SERVICE_NAME => return None,
@@ -177,7 +178,7 @@ impl ServiceName {
         let Some(number) = parts.find(key) else {
             return Some(Self { key, place });
         };
-        let repeats = |tag: &Tag<'_>| tag.role == Role::Resource && !tag.is_marked;
+        let repeats = |tag: &Tag<'_>| tag.role == Role::Resource && tag.mark.is_none();
         let Some(tag) = parts.tags.get_mut(number).filter(|tag| repeats(tag)) else {
             return Some(Self { key, place });
         };
@@ -211,14 +212,14 @@ impl EncodeSpan for Source<'_, '_> {
     fn encode_scope(&self, scope: &mut ScopeWriter<'_>) {
         scope.name(self.text(self.meaning.scope_name));
         scope.version(self.text(self.meaning.scope_version));
-        if self.meaning.has_scope_attributes {
+        if self.meaning.marks.has_scope_attributes {
             for tag in of_role(self.parts, Role::Scope) {
                 scope.attribute_with(&tag.key, |value| {
                     value::write(value, &tag.value, tag.value_type)
                 });
             }
         }
-        let facts = &self.meaning.scope;
+        let facts = &self.meaning.marks.scope;
         scope.dropped_attributes_count(facts.dropped);
         if !facts.schema_url.is_empty() {
             scope.schema_url(&facts.schema_url);
@@ -235,7 +236,7 @@ impl EncodeSpan for Source<'_, '_> {
         if parts.parent_id != parts.id {
             span.parent_span_id(parts.parent_id);
         }
-        span.flags(meaning.flags);
+        span.flags(meaning.marks.flags);
         span.name(&parts.name);
         span.kind(parts.kind);
         span.start_time_unix_nano(parts.start());

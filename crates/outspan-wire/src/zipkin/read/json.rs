@@ -116,7 +116,7 @@ impl<'a> Reader<'a, '_> {
                 self.parts.parent_id = self.span_id("its parent's id has more than 16 digits")?;
             }
             b"kind" => self.parts.kind = self.kind()?,
-            b"name" => self.parts.name = self.text.string()?.to_text(),
+            b"name" => self.parts.name = self.text.text()?,
             b"timestamp" => self.parts.timestamp = self.micros()?,
             b"duration" => self.parts.duration = self.micros()?,
             b"localEndpoint" => self.parts.local = self.endpoint()?,
@@ -151,9 +151,13 @@ impl<'a> Reader<'a, '_> {
     /// Reads hexadecimal digits, of which the last ones may be all there are; `None` if there are too many.
     fn hex<const BYTES: usize>(&mut self) -> Result<Option<[u8; BYTES]>, WireError> {
         let start = self.text.value_start();
-        let digits = self.text.string()?.to_text();
+        let digits = self.text.text()?;
         let mut id = [0; BYTES];
+        if let Some(()) = read_pairs(digits.as_bytes(), &mut id) {
+            return Ok(Some(id));
+        }
         let mut is_too_long = false;
+        id = [0; BYTES];
         for (place, &digit) in digits.as_bytes().iter().rev().enumerate() {
             let Some(value) = char::from(digit).to_digit(16) else {
                 let detail = "expected an id in hexadecimal".to_owned();
@@ -171,7 +175,7 @@ impl<'a> Reader<'a, '_> {
     }
 
     fn kind(&mut self) -> Result<SpanKind, WireError> {
-        let text = self.text.string()?.to_text();
+        let text = self.text.text()?;
         let kinds = [
             ("CLIENT", SpanKind::Client),
             ("SERVER", SpanKind::Server),
@@ -188,6 +192,9 @@ impl<'a> Reader<'a, '_> {
     /// Reads microseconds: whole ones, of which a fraction is cut off; what is negative is 0.
     fn micros(&mut self) -> Result<u64, WireError> {
         let start = self.text.value_start();
+        if let Some(number) = self.text.plain_digits() {
+            return Ok(number);
+        }
         let text = match self.text.kind()? {
             Kind::String => self.text.string()?.decoded(),
             _ => Cow::Borrowed(self.text.number()?),
@@ -206,9 +213,9 @@ impl<'a> Reader<'a, '_> {
                 continue;
             }
             match &*key {
-                b"serviceName" => endpoint.service_name = self.text.string()?.to_text(),
-                b"ipv4" => endpoint.ipv4 = self.text.string()?.to_text(),
-                b"ipv6" => endpoint.ipv6 = self.text.string()?.to_text(),
+                b"serviceName" => endpoint.service_name = self.text.text()?,
+                b"ipv4" => endpoint.ipv4 = self.text.text()?,
+                b"ipv6" => endpoint.ipv6 = self.text.text()?,
                 b"port" => endpoint.port = u16::try_from(self.micros()?).unwrap_or_default(),
                 _ => self.text.skip_value()?,
             }
@@ -238,7 +245,7 @@ impl<'a> Reader<'a, '_> {
             }
             match &*key {
                 b"timestamp" => annotation.timestamp = self.micros()?,
-                b"value" => annotation.value = self.text.string()?.to_text(),
+                b"value" => annotation.value = self.text.text()?,
                 b"endpoint" => return Err(self.version_1()),
                 _ => self.text.skip_value()?,
             }
@@ -248,19 +255,36 @@ impl<'a> Reader<'a, '_> {
 
     fn tags(&mut self) -> Result<(), WireError> {
         self.text.begin_object()?;
-        while let Some(key) = self.text.next_name()? {
-            self.check_entries()?;
-            let (value, value_type) = match self.text.kind()? {
-                Kind::String => (self.text.string()?.to_text(), ValueType::Text),
-                kind => (Cow::Borrowed(self.text.raw_value()?), type_of(kind)),
+        loop {
+            let is_expected = match self.parts.expected_key() {
+                Some(key) => self.text.take_name(key),
+                None => false,
             };
+            if is_expected {
+                self.check_entries()?;
+                let (value, value_type) = self.tag_value()?;
+                self.parts.expected_tag(value, value_type);
+                continue;
+            }
+            let Some(key) = self.text.next_name()? else {
+                return Ok(());
+            };
+            self.check_entries()?;
+            let (value, value_type) = self.tag_value()?;
             self.parts.tag(key, value, value_type);
         }
-        Ok(())
+    }
+
+    #[inline]
+    fn tag_value(&mut self) -> Result<(Cow<'a, str>, ValueType), WireError> {
+        Ok(match self.text.kind()? {
+            Kind::String => (self.text.text()?, ValueType::Text),
+            kind => (Cow::Borrowed(self.text.raw_value()?), type_of(kind)),
+        })
     }
 
     fn check_entries(&mut self) -> Result<(), WireError> {
-        let entries = self.parts.annotations.len() + self.parts.tags.len();
+        let entries = self.parts.annotations.len() + self.parts.tags_len();
         if entries < self.limits.entries_per_span_max {
             return Ok(());
         }
@@ -278,6 +302,41 @@ impl<'a> Reader<'a, '_> {
     }
 }
 
+/// Reads an id that has all its digits.
+#[inline]
+fn read_pairs(digits: &[u8], id: &mut [u8]) -> Option<()> {
+    let (pairs, []) = digits.as_chunks::<2>() else {
+        return None;
+    };
+    if pairs.len() != id.len() {
+        return None;
+    }
+    // No digit is above 15, so that one look at the end tells of all.
+    let mut seen = 0;
+    for (byte, &[high, low]) in id.iter_mut().zip(pairs) {
+        let (high, low) = (hex_digit(high), hex_digit(low));
+        seen |= high | low;
+        *byte = high << 4 | low & 0x0F;
+    }
+    (seen < 16).then_some(())
+}
+
+/// Returns the value of a hexadecimal digit, and 0xFF for any other byte.
+#[inline]
+fn hex_digit(digit: u8) -> u8 {
+    const DIGITS: [u8; 256] = {
+        let mut digits = [0xFF; 256];
+        let mut value = 0;
+        while value < 16 {
+            digits[b"0123456789abcdef"[value] as usize] = value as u8;
+            digits[b"0123456789ABCDEF"[value] as usize] = value as u8;
+            value += 1;
+        }
+        digits
+    };
+    DIGITS[digit as usize]
+}
+
 /// Says what a value that is no string stands for; a number's text says which of both it is.
 fn type_of(kind: Kind) -> ValueType {
     match kind {
@@ -291,17 +350,23 @@ fn type_of(kind: Kind) -> ValueType {
 
 /// Reads a number without its fraction. What is negative becomes 0, what is too large the largest.
 fn truncated(text: &[u8]) -> Option<u64> {
-    let whole = text.split(|&byte| byte == b'.').next().unwrap_or_default();
-    let is_plain = !text.is_empty()
-        && text
-            .iter()
-            .all(|byte| byte.is_ascii_digit() || *byte == b'.');
-    if is_plain && !whole.is_empty() {
-        return Some(whole.iter().fold(0_u64, |number, digit| {
-            number
-                .saturating_mul(10)
-                .saturating_add(u64::from(digit - b'0'))
-        }));
+    let mut whole = 0_u64;
+    let mut digits = 0;
+    for &byte in text {
+        if !byte.is_ascii_digit() {
+            break;
+        }
+        whole = whole
+            .saturating_mul(10)
+            .saturating_add(u64::from(byte - b'0'));
+        digits += 1;
+    }
+    let rest = text.get(digits..).unwrap_or_default();
+    let is_plain = rest
+        .iter()
+        .all(|byte| byte.is_ascii_digit() || *byte == b'.');
+    if digits > 0 && is_plain {
+        return Some(whole);
     }
     let number: f64 = std::str::from_utf8(text).ok()?.parse().ok()?;
     // The cast saturates at both ends, and makes 0 of what is no number.

@@ -1,5 +1,6 @@
 //! Which tags are attributes, and what the others say.
 
+use super::parts::Mark;
 use super::parts::Parts;
 use super::parts::Role;
 use super::parts::Tag;
@@ -18,17 +19,130 @@ pub(super) struct Meaning {
     pub(super) trace_state: Option<usize>,
     pub(super) scope_name: Option<usize>,
     pub(super) scope_version: Option<usize>,
-    pub(super) flags: u32,
     pub(super) dropped_attributes: u32,
     pub(super) dropped_events: u32,
     pub(super) dropped_links: u32,
     /// The numbers of links, and of the tags that hold them.
     pub(super) links: Vec<(u32, usize)>,
-    pub(super) service: Service,
     pub(super) service_source: Option<&'static str>,
+    pub(super) marks: Marks,
+    places: Places,
+}
+
+/// What the marks say besides what tags are, for all spans in a row that have these marks and the same keys.
+#[derive(Debug, Default)]
+pub(super) struct Marks {
+    pub(super) flags: u32,
+    pub(super) service: Service,
     pub(super) scope: Facts,
     pub(super) resource: Facts,
     pub(super) has_scope_attributes: bool,
+    text: String,
+}
+
+impl Marks {
+    fn read(&mut self, parts: &mut Parts<'_>, marks_tag: Option<usize>) {
+        *self = Self::default();
+        for tag in &mut parts.tags {
+            tag.mark = None;
+        }
+        let Some(tag) = marks_tag else {
+            return;
+        };
+        self.text.push_str(value(parts, tag));
+        let text = std::mem::take(&mut self.text);
+        let mut section = Role::Span;
+        for mark in text.split(' ') {
+            match mark {
+                marks::SCOPE => section = Role::Scope,
+                marks::RESOURCE => section = Role::Resource,
+                mark => self.read_mark(parts, section, mark),
+            }
+        }
+        self.text = text;
+        // It cannot be about itself.
+        if let Some(tag) = parts.tags.get_mut(tag) {
+            tag.mark = None;
+        }
+    }
+
+    fn read_mark(&mut self, parts: &mut Parts<'_>, section: Role, mark: &str) {
+        let (name, encoded) = match mark.split_once('=') {
+            Some((name, encoded)) => (name, encoded),
+            None => ("", mark),
+        };
+        let value_type = match name {
+            "" => ValueType::Text,
+            "bool" => ValueType::Bool,
+            "int" => ValueType::Int,
+            "double" => ValueType::Double,
+            "bytes" => ValueType::Bytes,
+            "json" => ValueType::Json,
+            "empty" => ValueType::Empty,
+            fact => return self.read_fact(section, fact, encoded),
+        };
+        let tag = parts.find(&marks::decode(encoded));
+        let Some(tag) = tag.and_then(|number| parts.tags.get_mut(number)) else {
+            return;
+        };
+        tag.mark = Some(Mark {
+            section,
+            value_type,
+        });
+        self.has_scope_attributes |= section == Role::Scope;
+    }
+
+    fn read_fact(&mut self, section: Role, fact: &str, encoded: &str) {
+        let facts = match section {
+            Role::Scope => &mut self.scope,
+            Role::Resource => &mut self.resource,
+            Role::Span | Role::Consumed => {
+                if fact == marks::FLAGS {
+                    self.flags = encoded.parse().unwrap_or_default();
+                }
+                return;
+            }
+        };
+        match (fact, encoded) {
+            (marks::DROPPED, count) => facts.dropped = count.parse().unwrap_or_default(),
+            (marks::SCHEMA, url) => facts.schema_url = marks::decode(url).into_owned(),
+            (marks::SERVICE, marks::ABSENT) => self.service = Service::Absent,
+            (marks::SERVICE, marks::EMPTY) => self.service = Service::Empty,
+            _ => {}
+        }
+    }
+}
+
+/// Where tags with a meaning are, for all spans in a row that have the same keys.
+#[derive(Debug, Default)]
+struct Places {
+    shape: u64,
+    marks: Option<usize>,
+    status_code: Option<usize>,
+    status_description: Option<usize>,
+    error: Option<usize>,
+    scope_name: Option<usize>,
+    scope_version: Option<usize>,
+    /// All whose keys [`names::is_read_specially`] knows.
+    special: Vec<usize>,
+}
+
+impl Places {
+    fn read(&mut self, parts: &Parts<'_>) {
+        self.shape = parts.shape();
+        self.marks = parts.find(names::MARKS);
+        self.status_code = parts.find(names::STATUS_CODE);
+        self.status_description = parts.find(names::STATUS_DESCRIPTION);
+        self.error = parts.find(names::ERROR);
+        self.scope_name = parts.find(names::SCOPE_NAME);
+        self.scope_version = parts.find(names::SCOPE_VERSION);
+        self.special.clear();
+        for (number, tag) in parts.tags.iter().enumerate() {
+            if names::is_read_specially(tag.key.as_bytes()) {
+                self.special.push(number);
+            }
+        }
+    }
 }
 
 /// What the name of the local endpoint is.
@@ -56,6 +170,8 @@ impl Meaning {
         links.clear();
         *self = Self {
             links,
+            marks: std::mem::take(&mut self.marks),
+            places: std::mem::take(&mut self.places),
             ..Self::default()
         };
     }
@@ -63,94 +179,46 @@ impl Meaning {
     /// Finds out what the tags say, and gives each its role.
     pub(super) fn read(&mut self, parts: &mut Parts<'_>) {
         self.clear();
-        let has_marks = self.read_marks(parts);
+        let has_same_keys = self.places.shape == parts.shape();
+        if !has_same_keys {
+            self.places.read(parts);
+        }
+        let marks = self.places.marks.map_or("", |tag| value(parts, tag));
+        if !has_same_keys || marks != self.marks.text {
+            self.marks.read(parts, self.places.marks);
+        }
+        for tag in &mut parts.tags {
+            tag.role = Role::Span;
+            if let Some(mark) = tag.mark {
+                tag.role = mark.section;
+                tag.value_type = mark.value_type;
+            }
+        }
+        if let Some(tag) = self.places.marks {
+            set_role(parts, tag, Role::Consumed);
+        }
+
         self.read_status(parts);
-        for number in 0..parts.tags.len() {
-            self.read_tag(parts, number, has_marks);
+        for place in 0..self.places.special.len() {
+            if let Some(&number) = self.places.special.get(place) {
+                self.read_tag(parts, number);
+            }
         }
         self.links.sort_unstable();
     }
 
-    fn read_marks(&mut self, parts: &mut Parts<'_>) -> bool {
-        let Some(tag) = find_unmarked(parts, names::MARKS) else {
-            return false;
-        };
-        let text = consume(parts, tag);
-        let mut section = Role::Span;
-        for mark in text.split(' ') {
-            match mark {
-                marks::SCOPE => section = Role::Scope,
-                marks::RESOURCE => section = Role::Resource,
-                mark => self.read_mark(parts, section, mark),
-            }
-        }
-        // It is of no use any more, but is still found under its key.
-        if let Some(tag) = parts.tags.get_mut(tag) {
-            tag.value = text;
-        }
-        true
-    }
-
-    fn read_mark(&mut self, parts: &mut Parts<'_>, section: Role, mark: &str) {
-        let (name, encoded) = match mark.split_once('=') {
-            Some((name, encoded)) => (name, encoded),
-            None => ("", mark),
-        };
-        let value_type = match name {
-            "" => ValueType::Text,
-            "bool" => ValueType::Bool,
-            "int" => ValueType::Int,
-            "double" => ValueType::Double,
-            "bytes" => ValueType::Bytes,
-            "json" => ValueType::Json,
-            "empty" => ValueType::Empty,
-            fact => return self.read_fact(section, fact, encoded),
-        };
-        let tag = parts.find(&marks::decode(encoded));
-        let Some(tag) = tag.and_then(|number| parts.tags.get_mut(number)) else {
-            return;
-        };
-        if tag.role == Role::Consumed {
-            return;
-        }
-        tag.role = section;
-        tag.value_type = value_type;
-        tag.is_marked = true;
-        self.has_scope_attributes |= section == Role::Scope;
-    }
-
-    fn read_fact(&mut self, section: Role, fact: &str, encoded: &str) {
-        let facts = match section {
-            Role::Scope => &mut self.scope,
-            Role::Resource => &mut self.resource,
-            Role::Span | Role::Consumed => {
-                if fact == marks::FLAGS {
-                    self.flags = encoded.parse().unwrap_or_default();
-                }
-                return;
-            }
-        };
-        match (fact, encoded) {
-            (marks::DROPPED, count) => facts.dropped = count.parse().unwrap_or_default(),
-            (marks::SCHEMA, url) => facts.schema_url = marks::decode(url).into_owned(),
-            (marks::SERVICE, marks::ABSENT) => self.service = Service::Absent,
-            (marks::SERVICE, marks::EMPTY) => self.service = Service::Empty,
-            _ => {}
-        }
-    }
-
     /// Reads the status: by its code, or else by `error`, which for Zipkin means one whatever it says.
     fn read_status(&mut self, parts: &mut Parts<'_>) {
-        let code = find_unmarked(parts, names::STATUS_CODE);
+        let code = unmarked(parts, self.places.status_code);
         let code = code.and_then(|tag| Some((tag, status_code(value(parts, tag))?)));
         if let Some((tag, code)) = code {
             self.status = code;
-            consume(parts, tag);
+            set_role(parts, tag, Role::Consumed);
         }
-        if let Some(tag) = find_unmarked(parts, names::ERROR) {
+        if let Some(tag) = unmarked(parts, self.places.error) {
             self.read_error(parts, tag, code.is_some());
         }
-        if let Some(tag) = find_unmarked(parts, names::STATUS_DESCRIPTION) {
+        if let Some(tag) = unmarked(parts, self.places.status_description) {
             self.status_message = Some(tag);
             set_role(parts, tag, Role::Consumed);
         }
@@ -173,14 +241,11 @@ impl Meaning {
         set_role(parts, tag, Role::Consumed);
     }
 
-    fn read_tag(&mut self, parts: &mut Parts<'_>, number: usize, has_marks: bool) {
+    fn read_tag(&mut self, parts: &mut Parts<'_>, number: usize) {
         let Some(tag) = parts.tags.get(number) else {
             return;
         };
-        if tag.is_marked
-            || tag.role == Role::Consumed
-            || !names::is_read_specially(tag.key.as_bytes())
-        {
+        if tag.mark.is_some() || tag.role == Role::Consumed {
             return;
         }
         let role = match &*tag.key {
@@ -204,15 +269,15 @@ impl Meaning {
                 Role::Consumed
             }
             names::LIBRARY_NAME => {
-                let role = repeats(parts, number, names::SCOPE_NAME);
-                if parts.get(names::SCOPE_NAME).is_none() {
+                let role = repeats(parts, number, self.places.scope_name);
+                if self.places.scope_name.is_none() {
                     self.scope_name = Some(number);
                 }
                 role
             }
             names::LIBRARY_VERSION => {
-                let role = repeats(parts, number, names::SCOPE_VERSION);
-                if parts.get(names::SCOPE_VERSION).is_none() {
+                let role = repeats(parts, number, self.places.scope_version);
+                if self.places.scope_version.is_none() {
                     self.scope_version = Some(number);
                 }
                 role
@@ -230,7 +295,9 @@ impl Meaning {
             }
             key => match key.strip_prefix(names::LINK_PREFIX) {
                 Some(link) => self.read_link(tag, number, link),
-                None if !has_marks && names::is_about_resource(key.as_bytes()) => Role::Resource,
+                None if self.places.marks.is_none() && names::is_about_resource(key.as_bytes()) => {
+                    Role::Resource
+                }
                 None => Role::Span,
             },
         };
@@ -250,10 +317,9 @@ impl Meaning {
 }
 
 /// Tells what a deprecated tag is: consumed if it says the same as its successor, or if there is none.
-fn repeats(parts: &Parts<'_>, number: usize, successor: &str) -> Role {
-    let own = value(parts, number);
-    match parts.get(successor) {
-        Some(tag) if tag.value != own => Role::Span,
+fn repeats(parts: &Parts<'_>, number: usize, successor: Option<usize>) -> Role {
+    match successor {
+        Some(successor) if value(parts, successor) != value(parts, number) => Role::Span,
         _ => Role::Consumed,
     }
 }
@@ -282,10 +348,8 @@ fn status_code(text: &str) -> Option<StatusCode> {
     found.map(|&(_, code)| code)
 }
 
-fn find_unmarked(parts: &Parts<'_>, key: &str) -> Option<usize> {
-    let number = parts.find(key)?;
-    let tag = parts.tags.get(number)?;
-    (!tag.is_marked).then_some(number)
+fn unmarked(parts: &Parts<'_>, number: Option<usize>) -> Option<usize> {
+    number.filter(|&number| parts.tags.get(number).is_some_and(|tag| tag.mark.is_none()))
 }
 
 fn value<'p>(parts: &'p Parts<'_>, number: usize) -> &'p str {
@@ -296,12 +360,4 @@ fn set_role(parts: &mut Parts<'_>, number: usize, role: Role) {
     if let Some(tag) = parts.tags.get_mut(number) {
         tag.role = role;
     }
-}
-
-/// Takes a tag out of the attributes, and its text out of the tag.
-fn consume<'a>(parts: &mut Parts<'a>, number: usize) -> std::borrow::Cow<'a, str> {
-    set_role(parts, number, Role::Consumed);
-    let tag = parts.tags.get_mut(number);
-    tag.map(|tag| std::mem::take(&mut tag.value))
-        .unwrap_or_default()
 }

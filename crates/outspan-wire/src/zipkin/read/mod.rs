@@ -139,3 +139,62 @@ pub fn read_protobuf(bytes: &[u8], limits: &ReadLimits) -> Result<ReadRequest, W
 fn limit_error(offset: usize, detail: String) -> WireError {
     WireError::new(WireErrorKind::Limit, offset, String::new(), String::new()).saying(detail)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::PieceContent;
+    use crate::zipkin::WriteOptions;
+    use crate::zipkin::Writer;
+
+    fn span(id: &str, tags: &str) -> String {
+        format!(r#"{{"traceId":"1","id":"{id}","tags":{{{tags}}}}}"#)
+    }
+
+    /// Reads spans, and writes them again, without the brackets around them.
+    fn copy(spans: &[&str]) -> String {
+        let text = format!("[{}]", spans.join(","));
+        let request = read_json(text.as_bytes(), &ReadLimits::default()).expect("spans");
+        let mut writer = Writer::new(WriteOptions::default());
+        let mut copy = String::new();
+        for piece in writer.pieces(&request.bytes) {
+            let PieceContent::Bytes(bytes) = piece.expect("a valid request").content else {
+                panic!("no span is too large");
+            };
+            copy.push_str(std::str::from_utf8(&bytes).expect("JSON is UTF-8"));
+        }
+        copy.trim_matches(['[', ']']).to_owned()
+    }
+
+    #[test]
+    fn what_a_span_says_does_not_depend_on_the_span_before() {
+        let tags = [
+            "",
+            r#""a":"1""#,
+            r#""a":"1","b":"2""#,
+            r#""a":"1","b":"2","a":"3""#,
+            r#""b":"1","a":"2""#,
+            r#""a":1,"b":[2]"#,
+            r#""a" : "1" , "b" : "2""#,
+            r#""\u0061":"1","b":"2""#,
+            r#""a":"1","b":"2","outspan.otlp":"int=a""#,
+            r#""a":"1","b":"2","outspan.otlp":"int=b flags=1""#,
+            r#""a":"1","b":"2","outspan.otlp":"a resource: dropped=2 b""#,
+            r#""a":"1","b":"2","error":"no""#,
+            r#""a":"1","b":"2","error":"false""#,
+            r#""otel.scope.name":"a","otel.library.name":"a""#,
+            r#""otel.scope.name":"a","otel.library.name":"b""#,
+            r#""otel.library.name":"a""#,
+        ];
+        let invalid: Vec<String> = tags.iter().map(|tags| span("0", tags)).collect();
+        let valid: Vec<String> = tags.iter().map(|tags| span("2", tags)).collect();
+        for first in &valid {
+            for (second, invalid) in valid.iter().zip(&invalid) {
+                let expected = format!("{},{}", copy(&[first]), copy(&[second]));
+                assert_eq!(copy(&[first, second]), expected);
+                assert_eq!(copy(&[first, invalid, second]), expected);
+                assert_eq!(copy(&[invalid, first, second]), expected);
+            }
+        }
+    }
+}

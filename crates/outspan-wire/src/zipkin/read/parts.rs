@@ -23,7 +23,12 @@ pub(super) struct Parts<'a> {
     pub(super) annotations: Vec<Annotation<'a>>,
     /// Invariant: each key once.
     pub(super) tags: Vec<Tag<'a>>,
-    pub(super) table: KeyTable,
+    table: KeyTable,
+    /// As long as its keys come as those of the span before did, how many tags of the span were read; the tags behind are still
+    /// those of the span before, and the table has all of them.
+    alike: Option<usize>,
+    /// Counts how often the keys of the tags changed from span to span.
+    shape: u64,
     pub(super) debug: bool,
     pub(super) shared: bool,
 }
@@ -51,8 +56,15 @@ pub(super) struct Tag<'a> {
     pub(super) value: Cow<'a, str>,
     pub(super) value_type: ValueType,
     pub(super) role: Role,
-    /// Whether the marks name it, so that its key says nothing.
-    pub(super) is_marked: bool,
+    /// What the marks say it is; its key then says nothing.
+    pub(super) mark: Option<Mark>,
+}
+
+/// What the marks say about a tag.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mark {
+    pub(super) section: Role,
+    pub(super) value_type: ValueType,
 }
 
 /// What a tag is in OTLP.
@@ -93,12 +105,14 @@ impl<'a> Parts<'a> {
             annotations: Vec::new(),
             tags: Vec::new(),
             table: KeyTable::new(),
+            alike: Some(0),
+            shape: 0,
             debug: false,
             shared: false,
         }
     }
 
-    /// Forgets the span, and keeps the room for its lists.
+    /// Forgets the span, but for the keys of its tags: the next one mostly has the same.
     pub(super) fn clear(&mut self) {
         self.trace_id = [0; 16];
         self.id = [0; 8];
@@ -111,14 +125,75 @@ impl<'a> Parts<'a> {
         self.local = Endpoint::default();
         self.remote = Endpoint::default();
         self.annotations.clear();
-        self.tags.clear();
-        self.table.clear();
+        self.alike = Some(0);
         self.debug = false;
         self.shared = false;
     }
 
     /// Adds a tag. Of equal keys the last one counts, as in Zipkin.
+    #[inline]
     pub(super) fn tag(&mut self, key: Cow<'a, str>, value: Cow<'a, str>, value_type: ValueType) {
+        if let Some(number) = self.alike {
+            if self.tags.get(number).is_some_and(|tag| tag.key == key) {
+                return self.expected_tag(value, value_type);
+            }
+            self.change_shape(number);
+        }
+        self.add(key, value, value_type);
+    }
+
+    /// Returns the key that the next tag has if the span is like the one before, unless it stands in the text with escapes.
+    #[inline]
+    pub(super) fn expected_key(&self) -> Option<&'a str> {
+        match self.tags.get(self.alike?)?.key {
+            Cow::Borrowed(key) => Some(key),
+            Cow::Owned(_) => None,
+        }
+    }
+
+    /// Adds a tag with the expected key.
+    #[inline]
+    pub(super) fn expected_tag(&mut self, value: Cow<'a, str>, value_type: ValueType) {
+        let Some(number) = self.alike else {
+            return;
+        };
+        if let Some(tag) = self.tags.get_mut(number) {
+            tag.value = value;
+            tag.value_type = value_type;
+            self.alike = Some(number + 1);
+        }
+    }
+
+    /// Ends the tags; before that, they can be counted but not looked at.
+    pub(super) fn end_tags(&mut self) {
+        if let Some(number) = self.alike.filter(|&number| number < self.tags.len()) {
+            self.change_shape(number);
+        }
+    }
+
+    /// Returns how many tags were added.
+    pub(super) fn tags_len(&self) -> usize {
+        self.alike.unwrap_or(self.tags.len())
+    }
+
+    /// Returns a number that spans in a row share if they have the same keys in the same order.
+    pub(super) fn shape(&self) -> u64 {
+        self.shape
+    }
+
+    /// Forgets the tags of the span before, from this number on.
+    fn change_shape(&mut self, number: usize) {
+        self.alike = None;
+        self.shape += 1;
+        self.tags.truncate(number);
+        self.table.clear();
+        for (number, tag) in self.tags.iter().enumerate() {
+            let hash = self.table.hash(tag.key.as_bytes());
+            self.table.insert(hash, number, |_| false);
+        }
+    }
+
+    fn add(&mut self, key: Cow<'a, str>, value: Cow<'a, str>, value_type: ValueType) {
         let hash = self.table.hash(key.as_bytes());
         let is_equal = |number: usize| self.tags.get(number).is_some_and(|tag| tag.key == key);
         let known = self.table.insert(hash, self.tags.len(), is_equal);
@@ -132,7 +207,7 @@ impl<'a> Parts<'a> {
             value,
             value_type,
             role: Role::Span,
-            is_marked: false,
+            mark: None,
         });
     }
 

@@ -124,7 +124,7 @@ impl<'a> Reader<'a, '_> {
     }
 
     fn check_entries(&self, field: &Field<'_>) -> Result<(), Fault> {
-        let entries = self.parts.annotations.len() + self.parts.tags.len();
+        let entries = self.parts.annotations.len() + self.parts.tags_len();
         if entries < self.limits.entries_per_span_max {
             return Ok(());
         }
