@@ -406,9 +406,11 @@ impl<'a> Endpoints<'a> {
     }
 }
 
-/// The specification: the best of several attributes, which stay.
+/// The specification: the best of several attributes, which stay. Of those with the same key the first counts, as it does
+/// among the tags.
 fn specified_remote<'a>(attributes: &[Attribute<'a>]) -> Endpoint<'a> {
     let mut best = names::REMOTE_RANKS.len();
+    let mut seen = [false; names::REMOTE_RANKS.len()];
     let mut remote = Endpoint::default();
     for attribute in attributes {
         if !may_tell_remote(attribute.key) {
@@ -419,6 +421,9 @@ fn specified_remote<'a>(attributes: &[Attribute<'a>]) -> Endpoint<'a> {
         else {
             continue;
         };
+        if std::mem::replace(&mut seen[number], true) {
+            continue;
+        }
         let found = match rank.port {
             None => Endpoint {
                 service_name: name(attribute.value).unwrap_or_default(),
