@@ -25,7 +25,7 @@ pub(crate) fn run(tests: bool) -> Result<(), String> {
     for package in metadata.members().filter(|package| package.is_published()) {
         for choice in choices(package, has_openssl) {
             check(&root, package, &choice)?;
-            if tests {
+            if tests && is_tested(package, &choice) {
                 test(&root, package, &choice)?;
             }
         }
@@ -56,6 +56,12 @@ fn choices(package: &Package, has_openssl: bool) -> Vec<Vec<String>> {
     choices
 }
 
+/// A library is tested in every choice, because others depend on it in each. A program is run as it was built, with or without
+/// what is optional: its tests without are those of the workspace, and here those with everything.
+fn is_tested(package: &Package, choice: &[String]) -> bool {
+    !package.is_program() || !choice.contains(&"--no-default-features".to_owned())
+}
+
 fn check(root: &Path, package: &Package, choice: &[String]) -> Result<(), String> {
     let kind = if package.is_library() {
         "--lib"
@@ -77,6 +83,7 @@ fn test(root: &Path, package: &Package, choice: &[String]) -> Result<(), String>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metadata::Target;
 
     fn package(features: &[&str]) -> Package {
         Package {
@@ -110,6 +117,23 @@ mod tests {
     fn a_crate_without_features_needs_no_run_of_its_own() {
         assert!(choices(&package(&[]), true).is_empty());
         assert!(choices(&package(&["default"]), true).is_empty());
+    }
+
+    #[test]
+    fn a_program_is_tested_with_everything_and_a_library_in_every_choice() {
+        let library = package(&["kafka"]);
+        let mut program = package(&["kafka"]);
+        program.targets.push(Target {
+            name: "outspan".to_owned(),
+            kind: vec!["bin".to_owned()],
+        });
+        let tested = |package: &Package| {
+            let choices = choices(package, true);
+            let tested = choices.iter().filter(|choice| is_tested(package, choice));
+            tested.map(|choice| choice.join(" ")).collect::<Vec<_>>()
+        };
+        assert_eq!(tested(&library).len(), 3);
+        assert_eq!(tested(&program), ["--all-features"]);
     }
 
     #[test]
