@@ -21,9 +21,12 @@ pub(super) enum Style {
 
 /// The text without its credentials, or nothing if it has none.
 pub(super) fn redacted(text: &str, style: Style) -> Option<String> {
-    let without_users = without_users(text, style);
-    let text = without_users.as_deref().unwrap_or(text);
-    without_parameters(text, style).or(without_users)
+    let without_named = without_users(text, style);
+    let Some(clean) = without_parameters(without_named.as_deref().unwrap_or(text), style) else {
+        return without_named;
+    };
+    // A value with a slash in it hides the user behind it.
+    Some(without_users(&clean, style).unwrap_or(clean))
 }
 
 /// Replaces users and passwords: `scheme://user:password@host` (RFC 3986, section 3.2).
@@ -296,6 +299,7 @@ mod tests {
                 "https://u:p@h/?token=t",
                 "https://REDACTED:REDACTED@h/?token=REDACTED",
             ),
+            ("x://a;password=/;b@h", "x://REDACTED@h"),
         ] {
             check(Style::Text, before, after);
         }
