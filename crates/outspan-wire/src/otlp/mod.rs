@@ -8,6 +8,7 @@ pub(crate) mod fields;
 mod json;
 mod limits;
 mod merge;
+pub(crate) mod raw;
 pub(crate) mod reader;
 mod rewrite;
 mod split;

@@ -4,7 +4,6 @@ mod json;
 mod output;
 mod plan;
 mod protobuf;
-mod raw;
 mod shared;
 mod source;
 mod span;

@@ -6,9 +6,6 @@
 use std::ops::Range;
 
 use super::output::Output;
-use super::raw::Attribute;
-use super::raw::RawSpan;
-use super::raw::Value;
 use super::shared::Part;
 use super::source::Source;
 use super::span::SpanMapper;
@@ -16,6 +13,9 @@ use super::span::Taken;
 use super::span::for_each_own_tag;
 use super::span::has_description;
 use crate::otlp::SpanKind;
+use crate::otlp::raw::Attribute;
+use crate::otlp::raw::RawSpan;
+use crate::otlp::raw::Value;
 use crate::zipkin::keys::KeyTable;
 use crate::zipkin::marks;
 use crate::zipkin::names;

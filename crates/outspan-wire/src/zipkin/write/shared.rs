@@ -4,11 +4,11 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::output::Output;
-use super::raw::Attribute;
-use super::raw::Value;
 use super::text::push_value;
 use crate::otlp::ResourceSpansView;
 use crate::otlp::ScopeSpansView;
+use crate::otlp::raw::Attribute;
+use crate::otlp::raw::Value;
 use crate::zipkin::keys::KeyTable;
 use crate::zipkin::marks;
 use crate::zipkin::names;

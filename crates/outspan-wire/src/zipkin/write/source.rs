@@ -2,8 +2,6 @@
 
 use super::output::Output;
 use super::plan::Plans;
-use super::raw::Attribute;
-use super::raw::RawSpan;
 use super::shared::Filler;
 use super::shared::Part;
 use super::span::SpanMapper;
@@ -11,6 +9,8 @@ use crate::otlp::RequestView;
 use crate::otlp::ResourceSpansIter;
 use crate::otlp::ScopeSpansIter;
 use crate::otlp::fields::scope_spans;
+use crate::otlp::raw::Attribute;
+use crate::otlp::raw::RawSpan;
 use crate::otlp::reader::Fields;
 
 /// The span at hand, and what it shares with others.

@@ -3,13 +3,13 @@
 use std::fmt;
 
 use super::json::hex_digits;
-use super::raw::Attribute;
-use super::raw::Value;
 use crate::json::push_digits;
 use crate::json::push_escaped_utf8;
 use crate::otlp::ValueView;
 use crate::otlp::fields::event;
 use crate::otlp::fields::link;
+use crate::otlp::raw::Attribute;
+use crate::otlp::raw::Value;
 use crate::otlp::reader::FieldValue;
 use crate::otlp::reader::Fields;
 use crate::otlp::reader::NESTING_MAX;

@@ -3,18 +3,18 @@
 //! Views check the UTF-8 of each text they hand out, and walk over the span once for each of its lists. A validated request
 //! needs neither.
 
-use crate::otlp::AttributeView;
-use crate::otlp::ValueView;
-use crate::otlp::fields::any_value;
-use crate::otlp::fields::key_value;
-use crate::otlp::fields::span;
-use crate::otlp::fields::status;
-use crate::otlp::reader::FieldValue;
-use crate::otlp::reader::Fields;
-use crate::otlp::reader::WireType;
-use crate::otlp::reader::read_bytes;
-use crate::otlp::reader::read_varint;
-use crate::otlp::writer::short_tag;
+use super::AttributeView;
+use super::ValueView;
+use super::fields::any_value;
+use super::fields::key_value;
+use super::fields::span;
+use super::fields::status;
+use super::reader::FieldValue;
+use super::reader::Fields;
+use super::reader::WireType;
+use super::reader::read_bytes;
+use super::reader::read_varint;
+use super::writer::short_tag;
 
 const KEY: u8 = short_tag(key_value::KEY, WireType::Bytes);
 const VALUE: u8 = short_tag(key_value::VALUE, WireType::Bytes);
@@ -24,30 +24,30 @@ const INT: u8 = short_tag(any_value::INT_VALUE, WireType::Varint);
 
 /// The fields of a span; texts are UTF-8.
 #[derive(Debug, Default)]
-pub(super) struct RawSpan<'a> {
-    pub(super) trace_id: &'a [u8],
-    pub(super) id: &'a [u8],
-    pub(super) parent_id: &'a [u8],
-    pub(super) trace_state: &'a [u8],
-    pub(super) name: &'a [u8],
-    pub(super) kind: i32,
-    pub(super) start: u64,
-    pub(super) end: u64,
-    pub(super) dropped_attributes: u32,
-    pub(super) dropped_events: u32,
-    pub(super) dropped_links: u32,
-    pub(super) flags: u32,
-    pub(super) status_code: i32,
-    pub(super) status_message: &'a [u8],
-    pub(super) attributes: Vec<Attribute<'a>>,
+pub(crate) struct RawSpan<'a> {
+    pub(crate) trace_id: &'a [u8],
+    pub(crate) id: &'a [u8],
+    pub(crate) parent_id: &'a [u8],
+    pub(crate) trace_state: &'a [u8],
+    pub(crate) name: &'a [u8],
+    pub(crate) kind: i32,
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+    pub(crate) dropped_attributes: u32,
+    pub(crate) dropped_events: u32,
+    pub(crate) dropped_links: u32,
+    pub(crate) flags: u32,
+    pub(crate) status_code: i32,
+    pub(crate) status_message: &'a [u8],
+    pub(crate) attributes: Vec<Attribute<'a>>,
     /// Messages.
-    pub(super) events: Vec<&'a [u8]>,
-    pub(super) links: Vec<&'a [u8]>,
+    pub(crate) events: Vec<&'a [u8]>,
+    pub(crate) links: Vec<&'a [u8]>,
 }
 
 impl<'a> RawSpan<'a> {
     /// Reads another span into the same room.
-    pub(super) fn read(&mut self, bytes: &'a [u8]) {
+    pub(crate) fn read(&mut self, bytes: &'a [u8]) {
         let mut attributes = std::mem::take(&mut self.attributes);
         let mut events = std::mem::take(&mut self.events);
         let mut links = std::mem::take(&mut self.links);
@@ -115,14 +115,14 @@ impl<'a> RawSpan<'a> {
 
 /// An attribute.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Attribute<'a> {
-    pub(super) key: &'a [u8],
-    pub(super) value: Value<'a>,
+pub(crate) struct Attribute<'a> {
+    pub(crate) key: &'a [u8],
+    pub(crate) value: Value<'a>,
 }
 
 /// The value of an attribute.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Value<'a> {
+pub(crate) enum Value<'a> {
     Text(&'a [u8]),
     Int(i64),
     Bool(bool),
@@ -132,7 +132,7 @@ pub(super) enum Value<'a> {
 
 impl<'a> Attribute<'a> {
     #[inline]
-    pub(super) fn read(message: &'a [u8]) -> Self {
+    pub(crate) fn read(message: &'a [u8]) -> Self {
         Self::usual(message).unwrap_or_else(|| Self::unusual(message))
     }
 
@@ -172,7 +172,7 @@ impl<'a> Attribute<'a> {
 
 impl<'a> Value<'a> {
     /// Returns the value as a view has it.
-    pub(super) fn view(self) -> ValueView<'a> {
+    pub(crate) fn view(self) -> ValueView<'a> {
         match self {
             Self::Text(text) => {
                 ValueView::Str(simdutf8::basic::from_utf8(text).unwrap_or_default())
