@@ -4,7 +4,6 @@ use std::time::Duration;
 use std::time::SystemTime;
 
 use http::HeaderMap;
-use http::StatusCode;
 use http::header;
 use outspan_wire::otlp;
 
@@ -12,6 +11,8 @@ use crate::Error;
 use crate::ErrorKind;
 use crate::Secret;
 
+use super::Accepted;
+use super::Answer;
 use super::scrub;
 
 /// The longest wait that a server can ask for; a longer one is a mistake of the server's.
@@ -34,18 +35,13 @@ pub(crate) struct Statuses {
 /// Turns an answer other than success into an error.
 ///
 /// `secrets` are taken out of the server's words.
-pub(crate) fn read_failure(
-    statuses: &Statuses,
-    status: StatusCode,
-    headers: &HeaderMap,
-    body: &[u8],
-    secrets: &[Secret],
-) -> Error {
+pub(crate) fn read_failure(statuses: &Statuses, answer: &Answer, secrets: &[Secret]) -> Error {
+    let (status, headers) = (answer.status, &answer.headers);
     let (kind, hint) = statuses.meaning(status.as_u16());
     let location = headers.get(header::LOCATION).and_then(|l| l.to_str().ok());
     let words = match location {
         Some(location) => format!("to {}", fit_to_show(location, secrets)),
-        None => fit_to_show(&words_of(headers, body), secrets),
+        None => fit_to_show(&words_of(headers, &answer.body), secrets),
     };
     let colon = if words.is_empty() { "" } else { ": " };
     let mut error = Error::new(
@@ -89,6 +85,21 @@ impl Statuses {
             _ => refused(""),
         }
     }
+}
+
+/// Reads an answer whose status says everything, from servers that answer a success without a body. `expected` and `ports` are
+/// those of [`check_success`].
+pub(crate) fn read_status(
+    statuses: &Statuses,
+    (expected, ports): (&str, &str),
+    answer: &Answer,
+    secrets: &[Secret],
+) -> Result<Accepted, Error> {
+    if !answer.status.is_success() {
+        return Err(read_failure(statuses, answer, secrets));
+    }
+    check_success(&answer.headers, expected, ports)?;
+    Ok(Accepted::all(answer.status))
 }
 
 /// Says why a success is none: a login page answers 200 as well, and gRPC servers answer whatever they do not know with
@@ -161,6 +172,8 @@ pub(crate) fn fit_to_show(text: &str, secrets: &[Secret]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use http::StatusCode;
+
     use super::*;
 
     const STATUSES: Statuses = Statuses {
@@ -175,21 +188,25 @@ mod tests {
         map
     }
 
+    fn answer(status: StatusCode, headers: HeaderMap, body: &[u8]) -> Answer {
+        Answer {
+            status,
+            headers,
+            trailers: HeaderMap::new(),
+            body: body.to_vec(),
+        }
+    }
+
     #[test]
     fn the_table_of_the_protocol_decides_what_is_temporary() {
         for status in (300..600).filter_map(|status| StatusCode::from_u16(status).ok()) {
             let temporary = [429, 502, 503, 504].contains(&status.as_u16());
-            let error = read_failure(&STATUSES, status, &HeaderMap::new(), b"", &[]);
+            let error = read_failure(&STATUSES, &answer(status, HeaderMap::new(), b""), &[]);
             assert_eq!(error.is_temporary(), temporary, "{status}");
             assert_eq!(error.status(), Some(status.as_u16()));
         }
-        let too_large = read_failure(
-            &STATUSES,
-            StatusCode::PAYLOAD_TOO_LARGE,
-            &HeaderMap::new(),
-            b"",
-            &[],
-        );
+        let answer = answer(StatusCode::PAYLOAD_TOO_LARGE, HeaderMap::new(), b"");
+        let too_large = read_failure(&STATUSES, &answer, &[]);
         assert!(too_large.is_too_large());
     }
 
@@ -212,21 +229,11 @@ mod tests {
     #[test]
     fn foreign_words_are_bounded_and_harmless() {
         let text = headers(header::CONTENT_TYPE, "text/plain");
-        let error = read_failure(
-            &STATUSES,
-            StatusCode::BAD_REQUEST,
-            &text,
-            b"bad\x1b[31m\nthing",
-            &[],
-        );
+        let bad = answer(StatusCode::BAD_REQUEST, text.clone(), b"bad\x1b[31m\nthing");
+        let error = read_failure(&STATUSES, &bad, &[]);
         assert!(!error.to_string().contains(['\x1b', '\n']), "{error}");
-        let long = read_failure(
-            &STATUSES,
-            StatusCode::BAD_REQUEST,
-            &text,
-            &[b'x'; 10_000],
-            &[],
-        );
+        let long = answer(StatusCode::BAD_REQUEST, text, &[b'x'; 10_000]);
+        let long = read_failure(&STATUSES, &long, &[]);
         assert!(long.to_string().len() < 500);
     }
 
@@ -236,13 +243,8 @@ mod tests {
         let secrets = [Secret::new("Bearer s3cr3t-token")];
         for before in 280..310 {
             let words = format!("{} s3cr3t-token", "x".repeat(before));
-            let error = read_failure(
-                &STATUSES,
-                StatusCode::BAD_REQUEST,
-                &text,
-                words.as_bytes(),
-                &secrets,
-            );
+            let answer = answer(StatusCode::BAD_REQUEST, text.clone(), words.as_bytes());
+            let error = read_failure(&STATUSES, &answer, &secrets);
             assert!(!error.to_string().contains("s3c"), "{error}");
         }
     }

@@ -31,6 +31,7 @@ pub(crate) use answer::check_success;
 pub(crate) use answer::fit_to_show;
 pub(crate) use answer::media_type;
 pub(crate) use answer::read_failure;
+pub(crate) use answer::read_status;
 pub(crate) use body::Body;
 pub(crate) use body::Sent;
 pub(crate) use body::read_limited;

@@ -51,14 +51,18 @@ pub(crate) trait Protocol: fmt::Debug + Send + Sync + 'static {
     /// Sets the headers that belong to the protocol.
     fn set_headers(&self, headers: &mut HeaderMap, until: Deadline) -> Result<()>;
 
-    /// What stands before a message on the wire.
-    fn prefix(&self, message: &Bytes) -> Result<Bytes>;
+    /// What stands before a message on the wire: nothing, in most.
+    fn prefix(&self, _message: &Bytes) -> Result<Bytes> {
+        Ok(Bytes::new())
+    }
 
     /// Reads what the server answered. The secrets must not be shown.
     fn read(&self, answer: &Answer, secrets: &[Secret]) -> Result<Accepted>;
 
-    /// The status that says that the server does not know us.
-    fn unauthenticated(&self) -> u16;
+    /// The status that says that the server does not know us, which is HTTP's in most.
+    fn unauthenticated(&self) -> u16 {
+        StatusCode::UNAUTHORIZED.as_u16()
+    }
 }
 
 /// One request's worth of a batch.
@@ -319,7 +323,7 @@ impl<P: Protocol> fmt::Debug for Sender<P> {
     }
 }
 
-/// What cannot be sent for now, and why.
+/// What could not be sent this time, and why.
 struct KeptBack {
     batches: Vec<Batch>,
     error: Error,

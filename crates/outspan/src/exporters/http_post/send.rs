@@ -64,25 +64,11 @@ impl Protocol for Post {
         Ok(())
     }
 
-    fn prefix(&self, _message: &Bytes) -> Result<Bytes> {
-        Ok(Bytes::new())
-    }
-
     fn read(&self, answer: &Answer, secrets: &[Secret]) -> Result<Accepted> {
         if answer.status.is_success() {
             return Ok(Accepted::all(answer.status));
         }
-        Err(read_failure(
-            &STATUSES,
-            answer.status,
-            &answer.headers,
-            &answer.body,
-            secrets,
-        ))
-    }
-
-    fn unauthenticated(&self) -> u16 {
-        401
+        Err(read_failure(&STATUSES, answer, secrets))
     }
 }
 

@@ -46,6 +46,7 @@ mod tests {
     use http::header;
 
     use super::*;
+    use crate::net::Answer;
     use crate::net::read_failure;
 
     fn headers(name: header::HeaderName, value: &str) -> HeaderMap {
@@ -58,7 +59,13 @@ mod tests {
     fn the_table_of_otlp_decides_what_is_temporary() {
         for status in (300..600).filter_map(|status| StatusCode::from_u16(status).ok()) {
             let temporary = [429, 502, 503, 504].contains(&status.as_u16());
-            let error = read_failure(&STATUSES, status, &HeaderMap::new(), b"", &[]);
+            let answer = Answer {
+                status,
+                headers: HeaderMap::new(),
+                trailers: HeaderMap::new(),
+                body: Vec::new(),
+            };
+            let error = read_failure(&STATUSES, &answer, &[]);
             assert_eq!(error.is_temporary(), temporary, "{status}");
         }
     }

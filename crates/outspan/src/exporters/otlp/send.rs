@@ -121,12 +121,6 @@ fn read_grpc(answer: &Answer, secrets: &[Secret]) -> Result<PartialSuccess> {
 fn read_http(answer: &Answer, secrets: &[Secret]) -> Result<PartialSuccess> {
     match answer.status.is_success() {
         true => over_http::read_success(&answer.headers, &answer.body),
-        false => Err(net::read_failure(
-            &over_http::STATUSES,
-            answer.status,
-            &answer.headers,
-            &answer.body,
-            secrets,
-        )),
+        false => Err(net::read_failure(&over_http::STATUSES, answer, secrets)),
     }
 }

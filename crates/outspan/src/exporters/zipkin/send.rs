@@ -1,6 +1,5 @@
 //! Zipkin on the wire: headers, and what the answers mean.
 
-use bytes::Bytes;
 use http::HeaderMap;
 use http::HeaderValue;
 use outspan_wire::zipkin::Format;
@@ -17,8 +16,7 @@ use crate::net::Message;
 use crate::net::Protocol;
 use crate::net::Statuses;
 use crate::net::beside_if_large;
-use crate::net::check_success;
-use crate::net::read_failure;
+use crate::net::read_status;
 
 use super::encode;
 
@@ -55,26 +53,8 @@ impl Protocol for Wire {
         Ok(())
     }
 
-    fn prefix(&self, _message: &Bytes) -> Result<Bytes> {
-        Ok(Bytes::new())
-    }
-
     fn read(&self, answer: &Answer, secrets: &[Secret]) -> Result<Accepted> {
-        if answer.status.is_success() {
-            let ports = "Zipkin usually listens on port 9411";
-            check_success(&answer.headers, "Zipkin", ports)?;
-            return Ok(Accepted::all(answer.status));
-        }
-        Err(read_failure(
-            &STATUSES,
-            answer.status,
-            &answer.headers,
-            &answer.body,
-            secrets,
-        ))
-    }
-
-    fn unauthenticated(&self) -> u16 {
-        401
+        let ports = "Zipkin usually listens on port 9411";
+        read_status(&STATUSES, ("Zipkin", ports), answer, secrets)
     }
 }

@@ -1,6 +1,5 @@
 //! Thrift over HTTP on the wire: headers, and what the answers mean.
 
-use bytes::Bytes;
 use http::HeaderMap;
 use http::HeaderValue;
 use outspan_wire::jaeger::WriteOptions;
@@ -16,8 +15,7 @@ use crate::net::Message;
 use crate::net::Protocol;
 use crate::net::Statuses;
 use crate::net::beside_if_large;
-use crate::net::check_success;
-use crate::net::read_failure;
+use crate::net::read_status;
 
 use super::encode;
 
@@ -50,26 +48,8 @@ impl Protocol for Wire {
         Ok(())
     }
 
-    fn prefix(&self, _message: &Bytes) -> Result<Bytes> {
-        Ok(Bytes::new())
-    }
-
     fn read(&self, answer: &Answer, secrets: &[Secret]) -> Result<Accepted> {
-        if answer.status.is_success() {
-            let ports = "Jaeger usually listens for Thrift over HTTP on port 14268";
-            check_success(&answer.headers, "Jaeger", ports)?;
-            return Ok(Accepted::all(answer.status));
-        }
-        Err(read_failure(
-            &STATUSES,
-            answer.status,
-            &answer.headers,
-            &answer.body,
-            secrets,
-        ))
-    }
-
-    fn unauthenticated(&self) -> u16 {
-        401
+        let ports = "Jaeger usually listens for Thrift over HTTP on port 14268";
+        read_status(&STATUSES, ("Jaeger", ports), answer, secrets)
     }
 }
