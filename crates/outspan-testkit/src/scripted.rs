@@ -86,12 +86,12 @@ pub enum Act {
 }
 
 impl Act {
-    /// Fails, for now.
+    /// Fails temporarily: with an error that a retry tries again.
     pub fn unavailable() -> Self {
         Self::Fail(Error::unavailable("the script says unavailable"))
     }
 
-    /// Fails, for good.
+    /// Fails for good: with an error that no retry tries again.
     pub fn refused() -> Self {
         Self::Fail(Error::refused("the script says refused"))
     }
