@@ -18,9 +18,13 @@ enum Answer {
     Deliver,
     Refuse,
     RefuseSome(u64),
+    /// Filters so many and fails for the rest.
+    FilterSome(u64, Error),
     Fail(Error),
     /// Delivers the first half and leaves the rest with an error.
     DeliverHalf(Error),
+    /// Fails for each half for a reason of its own.
+    FailHalves(Error, Error),
     /// Refuses batches of more spans than this for their size.
     LimitSpans(usize),
     /// Refuses for now batches of exactly this many spans.
@@ -41,6 +45,8 @@ struct Script {
     shut_down: AtomicUsize,
     flushed: AtomicUsize,
     accepted: Mutex<u64>,
+    /// What a flush or a shutdown of the exporter answers.
+    drain: Mutex<Result<Drained>>,
 }
 
 #[derive(Clone, Debug)]
@@ -71,6 +77,7 @@ impl Script {
             shut_down: AtomicUsize::new(0),
             flushed: AtomicUsize::new(0),
             accepted: Mutex::new(0),
+            drain: Mutex::new(Ok(Drained::default())),
         })
     }
 
@@ -115,12 +122,31 @@ impl Export for Scripted {
                 *script.accepted.lock().unwrap() += delivery.accepted;
                 Ok(delivery)
             }
+            Answer::FilterSome(filtered, error) => {
+                let parts = batch.split_by_spans(filtered as usize);
+                let mut delivery = Delivery {
+                    filtered,
+                    ..Delivery::default()
+                };
+                for part in &parts[1..] {
+                    delivery.leave(part.clone(), error.clone());
+                }
+                Ok(delivery)
+            }
             Answer::Fail(error) => Err(error),
             Answer::DeliverHalf(error) => {
                 let parts = batch.split_by_spans(spans.div_ceil(2));
                 let mut delivery = accept(&parts[0]);
                 for part in &parts[1..] {
                     delivery.leave(part.clone(), error.clone());
+                }
+                Ok(delivery)
+            }
+            Answer::FailHalves(first, second) => {
+                let parts = batch.split_by_spans(spans.div_ceil(2));
+                let mut delivery = Delivery::default();
+                for (part, error) in parts.into_iter().zip([first, second]) {
+                    delivery.leave(part, error);
                 }
                 Ok(delivery)
             }
@@ -147,12 +173,12 @@ impl Export for Scripted {
 
     async fn flush(&self, _until: Deadline) -> Result<Drained> {
         self.0.flushed.fetch_add(1, Ordering::SeqCst);
-        Ok(Drained::default())
+        self.0.drain.lock().unwrap().clone()
     }
 
     async fn shutdown(&self, _until: Deadline) -> Result<Drained> {
         self.0.shut_down.fetch_add(1, Ordering::SeqCst);
-        Ok(Drained::default())
+        self.0.drain.lock().unwrap().clone()
     }
 }
 
@@ -306,6 +332,21 @@ async fn waits_as_long_as_the_destination_asks() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_longest_wait_that_parts_of_a_batch_are_asked_for_counts() {
+    let ask = |secs| Error::throttled("busy").with_retry_after(Duration::from_secs(secs));
+    for (first, second) in [(40, 20), (20, 40)] {
+        let rig = Rig::new(
+            [Answer::FailHalves(ask(first), ask(second))],
+            Answer::Deliver,
+        );
+        rig.push(2);
+        rig.settled().await;
+        let calls = rig.script.calls();
+        assert!((calls[1].at - calls[0].at).as_secs() >= 40);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_absurd_wait_does_no_harm() {
     let busy = Error::throttled("for ever").with_retry_after(Duration::MAX);
     let rig = Rig::new([], Answer::Fail(busy));
@@ -375,6 +416,36 @@ async fn counts_what_is_refused_and_what_fails_for_good() {
     assert_eq!(account.delivered, 4);
     assert_eq!(account.dropped.of(DropReason::Failed), 3);
     assert_eq!(account.dropped.of(DropReason::Shutdown), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_filtered_is_neither_sent_again_nor_a_failure() {
+    let trouble = Error::unavailable("later");
+    let rig = Rig::new([Answer::FilterSome(3, trouble)], Answer::Deliver);
+    rig.push(5);
+    let account = rig.settled().await;
+    assert_eq!(rig.script.sizes(), [5, 2]);
+    assert_eq!(account.delivered, 2);
+    assert_eq!(account.dropped.of(DropReason::Filtered), 3);
+    assert_eq!(account.dropped.total(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn waits_are_short_again_once_a_part_arrived() {
+    let down = Error::unavailable("down");
+    let answers = [
+        Answer::Fail(down.clone()),
+        Answer::Fail(down.clone()),
+        Answer::DeliverHalf(down),
+    ];
+    let rig = Rig::new(answers, Answer::Deliver);
+    rig.push(2);
+    rig.settled().await;
+    let calls = rig.script.calls();
+    let waits = calls
+        .windows(2)
+        .map(|two| (two[1].at - two[0].at).as_secs_f64());
+    assert_eq!(waits.collect::<Vec<_>>(), [5.0, 7.5, 5.0]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -552,6 +623,46 @@ async fn a_flush_that_is_dropped_takes_the_hurry_from_no_other() {
     abandoned.unwrap_err();
     let calls = rig.script.calls().len();
     assert!(calls >= 8, "{calls} attempts in ten seconds");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flush_tells_what_became_of_spans_that_the_exporter_had_taken() {
+    let rig = Rig::new([], Answer::Deliver);
+    rig.push(10);
+    rig.settled().await;
+    let mut inside = Drained {
+        refused: 1,
+        left: 2,
+        ..Drained::default()
+    };
+    inside.lost.add(DropReason::Failed, 3);
+    *rig.script.drain.lock().unwrap() = Ok(inside);
+    *rig.script.otherwise.lock().unwrap() = Answer::Fail(Error::unavailable("down"));
+    rig.push(4);
+    let flushed = rig.queue.flush(soon()).await;
+    assert_eq!((flushed.left, flushed.left_inside), (6, 2));
+    let account = rig.account();
+    assert_eq!((account.delivered, account.refused), (6, 1));
+    assert_eq!(account.dropped.of(DropReason::Failed), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flush_passes_on_the_errors_of_the_exporters_flush() {
+    let rig = Rig::new([], Answer::Deliver);
+    *rig.script.drain.lock().unwrap() = Err(Error::timeout("not all in time", soon()));
+    let flushed = rig.queue.flush(soon()).await;
+    let told = flushed.error.map(|error| error.to_string());
+    assert!(told.is_some_and(|told| told.contains("not all in time")));
+    assert!(flushed.out_of_time);
+
+    *rig.script.drain.lock().unwrap() = Err(Error::internal("broken"));
+    let flushed = rig.queue.flush(soon()).await;
+    assert!(
+        flushed
+            .error
+            .is_some_and(|error| error.to_string().contains("broken"))
+    );
+    assert!(!flushed.out_of_time);
 }
 
 #[tokio::test(start_paused = true)]
