@@ -13,6 +13,7 @@ use super::reader::FieldValue;
 use super::reader::Fields;
 use super::reader::WireType;
 use super::reader::read_bytes;
+use super::reader::read_fixed64;
 use super::reader::read_varint;
 use super::writer::short_tag;
 
@@ -21,6 +22,7 @@ const VALUE: u8 = short_tag(key_value::VALUE, WireType::Bytes);
 const STRING: u8 = short_tag(any_value::STRING_VALUE, WireType::Bytes);
 const BOOL: u8 = short_tag(any_value::BOOL_VALUE, WireType::Varint);
 const INT: u8 = short_tag(any_value::INT_VALUE, WireType::Varint);
+const DOUBLE: u8 = short_tag(any_value::DOUBLE_VALUE, WireType::Fixed64);
 
 /// The fields of a span; texts are UTF-8.
 #[derive(Debug, Default)]
@@ -125,6 +127,7 @@ pub(crate) struct Attribute<'a> {
 pub(crate) enum Value<'a> {
     Text(&'a [u8]),
     Int(i64),
+    Double(f64),
     Bool(bool),
     /// Anything else, or anything written in an unusual way: the whole attribute as a message.
     Other(&'a [u8]),
@@ -149,6 +152,7 @@ impl<'a> Attribute<'a> {
             STRING => Value::Text(read_bytes(&mut any).ok()?),
             INT => Value::Int(read_varint(&mut any).ok()? as i64),
             BOOL => Value::Bool(read_varint(&mut any).ok()? != 0),
+            DOUBLE => Value::Double(f64::from_bits(read_fixed64(&mut any).ok()?)),
             _ => return None,
         };
         (rest.is_empty() && any.is_empty()).then_some(Self { key, value })
@@ -160,6 +164,7 @@ impl<'a> Attribute<'a> {
         let value = match view.value() {
             ValueView::Str(text) => Value::Text(text.as_bytes()),
             ValueView::Int(number) => Value::Int(number),
+            ValueView::Double(number) => Value::Double(number),
             ValueView::Bool(value) => Value::Bool(value),
             _ => Value::Other(message),
         };
@@ -178,6 +183,7 @@ impl<'a> Value<'a> {
                 ValueView::Str(simdutf8::basic::from_utf8(text).unwrap_or_default())
             }
             Self::Int(number) => ValueView::Int(number),
+            Self::Double(number) => ValueView::Double(number),
             Self::Bool(value) => ValueView::Bool(value),
             Self::Other(message) => AttributeView::new(message).value(),
         }

@@ -281,6 +281,6 @@ fn type_name(value: Value<'_>) -> Option<&'static str> {
         Value::Text(_) => None,
         Value::Int(_) => Some("int"),
         Value::Bool(_) => Some("bool"),
-        Value::Other(_) => marks::type_name(value.view()),
+        Value::Double(_) | Value::Other(_) => marks::type_name(value.view()),
     }
 }

@@ -24,7 +24,7 @@ pub(super) fn push_value(out: &mut Vec<u8>, value: Value<'_>, dialect: Dialect) 
         Value::Text(text) => out.extend_from_slice(text),
         Value::Int(number) => push_int(out, number),
         Value::Bool(value) => push_bool(out, value),
-        Value::Other(_) => match value.view() {
+        Value::Double(_) | Value::Other(_) => match value.view() {
             list @ (ValueView::Array(_) | ValueView::Map(_)) => {
                 push_json(out, list, dialect, NESTING_MAX);
             }
@@ -138,7 +138,9 @@ fn push_attributes(out: &mut Vec<u8>, attributes: &[Attribute<'_>], dialect: Dia
             Value::Text(text) => push_quoted(out, text),
             Value::Int(number) => push_int(out, number),
             Value::Bool(value) => push_bool(out, value),
-            Value::Other(_) => push_json(out, attribute.value.view(), dialect, NESTING_MAX),
+            Value::Double(_) | Value::Other(_) => {
+                push_json(out, attribute.value.view(), dialect, NESTING_MAX);
+            }
         }
     }
     out.push(b'}');
