@@ -13,6 +13,7 @@ mod batches;
 mod certificates;
 mod collector;
 pub mod promises;
+mod run;
 mod scripted;
 
 pub use batches::Released;
@@ -44,6 +45,7 @@ pub use collector::RetryDelay;
 pub use collector::ServerTls;
 pub use collector::SpanId;
 pub use collector::Transport;
+pub use run::run_test;
 pub use scripted::Act;
 pub use scripted::Asked;
 pub use scripted::Call;

@@ -5,10 +5,8 @@
 #![allow(clippy::unwrap_used)]
 
 use std::ffi::OsString;
-use std::future::Future;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::Duration;
 
 use outspan::Delivery;
 use outspan::Error;
@@ -21,6 +19,7 @@ use outspan::otlp::Tls;
 use outspan_testkit::Collector;
 use outspan_testkit::Transport;
 use outspan_testkit::batch_of;
+use outspan_testkit::run_test;
 use outspan_testkit::soon;
 use tempfile::TempDir;
 use tokio::io::copy_bidirectional;
@@ -28,20 +27,6 @@ use tokio::net::TcpStream;
 use tokio::net::UnixListener;
 
 const WIRES: [Transport; 2] = [Transport::Grpc, Transport::Http];
-
-/// How long a test may take: far longer than any does, so that a hang is a failure.
-const TEST_TIME: Duration = Duration::from_secs(60);
-
-fn run(test: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
-        let ended = tokio::time::timeout(TEST_TIME, test).await;
-        assert!(ended.is_ok(), "the test hangs");
-    });
-}
 
 /// Listens on a socket, and leads every connection to a collector, until the test ends.
 fn listen(socket: impl AsRef<Path>, to: SocketAddr) {
@@ -70,7 +55,7 @@ async fn export(exporter: &Exporter) -> Result<Delivery, Error> {
 
 #[test]
 fn spans_arrive_over_a_socket_in_the_file_system() {
-    run(async {
+    run_test(async {
         for wire in WIRES {
             let collector = Collector::over(wire).start();
             let directory = TempDir::new().unwrap();
@@ -98,7 +83,7 @@ fn spans_arrive_over_a_socket_in_the_file_system() {
 #[cfg(target_os = "linux")]
 #[test]
 fn spans_arrive_over_a_socket_without_a_file() {
-    run(async {
+    run_test(async {
         for wire in WIRES {
             let collector = Collector::over(wire).start();
             // The collector's port makes the name one of a kind.
@@ -113,7 +98,7 @@ fn spans_arrive_over_a_socket_without_a_file() {
 
 #[test]
 fn a_path_may_stand_behind_the_socket_or_in_an_option() {
-    run(async {
+    run_test(async {
         let collector = Collector::over(Transport::Http).path("/my/path").start();
         let directory = TempDir::new().unwrap();
         let socket = directory.path().join("c d.sock");
@@ -133,7 +118,7 @@ fn a_path_may_stand_behind_the_socket_or_in_an_option() {
 
 #[test]
 fn the_environment_s_endpoint_may_be_a_socket() {
-    run(async {
+    run_test(async {
         for (wire, protocol, variable) in [
             (Transport::Grpc, "grpc", "OTEL_EXPORTER_OTLP_ENDPOINT"),
             (
@@ -167,7 +152,7 @@ fn the_environment_s_endpoint_may_be_a_socket() {
 
 #[test]
 fn nobody_there_is_temporary_and_names_the_socket() {
-    run(async {
+    run_test(async {
         for wire in WIRES {
             let directory = TempDir::new().unwrap();
             let socket = directory.path().join("c.sock");
@@ -207,7 +192,7 @@ fn nobody_there_is_temporary_and_names_the_socket() {
 
 #[test]
 fn a_server_that_speaks_something_else_is_told_in_words() {
-    run(async {
+    run_test(async {
         let collector = Collector::http();
         let directory = TempDir::new().unwrap();
         let socket = directory.path().join("c.sock");

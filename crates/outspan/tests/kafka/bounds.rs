@@ -9,6 +9,7 @@ use outspan::kafka;
 use outspan::kafka::Acks;
 use outspan_testkit::batch_of;
 use outspan_testkit::batch_with;
+use outspan_testkit::run_test;
 use outspan_testkit::soon;
 use outspan_testkit::watched_batch;
 
@@ -16,12 +17,11 @@ use crate::support::TOPIC;
 use crate::support::export;
 use crate::support::exporter;
 use crate::support::one_broker;
-use crate::support::run;
 use crate::support::to;
 
 #[test]
 fn a_full_queue_keeps_exports_waiting_until_there_is_room() {
-    run(async {
+    run_test(async {
         let cluster = one_broker();
         let exporter = to(&cluster)
             .message_bytes_max(20_000)
@@ -58,7 +58,7 @@ fn a_full_queue_keeps_exports_waiting_until_there_is_room() {
 
 #[test]
 fn a_dropped_export_frees_its_batch_and_the_next_one_works() {
-    run(async {
+    run_test(async {
         let cluster = one_broker();
         let exporter = exporter(&cluster);
         cluster.down();
@@ -82,7 +82,7 @@ fn a_dropped_export_frees_its_batch_and_the_next_one_works() {
 
 #[test]
 fn a_shutdown_gives_up_at_its_deadline_and_running_exports_hear_of_it() {
-    run(async {
+    run_test(async {
         let cluster = one_broker();
         let exporter = exporter(&cluster);
         cluster.down();
@@ -161,7 +161,7 @@ fn tls_and_scram_can_be_configured() {
 
 #[test]
 fn the_options_of_the_collectors_defaults_work_as_well() {
-    run(async {
+    run_test(async {
         let cluster = one_broker();
         let exporter = to(&cluster).acks(Acks::Leader).build().unwrap();
         assert_eq!(export(&exporter, &batch_of(1)).await.unwrap().accepted, 1);

@@ -9,6 +9,7 @@ use outspan::Retry;
 use outspan::kafka;
 use outspan::kafka::Key;
 use outspan_testkit::batch_of;
+use outspan_testkit::run_test;
 use outspan_testkit::soon;
 use rdkafka::types::RDKafkaApiKey;
 use rdkafka::types::RDKafkaRespErr;
@@ -19,13 +20,12 @@ use crate::support::export;
 use crate::support::exporter;
 use crate::support::names;
 use crate::support::one_broker;
-use crate::support::run;
 use crate::support::spans_of;
 use crate::support::to;
 
 #[test]
 fn what_is_exported_while_the_brokers_are_away_arrives_when_they_are_back() {
-    run(async {
+    run_test(async {
         let cluster = Cluster::start(2, &[TOPIC]);
         let exporter = exporter(&cluster);
         export(&exporter, &spans_of(&[1], 0)).await.unwrap();
@@ -46,7 +46,7 @@ fn what_is_exported_while_the_brokers_are_away_arrives_when_they_are_back() {
 
 #[test]
 fn an_outage_longer_than_a_delivery_may_take_is_temporary_and_says_why() {
-    run(async {
+    run_test(async {
         let cluster = one_broker();
         let exporter = to(&cluster)
             .delivery_timeout(Duration::from_millis(400))
@@ -72,7 +72,7 @@ fn an_outage_longer_than_a_delivery_may_take_is_temporary_and_says_why() {
 
 #[test]
 fn what_is_not_acknowledged_is_left_exactly() {
-    run(async {
+    run_test(async {
         let cluster = one_broker();
         let exporter = to(&cluster).key(Key::TraceId).build().unwrap();
         // One answer is one partition's: the others go.
@@ -103,7 +103,7 @@ fn what_is_not_acknowledged_is_left_exactly() {
 
 #[test]
 fn a_throttled_producer_is_told_so_and_a_retry_delivers() {
-    run(async {
+    run_test(async {
         let cluster = one_broker();
         let exporter = exporter(&cluster);
         let throttled = RDKafkaRespErr::RD_KAFKA_RESP_ERR_THROTTLING_QUOTA_EXCEEDED;
@@ -123,7 +123,7 @@ fn a_throttled_producer_is_told_so_and_a_retry_delivers() {
 
 #[test]
 fn brokers_that_answer_late_are_waited_for() {
-    run(async {
+    run_test(async {
         let cluster = one_broker();
         cluster.delay(Duration::from_millis(300));
         let exporter = exporter(&cluster);
@@ -134,7 +134,7 @@ fn brokers_that_answer_late_are_waited_for() {
 
 #[test]
 fn a_topic_that_is_not_there_is_temporary_and_says_what_to_do() {
-    run(async {
+    run_test(async {
         let cluster = one_broker();
         let topic = "missing";
         let unknown = RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
@@ -152,7 +152,7 @@ fn a_topic_that_is_not_there_is_temporary_and_says_what_to_do() {
 
 #[test]
 fn a_producer_that_broke_is_replaced() {
-    run(async {
+    run_test(async {
         let cluster = one_broker();
         cluster.with(|mock| {
             let denied = RDKafkaRespErr::RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED;
@@ -176,7 +176,7 @@ fn a_producer_that_broke_is_replaced() {
 
 #[test]
 fn nobody_there_at_all_is_an_error_by_the_deadline() {
-    run(async {
+    run_test(async {
         // A port of ours that nobody listens on.
         let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = socket.local_addr().unwrap().to_string();

@@ -8,6 +8,7 @@ use outspan::kafka::Key;
 use outspan::kafka::Partitioner;
 use outspan_testkit::batch_of;
 use outspan_testkit::decode;
+use outspan_testkit::run_test;
 use outspan_testkit::soon;
 use prost::Message;
 
@@ -17,13 +18,12 @@ use crate::support::TOPIC;
 use crate::support::export;
 use crate::support::exporter;
 use crate::support::one_broker;
-use crate::support::run;
 use crate::support::spans_of;
 use crate::support::to;
 
 #[test]
 fn a_batch_is_one_message_of_protobuf_without_a_key_on_the_collectors_topic() {
-    run(async {
+    run_test(async {
         let cluster = one_broker();
         let batch = batch_of(3);
         let delivery = export(&exporter(&cluster), &batch).await.unwrap();
@@ -43,7 +43,7 @@ fn a_batch_is_one_message_of_protobuf_without_a_key_on_the_collectors_topic() {
 
 #[test]
 fn json_is_what_others_read_as_the_same_request() {
-    run(async {
+    run_test(async {
         let cluster = one_broker();
         let exporter = to(&cluster).encoding(Encoding::OtlpJson).build().unwrap();
         let batch = batch_of(2);
@@ -58,7 +58,7 @@ fn json_is_what_others_read_as_the_same_request() {
 
 #[test]
 fn topic_and_headers_are_the_ones_that_were_asked_for() {
-    run(async {
+    run_test(async {
         let cluster = Cluster::start(1, &["shop.traces"]);
         let exporter = to(&cluster)
             .topic("shop.traces")
@@ -78,7 +78,7 @@ fn topic_and_headers_are_the_ones_that_were_asked_for() {
 
 #[test]
 fn every_codec_arrives_as_what_was_sent() {
-    run(async {
+    run_test(async {
         for codec in [Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd] {
             let cluster = one_broker();
             let exporter = to(&cluster).codec(codec).build().unwrap();
@@ -95,7 +95,7 @@ fn every_codec_arrives_as_what_was_sent() {
 
 #[test]
 fn by_trace_id_there_is_one_message_a_trace_with_the_id_in_lower_case_digits() {
-    run(async {
+    run_test(async {
         let cluster = one_broker();
         let exporter = to(&cluster).key(Key::TraceId).build().unwrap();
         let traces = [0xABC, 7, 0xABC, u128::MAX, 7, 0xABC];
@@ -129,12 +129,12 @@ fn by_trace_id_there_is_one_message_a_trace_with_the_id_in_lower_case_digits() {
 
 #[test]
 fn a_trace_goes_to_the_partition_that_a_collector_would_choose() {
-    run(async { assert_partitions(Partitioner::Fnv1a, sarama_partition).await });
+    run_test(async { assert_partitions(Partitioner::Fnv1a, sarama_partition).await });
 }
 
 #[test]
 fn a_trace_goes_to_the_partition_that_java_would_choose_when_asked_to() {
-    run(async { assert_partitions(Partitioner::Murmur2, java_partition).await });
+    run_test(async { assert_partitions(Partitioner::Murmur2, java_partition).await });
 }
 
 async fn assert_partitions(partitioner: Partitioner, expected: impl Fn(&[u8]) -> i32) {
@@ -183,7 +183,7 @@ fn java_partition(key: &[u8]) -> i32 {
 
 #[test]
 fn the_empty_batch_is_no_message() {
-    run(async {
+    run_test(async {
         let cluster = one_broker();
         let exporter = exporter(&cluster);
         export(&exporter, &outspan::Batch::empty()).await.unwrap();

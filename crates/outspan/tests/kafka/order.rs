@@ -7,6 +7,7 @@ use outspan::Export;
 use outspan::Exporter;
 use outspan::Retry;
 use outspan::kafka::Key;
+use outspan_testkit::run_test;
 use outspan_testkit::soon;
 use rdkafka::types::RDKafkaRespErr;
 
@@ -14,7 +15,6 @@ use crate::cluster::Cluster;
 use crate::support::TOPIC;
 use crate::support::export;
 use crate::support::names;
-use crate::support::run;
 use crate::support::spans_of;
 use crate::support::to;
 
@@ -44,7 +44,7 @@ fn assert_order(cluster: &Cluster) {
 
 #[test]
 fn leaders_may_change_while_spans_are_written() {
-    run(async {
+    run_test(async {
         let cluster = Cluster::start(3, &[TOPIC]);
         let exporter = keyed(&cluster);
         let mut sent = Vec::new();
@@ -66,7 +66,7 @@ fn leaders_may_change_while_spans_are_written() {
 
 #[test]
 fn errors_that_pass_lose_nothing_and_change_no_order() {
-    run(async {
+    run_test(async {
         let cluster = Cluster::start(1, &[TOPIC]);
         let exporter = keyed(&cluster);
         let errors = [
@@ -92,7 +92,7 @@ fn errors_that_pass_lose_nothing_and_change_no_order() {
 
 #[test]
 fn whatever_happens_what_was_acknowledged_is_there_and_what_was_not_is_told() {
-    run(async {
+    run_test(async {
         for seed in 0..2 {
             trial(seed).await;
         }

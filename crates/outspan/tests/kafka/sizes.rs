@@ -4,6 +4,7 @@ use outspan::ErrorKind;
 use outspan::kafka::Encoding;
 use outspan::kafka::Key;
 use outspan_testkit::batch_with;
+use outspan_testkit::run_test;
 use rdkafka::types::RDKafkaRespErr;
 
 use crate::support::TOPIC;
@@ -11,7 +12,6 @@ use crate::support::export;
 use crate::support::exporter;
 use crate::support::names;
 use crate::support::one_broker;
-use crate::support::run;
 use crate::support::spans_of;
 use crate::support::to;
 
@@ -26,7 +26,7 @@ fn batch_of_names(lengths: &[usize]) -> outspan::Batch {
 
 #[test]
 fn a_batch_above_the_limit_is_split_and_every_message_keeps_it() {
-    run(async {
+    run_test(async {
         const LIMIT: usize = 4_000;
 
         for encoding in [Encoding::OtlpProto, Encoding::OtlpJson] {
@@ -51,7 +51,7 @@ fn a_batch_above_the_limit_is_split_and_every_message_keeps_it() {
 
 #[test]
 fn a_span_above_the_limit_is_left_and_the_others_go() {
-    run(async {
+    run_test(async {
         let cluster = one_broker();
         let exporter = to(&cluster).message_bytes_max(4_000).build().unwrap();
         let batch = batch_of_names(&[10, 5_000, 20, 6_000]);
@@ -70,7 +70,7 @@ fn a_span_above_the_limit_is_left_and_the_others_go() {
 
 #[test]
 fn a_message_that_the_broker_finds_too_large_is_halved_until_it_fits() {
-    run(async {
+    run_test(async {
         let cluster = one_broker();
         // The first answer may be about company; alone it is too large twice more.
         cluster.fail_produce(TOO_LARGE, 3);
@@ -92,7 +92,7 @@ fn a_message_that_the_broker_finds_too_large_is_halved_until_it_fits() {
 
 #[test]
 fn spans_that_the_broker_finds_too_large_even_alone_are_told_as_such() {
-    run(async {
+    run_test(async {
         let cluster = one_broker();
         cluster.fail_produce(TOO_LARGE, 1_000);
         let exporter = to(&cluster).key(Key::TraceId).build().unwrap();
@@ -110,7 +110,7 @@ fn spans_that_the_broker_finds_too_large_even_alone_are_told_as_such() {
 
 #[test]
 fn messages_that_were_too_large_only_together_go_one_at_a_time() {
-    run(async {
+    run_test(async {
         let cluster = one_broker();
         // One set a partition at most; each refused once.
         cluster.fail_produce(TOO_LARGE, 1);

@@ -1,8 +1,5 @@
 //! What the tests share: exporters and batches.
 
-use std::future::Future;
-use std::time::Duration;
-
 use outspan::Batch;
 use outspan::Delivery;
 use outspan::Error;
@@ -16,9 +13,6 @@ use crate::cluster::Cluster;
 
 /// The topic of all tests that do not ask for another.
 pub(crate) const TOPIC: &str = "otlp_spans";
-
-/// How long a whole test may take: far longer than any does, so that a hang is a failure.
-const TEST_TIME: Duration = Duration::from_secs(90);
 
 /// A cluster of one broker with the usual topic.
 pub(crate) fn one_broker() -> Cluster {
@@ -53,14 +47,4 @@ pub(crate) fn spans_of(traces: &[u128], from: usize) -> Batch {
 pub(crate) fn names(batch: &Batch) -> Vec<String> {
     let names = batch.iter().map(|span| span.name().to_owned());
     names.collect()
-}
-
-/// Runs a test in a runtime of one thread, and no longer than any test takes.
-pub(crate) fn run(test: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    let done = runtime.block_on(async { tokio::time::timeout(TEST_TIME, test).await });
-    done.expect("the test ends in time");
 }

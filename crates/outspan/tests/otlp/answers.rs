@@ -15,10 +15,10 @@ use outspan_testkit::Garbage;
 use outspan_testkit::OnConnect;
 use outspan_testkit::RetryDelay;
 use outspan_testkit::batch_of;
+use outspan_testkit::run_test;
 
 use crate::support::Wire;
 use crate::support::export;
-use crate::support::run;
 
 over_each_wire![
     a_partial_success_counts_what_was_refused,
@@ -206,7 +206,7 @@ async fn an_answer_of_another_protocol_is_no_acceptance(wire: Wire) {
 /// Checklist rules 25-31, 33: every code of gRPC, and two that do not exist.
 #[test]
 fn each_grpc_code_is_temporary_or_not_as_the_table_says() {
-    run(async {
+    run_test(async {
         let collector = Collector::grpc();
         let exporter = Wire::Grpc.exporter(&collector);
         for code in 1..=16 {
@@ -231,7 +231,7 @@ fn each_grpc_code_is_temporary_or_not_as_the_table_says() {
 #[test]
 fn each_http_status_is_temporary_or_not_as_the_table_says() {
     for wire in [Wire::HttpProtobuf, Wire::HttpJson] {
-        run(async {
+        run_test(async {
             let collector = Collector::http();
             let exporter = wire.exporter(&collector);
             for status in 300..600 {
@@ -265,7 +265,7 @@ fn each_http_status_is_temporary_or_not_as_the_table_says() {
 /// Checklist rules 31, 33, 34: a delay counts wherever trying again does.
 #[test]
 fn retry_info_is_honoured_where_trying_again_can_help() {
-    run(async {
+    run_test(async {
         let collector = Collector::grpc();
         let exporter = Wire::Grpc.exporter(&collector);
         let asked = Duration::from_millis(7500);
@@ -301,7 +301,7 @@ fn retry_info_is_honoured_where_trying_again_can_help() {
 #[test]
 fn retry_after_is_honoured_in_seconds_and_as_a_date() {
     for wire in [Wire::HttpProtobuf, Wire::HttpJson] {
-        run(async {
+        run_test(async {
             let collector = Collector::http();
             let exporter = wire.exporter(&collector);
             for status in [429, 502, 503, 504] {
@@ -351,13 +351,13 @@ fn garbage_over_grpc_is_an_error_for_good() {
         Garbage::NoStatus,
         Garbage::Bomb(4 << 20),
     ] {
-        run(async {
+        run_test(async {
             let error = refused(Wire::Grpc, Answer::Garbage(garbage)).await;
             assert!(!error.is_temporary(), "{garbage:?}: {error}");
             assert_eq!(error.attempts(), 1, "{garbage:?}");
         });
     }
-    run(async {
+    run_test(async {
         // The status says that it was taken, and the message can be read: the wrong label changes nothing.
         let collector = Collector::grpc();
         collector.always(Answer::Garbage(Garbage::ContentType));
@@ -378,7 +378,7 @@ fn an_unreadable_body_under_http_200_is_an_acceptance() {
             (Garbage::ContentType, false),
             (Garbage::NoStatus, false),
         ] {
-            run(async {
+            run_test(async {
                 let collector = Collector::http();
                 collector.always(Answer::Garbage(garbage));
                 let delivery = export(&wire.exporter(&collector), &batch_of(2)).await;
@@ -430,7 +430,7 @@ fn refusals_say_what_to_do() {
         ),
     ];
     for (wire, code, said) in cases {
-        run(async {
+        run_test(async {
             let error = refused(wire, Answer::refuse(code, "no")).await;
             assert!(error.to_string().contains(said), "{error}");
         });

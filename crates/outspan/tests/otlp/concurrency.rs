@@ -10,13 +10,13 @@ use outspan_testkit::Answer;
 use outspan_testkit::Gate;
 use outspan_testkit::OnConnect;
 use outspan_testkit::batch_of;
+use outspan_testkit::run_test;
 use outspan_testkit::soon;
 use outspan_testkit::watched_batch;
 
 use crate::support::SOON;
 use crate::support::Wire;
 use crate::support::export;
-use crate::support::run;
 
 over_each_wire![
     exports_run_at_once_up_to_their_bound,
@@ -160,7 +160,7 @@ async fn running_exports_outlive_a_shutdown(wire: Wire) {
 /// Checklist rule 16: many calls in flight, one connection.
 #[test]
 fn sixteen_exports_share_one_grpc_connection() {
-    run(async {
+    run_test(async {
         let collector = Wire::Grpc.collector();
         let gate = Gate::new();
         collector.always(Answer::stall_until(&gate, Answer::Accept));

@@ -11,11 +11,11 @@ use outspan::Export;
 use outspan::otlp;
 use outspan_testkit::OnConnect;
 use outspan_testkit::batch_of;
+use outspan_testkit::run_test;
 
 use crate::support::SOON;
 use crate::support::Wire;
 use crate::support::export;
-use crate::support::run;
 
 over_each_wire![
     a_server_that_was_killed_is_dialled_again,
@@ -100,7 +100,7 @@ async fn a_dropped_exporter_closes_its_connection(wire: Wire) {
 /// Without pings the deadline would be what ends the wait.
 #[test]
 fn a_grpc_server_that_went_silent_is_noticed_by_pings() {
-    run(async {
+    run_test(async {
         let collector = Wire::Grpc.collector();
         collector.on_connect(OnConnect::Silence);
         let exporter = Wire::Grpc
@@ -139,7 +139,7 @@ fn connecting_has_a_limit_of_its_own() {
     let taken = filled.recv_timeout(Duration::from_secs(30)).unwrap();
     filling.join().unwrap();
     for wire in [Wire::Grpc, Wire::HttpProtobuf] {
-        run(async {
+        run_test(async {
             let exporter = wire
                 .to(&format!("http://{address}"))
                 .connect_timeout(Duration::from_millis(100))
@@ -160,7 +160,7 @@ fn connecting_has_a_limit_of_its_own() {
 #[test]
 fn a_tls_handshake_has_the_connect_timeout_too() {
     for wire in [Wire::Grpc, Wire::HttpProtobuf] {
-        run(async {
+        run_test(async {
             let collector = wire.collector();
             collector.on_connect(OnConnect::Silence);
             let endpoint = collector.endpoint().replace("http://", "https://");
@@ -184,7 +184,7 @@ fn a_tls_handshake_has_the_connect_timeout_too() {
 /// An HTTP endpoint that is a gRPC server, and the other way round: the errors say what to change.
 #[test]
 fn the_wrong_protocol_is_named() {
-    run(async {
+    run_test(async {
         let grpc = Wire::Grpc.collector();
         for wire in [Wire::HttpProtobuf, Wire::HttpJson] {
             let error = export(&wire.to_collector(&grpc).build().unwrap(), &batch_of(1)).await;

@@ -6,13 +6,13 @@ use std::net::SocketAddr;
 use outspan::ErrorKind;
 use outspan_testkit::Answer;
 use outspan_testkit::batch_of;
+use outspan_testkit::run_test;
 use tokio::io::copy_bidirectional;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 
 use crate::support::Wire;
 use crate::support::export;
-use crate::support::run;
 
 over_each_wire![
     names_are_looked_up,
@@ -107,7 +107,7 @@ fn the_path_over_http_is_the_url_s_or_the_option_s_or_otlp_s_own() {
     ];
     for wire in [Wire::HttpProtobuf, Wire::HttpJson] {
         for (in_url, option, expected) in cases {
-            run(async {
+            run_test(async {
                 let collector = wire.set_up().path(expected).start();
                 let mut builder = wire.to(&format!("{}{in_url}", collector.endpoint()));
                 if let Some(path) = option {
@@ -124,7 +124,7 @@ fn the_path_over_http_is_the_url_s_or_the_option_s_or_otlp_s_own() {
 #[test]
 fn path_and_query_of_a_grpc_endpoint_have_no_meaning() {
     for extra in ["/", "/some/path", "/some/path?key=value", "?key=value"] {
-        run(async {
+        run_test(async {
             let collector = Wire::Grpc.collector();
             let exporter = Wire::Grpc.to(&format!("{}{extra}", collector.endpoint()));
             export(&exporter.build().unwrap(), &batch_of(1))
@@ -138,7 +138,7 @@ fn path_and_query_of_a_grpc_endpoint_have_no_meaning() {
 /// Checklist rules 112-114: a scheme decides; without one `insecure` does, and its default is to encrypt.
 #[test]
 fn a_grpc_endpoint_without_a_scheme_is_secure_unless_told_otherwise() {
-    run(async {
+    run_test(async {
         let collector = Wire::Grpc.collector();
         let bare = collector.address().to_string();
         let plaintext = Wire::Grpc.to(&bare).insecure(true).build().unwrap();
@@ -165,7 +165,7 @@ fn a_grpc_endpoint_without_a_scheme_is_secure_unless_told_otherwise() {
 #[test]
 fn a_query_is_sent_but_never_shown() {
     for wire in [Wire::HttpProtobuf, Wire::HttpJson] {
-        run(async {
+        run_test(async {
             let path = "/otlp?key=hunter2&other=swordfish";
             let collector = wire.set_up().path(path).start();
             let exporter = wire.to(&format!("{}{path}", collector.endpoint()));

@@ -5,13 +5,13 @@ use outspan_testkit::Answer;
 use outspan_testkit::AnswerCode;
 use outspan_testkit::batch_of;
 use outspan_testkit::batch_with;
+use outspan_testkit::run_test;
 use outspan_testkit::span_ids;
 
 use outspan::Compression;
 
 use crate::support::Wire;
 use crate::support::export;
-use crate::support::run;
 
 over_each_wire![
     a_batch_over_the_limit_is_split,
@@ -204,7 +204,7 @@ fn each_grpc_library_s_words_for_too_large_split_the_batch() {
             "Error, decoded message length too large: found 5 bytes, the limit is: 4 bytes",
         ),
     ] {
-        run(async {
+        run_test(async {
             let collector = Wire::Grpc.collector();
             collector.script([Answer::refuse(code, words)]);
             let batch = batch_of(4);
@@ -219,7 +219,7 @@ fn each_grpc_library_s_words_for_too_large_split_the_batch() {
 /// The defaults: 3 MiB over gRPC, because stock servers take 4; 64 MiB over HTTP.
 #[test]
 fn the_default_limits_fit_stock_servers() {
-    run(async {
+    run_test(async {
         let large = || batch_with(8, |_, span| span.name = "x".repeat(1 << 20));
         let collector = Wire::Grpc.collector();
         collector.always(Answer::AtMost { bytes: 4 << 20 });

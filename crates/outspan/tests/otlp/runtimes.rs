@@ -94,7 +94,7 @@ fn a_connection_belongs_to_no_runtime_of_the_caller_s() {
         let collector = wire.collector();
         let exporter = wire.exporter(&collector);
         for _ in 0..3 {
-            crate::support::run(async {
+            outspan_testkit::run_test(async {
                 export(&exporter, &batch_of(1)).await.unwrap();
             });
         }

@@ -1,6 +1,5 @@
 //! What the tests share: the three forms of OTLP, and how to run a test over each.
 
-use std::future::Future;
 use std::time::Duration;
 
 use outspan::Batch;
@@ -16,9 +15,6 @@ use outspan_testkit::soon;
 
 /// How long a test waits for what is sure to come.
 pub(crate) const SOON: Duration = Duration::from_secs(10);
-
-/// How long a whole test may take: far longer than any does, so that a hang is a failure.
-const TEST_TIME: Duration = Duration::from_secs(60);
 
 /// Names the three forms in which OTLP goes over the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,18 +69,6 @@ pub(crate) async fn export(exporter: &Exporter, batch: &Batch) -> Result<Deliver
     exporter.export(batch.clone(), soon()).await
 }
 
-/// Runs a test in a runtime of one thread, and no longer than any test takes.
-pub(crate) fn run(test: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
-        let ended = tokio::time::timeout(TEST_TIME, test).await;
-        assert!(ended.is_ok(), "the test hangs");
-    });
-}
-
 /// Makes three tests of each function: over gRPC, over HTTP with protobuf, over HTTP with JSON.
 macro_rules! over_each_wire {
     ($($test:ident),* $(,)?) => {
@@ -100,7 +84,7 @@ macro_rules! over_wires {
             $(
                 #[test]
                 fn $test() {
-                    $crate::support::run(super::$test($crate::support::Wire::$wire));
+                    outspan_testkit::run_test(super::$test($crate::support::Wire::$wire));
                 }
             )*
         }

@@ -9,13 +9,13 @@ use outspan_testkit::Collector;
 use outspan_testkit::Identity;
 use outspan_testkit::ServerTls;
 use outspan_testkit::batch_of;
+use outspan_testkit::run_test;
 
 use crate::log::Log;
 use crate::servers::OldServer;
 use crate::support::SOON;
 use crate::support::Wire;
 use crate::support::export;
-use crate::support::run;
 
 over_each_wire![
     a_given_authority_is_trusted,
@@ -292,7 +292,7 @@ fn http_falls_back_to_version_1_where_the_server_knows_no_other() {
     let certificates = Certificates::new();
     for protocols in [&[][..], &[&b"http/1.1"[..]][..]] {
         let server = OldServer::start(&certificates.server(), protocols);
-        run(async {
+        run_test(async {
             let exporter = Wire::HttpProtobuf
                 .to(&format!("https://{}", server.address))
                 .tls(Tls::new().ca_pem(certificates.authority()))
@@ -310,7 +310,7 @@ fn http_falls_back_to_version_1_where_the_server_knows_no_other() {
 fn grpc_against_a_server_without_http_2_says_what_to_do() {
     let certificates = Certificates::new();
     let server = OldServer::start(&certificates.server(), &[b"http/1.1"]);
-    run(async {
+    run_test(async {
         let exporter = Wire::Grpc
             .to(&format!("https://{}", server.address))
             .tls(Tls::new().ca_pem(certificates.authority()))
@@ -329,7 +329,7 @@ fn a_grpc_server_does_not_accept_what_comes_as_plain_http() {
     let certificates = Certificates::new();
     let collector = server(Wire::Grpc, certificates.server());
     for wire in [Wire::HttpProtobuf, Wire::HttpJson] {
-        run(async {
+        run_test(async {
             let tls = Tls::new().ca_pem(certificates.authority());
             let exporter = wire.to_collector(&collector).tls(tls).build().unwrap();
             let error = export(&exporter, &batch_of(1)).await.unwrap_err();

@@ -1,7 +1,6 @@
 //! The formats, exporters for them, and servers that read them.
 
 use std::future::Future;
-use std::time::Duration;
 
 use outspan::Batch;
 use outspan::Compression;
@@ -17,14 +16,12 @@ use outspan_testkit::Collector;
 use outspan_testkit::CollectorBuilder;
 use outspan_testkit::SpanId;
 use outspan_testkit::Transport;
+use outspan_testkit::run_test;
 use outspan_testkit::soon;
 use prost::Message;
 use serde_json::Value;
 
 use crate::thrift;
-
-/// How long a whole test may take: far longer than any does, so that a hang is a failure.
-const TEST_TIME: Duration = Duration::from_secs(60);
 
 /// Names what goes over the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -193,13 +190,6 @@ pub(crate) async fn export(exporter: &Exporter, batch: &Batch) -> Result<Deliver
 /// Runs a test over each format, in a runtime of one thread, and no longer than any test takes.
 pub(crate) fn over_each<F: Future<Output = ()>>(test: impl Fn(Wire) -> F) {
     for wire in Wire::ALL {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        runtime.block_on(async {
-            let ended = tokio::time::timeout(TEST_TIME, test(wire)).await;
-            assert!(ended.is_ok(), "{wire:?}: the test hangs");
-        });
+        run_test(test(wire));
     }
 }

@@ -7,12 +7,12 @@ use outspan::otlp;
 use outspan_testkit::Collector;
 use outspan_testkit::Transport;
 use outspan_testkit::batch_of;
+use outspan_testkit::run_test;
 use outspan_testkit::soon;
 
 use crate::HOST;
 use crate::fake::FakeProxy;
 use crate::fake::Manner;
-use crate::run;
 
 /// Set in the process that exports: where to.
 const ENDPOINT: &str = "OUTSPAN_TEST_ENDPOINT";
@@ -36,7 +36,7 @@ fn program() {
     let Ok(endpoint) = std::env::var(ENDPOINT) else {
         return;
     };
-    run(async {
+    run_test(async {
         let (transport, endpoint) = endpoint.split_once(' ').unwrap();
         let builder = match transport {
             "grpc" => otlp::grpc(endpoint),
@@ -71,7 +71,7 @@ async fn export_with(endpoint: String, variables: Vec<(&'static str, String)>) -
 
 #[test]
 fn the_environment_s_proxy_is_used_where_it_says() {
-    run(async {
+    run_test(async {
         for (transport, variable, request) in [
             ("http", "HTTP_PROXY", "POST http://collector.test"),
             ("http", "http_proxy", "POST http://collector.test"),
@@ -101,7 +101,7 @@ fn the_environment_s_proxy_is_used_where_it_says() {
 
 #[test]
 fn exceptions_and_this_machine_and_the_option_go_without() {
-    run(async {
+    run_test(async {
         let collector = Collector::http();
         let proxy = FakeProxy::start(Manner::Http(None), collector.address()).await;
         let proxy_url = || vec![("HTTP_PROXY", proxy.url("http", ""))];
@@ -137,7 +137,7 @@ fn exceptions_and_this_machine_and_the_option_go_without() {
 
 #[test]
 fn a_variable_that_is_no_proxy_is_a_mistake_found_when_building() {
-    run(async {
+    run_test(async {
         let endpoint = format!("http http://{HOST}:4317");
         let variables = vec![("HTTP_PROXY", "socks4://me:hunter2@p".to_owned())];
         let said = export_with(endpoint, variables).await;

@@ -10,6 +10,7 @@ use outspan_testkit::Certificates;
 use outspan_testkit::Collector;
 use outspan_testkit::ServerTls;
 use outspan_testkit::Transport;
+use outspan_testkit::run_test;
 use tokio::net::TcpListener;
 
 use crate::HOST;
@@ -17,7 +18,6 @@ use crate::WIRES;
 use crate::export;
 use crate::fake::FakeProxy;
 use crate::fake::Manner;
-use crate::run;
 use crate::to;
 
 /// Nobody is asked there: the proxies of these tests get no further.
@@ -58,7 +58,7 @@ async fn says(proxy: &FakeProxy, scheme: &str, user: &str, words: &str) {
 
 #[test]
 fn a_proxy_that_wants_credentials_is_named_with_its_answer() {
-    run(async {
+    run_test(async {
         let proxy = FakeProxy::start(Manner::Http(Some("Basic none")), nowhere()).await;
         let words = "refused the tunnel to collector.test:";
         says(&proxy, "http", "", words).await;
@@ -83,7 +83,7 @@ fn a_proxy_that_wants_credentials_is_named_with_its_answer() {
 
 #[test]
 fn a_proxy_that_forwards_and_wants_credentials_is_no_collector_that_refuses() {
-    run(async {
+    run_test(async {
         let collector = Collector::http();
         let manner = Manner::Http(Some("Basic none"));
         let proxy = FakeProxy::start(manner, collector.address()).await;
@@ -110,7 +110,7 @@ fn a_proxy_that_forwards_and_wants_credentials_is_no_collector_that_refuses() {
 
 #[test]
 fn an_answer_to_a_forwarded_request_names_the_proxy_that_it_may_be_from() {
-    run(async {
+    run_test(async {
         let answer = b"HTTP/1.1 504 Gateway Timeout\r\ncontent-length: 0\r\n\r\n";
         let proxy = FakeProxy::start(Manner::Say(answer), nowhere()).await;
         let collector = Collector::http();
@@ -129,7 +129,7 @@ fn an_answer_to_a_forwarded_request_names_the_proxy_that_it_may_be_from() {
 
 #[test]
 fn what_a_proxy_answers_is_told_without_secrets() {
-    run(async {
+    run_test(async {
         for (answer, words) in [
             (
                 &b"HTTP/1.1 403 Forbidden\r\n\r\n"[..],
@@ -183,7 +183,7 @@ fn what_a_proxy_answers_is_told_without_secrets() {
 fn a_proxy_that_says_too_much_is_left() {
     const ENDLESS: &[u8] = &[b'x'; 64 * 1024];
 
-    run(async {
+    run_test(async {
         let words = [b"HTTP/1.1 200 OK\r\nx: ", ENDLESS].concat().leak();
         let proxy = FakeProxy::start(Manner::Say(words), nowhere()).await;
         says(&proxy, "http", "", "more than 16384 bytes of headers").await;
@@ -192,7 +192,7 @@ fn a_proxy_that_says_too_much_is_left() {
 
 #[test]
 fn a_proxy_that_stalls_has_the_connect_timeout() {
-    run(async {
+    run_test(async {
         for (scheme, words) in [
             (
                 "http",
@@ -223,7 +223,7 @@ fn a_proxy_that_stalls_has_the_connect_timeout() {
 
 #[test]
 fn a_proxy_that_is_not_there_is_named() {
-    run(async {
+    run_test(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);
@@ -245,7 +245,7 @@ fn a_proxy_that_is_not_there_is_named() {
 
 #[test]
 fn a_name_that_cannot_be_looked_up_for_a_proxy_is_named() {
-    run(async {
+    run_test(async {
         let proxy = FakeProxy::start(Manner::Socks(None), nowhere()).await;
         let words = "cannot find the address of collector.test for proxy";
         let error = fails(&proxy, "socks5", "").await.to_string();
@@ -256,7 +256,7 @@ fn a_name_that_cannot_be_looked_up_for_a_proxy_is_named() {
 
 #[test]
 fn an_encrypted_proxy_that_is_not_trusted_or_not_encrypted_is_told_apart_from_the_collector() {
-    run(async {
+    run_test(async {
         let certificates = Certificates::new();
         let identity = Some(certificates.server());
         let proxy = FakeProxy::start_with(Manner::Http(None), nowhere(), identity).await;
@@ -275,7 +275,7 @@ fn an_encrypted_proxy_that_is_not_trusted_or_not_encrypted_is_told_apart_from_th
 
 #[test]
 fn what_is_wrong_with_the_collector_behind_a_proxy_is_told_as_without_one() {
-    run(async {
+    run_test(async {
         for wire in WIRES {
             let certificates = Certificates::new();
             let tls = ServerTls::new(certificates.server());

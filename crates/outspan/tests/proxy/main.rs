@@ -9,9 +9,6 @@ mod failures;
 mod fake;
 mod ways;
 
-use std::future::Future;
-use std::time::Duration;
-
 use outspan::Delivery;
 use outspan::Error;
 use outspan::Export;
@@ -26,20 +23,6 @@ use outspan_testkit::soon;
 const HOST: &str = "collector.test";
 
 const WIRES: [Transport; 2] = [Transport::Grpc, Transport::Http];
-
-/// How long a test may take: far longer than any does, so that a hang is a failure.
-const TEST_TIME: Duration = Duration::from_secs(60);
-
-fn run(test: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
-        let ended = tokio::time::timeout(TEST_TIME, test).await;
-        assert!(ended.is_ok(), "the test hangs");
-    });
-}
 
 fn to(wire: Transport, scheme: &str, collector: &Collector) -> otlp::Builder {
     to_host(wire, scheme, HOST, collector)

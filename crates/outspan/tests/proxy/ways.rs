@@ -6,13 +6,13 @@ use outspan_testkit::Certificates;
 use outspan_testkit::Collector;
 use outspan_testkit::ServerTls;
 use outspan_testkit::Transport;
+use outspan_testkit::run_test;
 
 use crate::HOST;
 use crate::WIRES;
 use crate::export;
 use crate::fake::FakeProxy;
 use crate::fake::Manner;
-use crate::run;
 use crate::to;
 use crate::to_host;
 
@@ -27,7 +27,7 @@ fn encrypted(wire: Transport, certificates: &Certificates) -> Collector {
 
 #[test]
 fn encrypted_connections_go_through_a_tunnel_that_sees_nothing_of_them() {
-    run(async {
+    run_test(async {
         for wire in WIRES {
             let certificates = Certificates::new();
             let collector = encrypted(wire, &certificates);
@@ -61,7 +61,7 @@ fn encrypted_connections_go_through_a_tunnel_that_sees_nothing_of_them() {
 
 #[test]
 fn plain_grpc_goes_through_a_tunnel() {
-    run(async {
+    run_test(async {
         for manner in [Manner::Http(None), Manner::Eager] {
             let collector = Collector::grpc();
             let proxy = FakeProxy::start(manner, collector.address()).await;
@@ -78,7 +78,7 @@ fn plain_grpc_goes_through_a_tunnel() {
 
 #[test]
 fn plain_requests_over_http_are_forwarded() {
-    run(async {
+    run_test(async {
         let collector = Collector::http();
         let proxy = FakeProxy::start(Manner::Http(None), collector.address()).await;
         let exporter = to(Transport::Http, "http", &collector)
@@ -99,7 +99,7 @@ fn plain_requests_over_http_are_forwarded() {
 
 #[test]
 fn credentials_go_to_the_proxy_and_nowhere_else() {
-    run(async {
+    run_test(async {
         for (wire, scheme) in [
             (Transport::Grpc, "http"),
             (Transport::Grpc, "https"),
@@ -135,7 +135,7 @@ fn credentials_go_to_the_proxy_and_nowhere_else() {
 
 #[test]
 fn a_proxy_may_be_encrypted_itself() {
-    run(async {
+    run_test(async {
         for (wire, scheme) in [
             (Transport::Grpc, "http"),
             (Transport::Grpc, "https"),
@@ -169,7 +169,7 @@ fn a_proxy_may_be_encrypted_itself() {
 
 #[test]
 fn socks_looks_names_up_here_or_there() {
-    run(async {
+    run_test(async {
         for wire in WIRES {
             let collector = Collector::over(wire).start();
             let port = collector.address().port();
@@ -194,7 +194,7 @@ fn socks_looks_names_up_here_or_there() {
 
 #[test]
 fn socks_takes_user_and_password_and_encrypted_connections() {
-    run(async {
+    run_test(async {
         for wire in WIRES {
             let certificates = Certificates::new();
             let collector = encrypted(wire, &certificates);
