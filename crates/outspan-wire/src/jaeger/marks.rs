@@ -87,10 +87,10 @@ impl MarkWriter {
     }
 
     /// Adds a mark with a text.
-    pub(super) fn text(&mut self, name: &str, text: &str) {
+    pub(super) fn text(&mut self, name: &str, text: impl AsRef<[u8]>) {
         self.word(name);
         self.text.push(b'=');
-        for &byte in text.as_bytes() {
+        for &byte in text.as_ref() {
             if needs_encoding(byte) {
                 write!(self.text, "%{byte:02x}").expect("a Vec takes everything");
                 continue;

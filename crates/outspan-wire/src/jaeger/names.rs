@@ -36,28 +36,28 @@ pub(super) const JAEGER_FLAGS: &str = "jaeger.flags";
 pub(super) const MARKS: &str = "outspan.otlp";
 
 /// Tells whether a tag of a span with this key means something else than an attribute.
-pub(super) fn is_reserved_in_span(key: &str) -> bool {
+pub(super) fn is_reserved_in_span(key: &[u8]) -> bool {
     match key.len() {
-        5 => key == ERROR,
-        9 => key == SPAN_KIND,
-        12 => key == MARKS,
-        14 => key == TRACE_STATE,
-        15 => key == SCOPE_NAME,
-        16 => key == STATUS_CODE,
-        17 => key == LIBRARY_NAME,
-        18 => key == SCOPE_VERSION,
-        20 => key == LIBRARY_VERSION,
-        23 => key == STATUS_DESCRIPTION,
-        24 => key == DROPPED_LINKS,
-        25 => key == DROPPED_EVENTS,
-        29 => key == DROPPED_ATTRIBUTES,
+        5 => key == ERROR.as_bytes(),
+        9 => key == SPAN_KIND.as_bytes(),
+        12 => key == MARKS.as_bytes(),
+        14 => key == TRACE_STATE.as_bytes(),
+        15 => key == SCOPE_NAME.as_bytes(),
+        16 => key == STATUS_CODE.as_bytes(),
+        17 => key == LIBRARY_NAME.as_bytes(),
+        18 => key == SCOPE_VERSION.as_bytes(),
+        20 => key == LIBRARY_VERSION.as_bytes(),
+        23 => key == STATUS_DESCRIPTION.as_bytes(),
+        24 => key == DROPPED_LINKS.as_bytes(),
+        25 => key == DROPPED_EVENTS.as_bytes(),
+        29 => key == DROPPED_ATTRIBUTES.as_bytes(),
         _ => false,
     }
 }
 
 /// Tells whether a field of a log with this key means something else than an attribute, apart from `event`.
-pub(super) fn is_reserved_in_log(key: &str) -> bool {
-    key == MARKS || key == EVENT_DROPPED_ATTRIBUTES
+pub(super) fn is_reserved_in_log(key: &[u8]) -> bool {
+    key == MARKS.as_bytes() || key == EVENT_DROPPED_ATTRIBUTES.as_bytes()
 }
 
 /// The numbers of `TagType`.
@@ -97,8 +97,8 @@ mod tests {
             MARKS,
         ];
         for key in keys {
-            assert!(is_reserved_in_span(key), "{key}");
+            assert!(is_reserved_in_span(key.as_bytes()), "{key}");
         }
-        assert!(!is_reserved_in_span("http.method"));
+        assert!(!is_reserved_in_span(b"http.method"));
     }
 }

@@ -4,8 +4,10 @@
 //! needs neither.
 
 use super::AttributeView;
+use super::LinkView;
 use super::ValueView;
 use super::fields::any_value;
+use super::fields::event;
 use super::fields::key_value;
 use super::fields::span;
 use super::fields::status;
@@ -94,6 +96,11 @@ impl<'a> RawSpan<'a> {
         }
     }
 
+    /// Returns the links.
+    pub(crate) fn link_views(&self) -> impl Iterator<Item = LinkView<'a>> {
+        self.links.iter().map(|&link| LinkView::new(link))
+    }
+
     fn set_number(&mut self, field: u32, value: u64) {
         match field {
             span::KIND => self.kind = value as i32,
@@ -109,6 +116,38 @@ impl<'a> RawSpan<'a> {
             match (field.number, field.value) {
                 (status::CODE, FieldValue::Varint(code)) => self.status_code = code as i32,
                 (status::MESSAGE, FieldValue::Bytes(message)) => self.status_message = message,
+                _ => {}
+            }
+        }
+    }
+}
+
+/// The fields of an event; texts are UTF-8.
+#[derive(Debug, Default)]
+pub(crate) struct RawEvent<'a> {
+    pub(crate) time: u64,
+    pub(crate) name: &'a [u8],
+    pub(crate) dropped_attributes: u32,
+    pub(crate) attributes: Vec<Attribute<'a>>,
+}
+
+impl<'a> RawEvent<'a> {
+    /// Reads another event into the same room.
+    pub(crate) fn read(&mut self, bytes: &'a [u8]) {
+        self.time = 0;
+        self.name = &[];
+        self.dropped_attributes = 0;
+        self.attributes.clear();
+        for field in Fields::new(bytes) {
+            match (field.number, field.value) {
+                (event::TIME_UNIX_NANO, FieldValue::Fixed64(value)) => self.time = value,
+                (event::NAME, FieldValue::Bytes(value)) => self.name = value,
+                (event::ATTRIBUTES, FieldValue::Bytes(value)) => {
+                    self.attributes.push(Attribute::read(value));
+                }
+                (event::DROPPED_ATTRIBUTES_COUNT, FieldValue::Varint(value)) => {
+                    self.dropped_attributes = value as u32;
+                }
                 _ => {}
             }
         }

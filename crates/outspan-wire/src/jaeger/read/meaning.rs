@@ -276,7 +276,7 @@ impl Meaning {
         let mut kind = None;
         for (number, tag) in span.tags.iter().enumerate() {
             let is_open = !has_marks || self.is_open.get(number).copied().unwrap_or(true);
-            if !is_open || !names::is_reserved_in_span(&tag.key) {
+            if !is_open || !names::is_reserved_in_span(tag.key.as_bytes()) {
                 continue;
             }
             let text = tag.text();

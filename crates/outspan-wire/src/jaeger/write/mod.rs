@@ -1,4 +1,4 @@
-//! OTLP to Jaeger, straight from the views.
+//! OTLP to Jaeger, each span in one pass.
 
 mod output;
 mod span;
@@ -11,9 +11,11 @@ use bytes::Bytes;
 use self::output::Binary;
 use self::output::Compact;
 use self::output::Kind;
+use self::output::OpenList;
 use self::output::Output;
 use self::output::STOP;
 use self::span::Mapper;
+use self::span::Source;
 use super::Envelope;
 use super::Protocol;
 use super::WriteOptions;
@@ -21,14 +23,15 @@ use crate::Piece;
 use crate::PieceContent;
 use crate::otlp::RequestView;
 use crate::otlp::ResourceSpansIter;
+use crate::otlp::ResourceSpansView;
 use crate::otlp::ScopeSpansIter;
-use crate::otlp::SpanView;
-use crate::otlp::SpansInScope;
 use crate::otlp::WireError;
 use crate::otlp::WireErrorKind;
+use crate::otlp::fields::scope_spans;
+use crate::otlp::reader::Fields;
 use crate::otlp::reader::offset_of;
 
-/// Bytes that the buffer of spans may keep between requests: the usual message has less than one megabyte.
+/// Bytes that the buffer of a message may keep between requests: the usual message has less than one megabyte.
 const KEPT_BYTES_MAX: usize = 8 << 20;
 
 /// Writes OTLP requests as messages for Jaeger.
@@ -74,10 +77,8 @@ const KEPT_BYTES_MAX: usize = 8 << 20;
 pub struct Writer {
     options: WriteOptions,
     mapper: Mapper,
-    /// What stands before the list of spans, which is the same for all messages with one resource.
-    head: Vec<u8>,
-    /// The spans of the message at hand, and the one that did not fit into the message before.
-    spans: Vec<u8>,
+    /// The message at hand, and behind it the span that did not fit any more.
+    message: Vec<u8>,
 }
 
 impl Writer {
@@ -85,8 +86,7 @@ impl Writer {
     pub fn new(options: WriteOptions) -> Self {
         Self {
             mapper: Mapper::new(&options),
-            head: Vec::new(),
-            spans: Vec::new(),
+            message: Vec::new(),
             options,
         }
     }
@@ -108,14 +108,14 @@ impl Writer {
     /// [`WireErrorKind::Id`], because Jaeger loses such a span without a word. Requests that passed `admit` or
     /// `remove_invalid_spans` have none.
     pub fn pieces<'a>(&'a mut self, request: &'a [u8]) -> Pieces<'a> {
-        self.spans.clear();
-        self.spans.shrink_to(KEPT_BYTES_MAX);
-        self.head.clear();
-        self.head.shrink_to(KEPT_BYTES_MAX);
+        self.message.clear();
+        self.message.shrink_to(KEPT_BYTES_MAX);
         Pieces {
             resources: RequestView::new(request).resource_spans(),
             scopes: ScopeSpansIter::default(),
-            spans: SpansInScope::default(),
+            spans: Fields::default(),
+            source: Source::default(),
+            list: OpenList::default(),
             request,
             piece: 0..0,
             waiting: None,
@@ -124,19 +124,22 @@ impl Writer {
         }
     }
 
-    fn begin_resource<O: Output>(&mut self, envelope: crate::otlp::ResourceSpansView<'_>) {
-        self.head.clear();
+    /// Writes what stands before the spans, which is the same for all messages with one resource.
+    fn begin_resource<O: Output>(&mut self, envelope: ResourceSpansView<'_>) -> OpenList {
+        let message = &mut self.message;
+        message.clear();
         if self.options.envelope == Envelope::EmitBatch {
-            O::begin_message(&mut self.head);
+            O::begin_message(message);
         }
-        O::field(&mut self.head, Kind::Struct, 1, 0);
-        self.mapper.process::<O>(&mut self.head, envelope);
-        O::field(&mut self.head, Kind::List, 2, 1);
+        O::field(message, Kind::Struct, 1, 0);
+        self.mapper.process::<O>(message, envelope);
+        O::field(message, Kind::List, 2, 1);
+        O::open_list(message)
     }
 
-    /// Returns how many bytes the message of `count` spans, which take `spans_len`, has.
-    fn message_len<O: Output>(&self, count: usize, spans_len: usize) -> usize {
-        self.head.len() + O::list_len(count) + spans_len + self.tail().len()
+    /// Returns how many bytes the message at hand has when it is finished with `count` spans.
+    fn message_len<O: Output>(&self, count: usize) -> usize {
+        self.message.len() + O::closing_len(count) + self.tail().len()
     }
 
     /// Returns what stands behind the spans: the ends of the batch and of the arguments.
@@ -145,15 +148,6 @@ impl Writer {
             Envelope::Batch => &[STOP],
             Envelope::EmitBatch => &[STOP, STOP],
         }
-    }
-
-    fn message<O: Output>(&self, count: usize, spans_len: usize) -> Bytes {
-        let mut message = Vec::with_capacity(self.message_len::<O>(count, spans_len));
-        message.extend_from_slice(&self.head);
-        O::list(&mut message, count);
-        message.extend_from_slice(self.spans.get(..spans_len).unwrap_or_default());
-        message.extend_from_slice(self.tail());
-        message.into()
     }
 }
 
@@ -172,7 +166,11 @@ pub struct Pieces<'a> {
     request: &'a [u8],
     resources: ResourceSpansIter<'a>,
     scopes: ScopeSpansIter<'a>,
-    spans: SpansInScope<'a>,
+    /// The envelope of a scope, from the next span on.
+    spans: Fields<'a>,
+    source: Source<'a>,
+    /// The spans in the message at hand.
+    list: OpenList,
     /// Which spans the message at hand holds.
     piece: Range<usize>,
     /// Where the span begins that stands behind the message at hand, because it did not fit.
@@ -196,30 +194,31 @@ impl Iterator for Pieces<'_> {
     }
 }
 
-impl<'a> Pieces<'a> {
+impl Pieces<'_> {
     fn next_piece<O: Output>(&mut self) -> Option<Result<Piece, WireError>> {
-        self.move_waiting_to_front();
         loop {
             if let Some(too_large) = self.take_too_large::<O>() {
                 return Some(Ok(too_large));
             }
-            let Some(span) = self.next_span_of_resource::<O>() else {
+            if !self.read_span_of_resource::<O>() {
                 if !self.piece.is_empty() {
                     return Some(Ok(self.take_message::<O>()));
                 }
                 let envelope = self.resources.next()?;
-                self.writer.begin_resource::<O>(envelope);
+                self.list = self.writer.begin_resource::<O>(envelope);
                 self.scopes = envelope.scope_spans();
                 continue;
-            };
-            if span.trace_id() == [0; 16] || span.span_id() == [0; 8] {
-                return Some(Err(self.invalid_span(span.bytes())));
             }
-            let start = self.writer.spans.len();
-            self.writer.mapper.span::<O>(&mut self.writer.spans, &span);
-            let count = self.piece.len() + 1;
-            let len = self.writer.message_len::<O>(count, self.writer.spans.len());
-            if len > self.writer.options.bytes_max && start > 0 {
+            if !self.source.has_ids() {
+                return Some(Err(self.invalid_span(self.source.bytes)));
+            }
+            let start = self.writer.message.len();
+            let writer = &mut *self.writer;
+            writer
+                .mapper
+                .span::<O>(&mut writer.message, &mut self.source);
+            let len = self.writer.message_len::<O>(self.piece.len() + 1);
+            if len > self.writer.options.bytes_max && !self.piece.is_empty() {
                 self.waiting = Some(start);
                 return Some(Ok(self.take_message::<O>()));
             }
@@ -227,49 +226,60 @@ impl<'a> Pieces<'a> {
         }
     }
 
-    fn next_span_of_resource<O: Output>(&mut self) -> Option<SpanView<'a>> {
+    /// Reads the next span, and tells whether the resource has one more.
+    fn read_span_of_resource<O: Output>(&mut self) -> bool {
         loop {
-            if let Some(span) = self.spans.next() {
-                return Some(span);
+            let span = self
+                .spans
+                .find_map(|field| field.bytes_of(scope_spans::SPANS));
+            if let Some(bytes) = span {
+                self.source.read(bytes);
+                return true;
             }
-            let scope = self.scopes.next()?;
+            let Some(scope) = self.scopes.next() else {
+                return false;
+            };
             self.writer.mapper.begin_scope::<O>(scope);
-            self.spans = scope.spans();
+            self.spans = Fields::new(scope.bytes());
         }
-    }
-
-    /// Begins a message with the span that did not fit into the one before.
-    fn move_waiting_to_front(&mut self) {
-        let Some(start) = self.waiting.take() else {
-            return;
-        };
-        self.writer.spans.drain(..start);
-        self.piece.end += 1;
     }
 
     /// Takes the message at hand if it is too large, which it is with one span only.
     fn take_too_large<O: Output>(&mut self) -> Option<Piece> {
-        let count = self.piece.len();
-        let bytes = self.writer.message_len::<O>(count, self.writer.spans.len());
-        if count != 1 || bytes <= self.writer.options.bytes_max {
+        if self.piece.len() != 1 {
             return None;
         }
-        self.writer.spans.clear();
+        let bytes = self.writer.message_len::<O>(1);
+        if bytes <= self.writer.options.bytes_max {
+            return None;
+        }
+        self.writer.message.truncate(self.list.start);
         Some(Piece {
             spans: self.take_range(),
             content: PieceContent::TooLarge { bytes },
         })
     }
 
+    /// Takes the message at hand. The next one begins like it, with the span that did not fit.
     fn take_message<O: Output>(&mut self) -> Piece {
-        let spans_len = self.waiting.unwrap_or(self.writer.spans.len());
-        let bytes = self.writer.message::<O>(self.piece.len(), spans_len);
-        if self.waiting.is_none() {
-            self.writer.spans.clear();
+        let tail = self.writer.tail();
+        let spans = self.take_range();
+        let message = &mut self.writer.message;
+        let end = self.waiting.unwrap_or(message.len());
+        // Messages of one request are of about the same length.
+        let mut next = Vec::with_capacity((end + end / 8).min(KEPT_BYTES_MAX));
+        if self.waiting.take().is_some() {
+            next.extend_from_slice(message.get(..self.list.start).unwrap_or_default());
+            next.extend_from_slice(message.get(end..).unwrap_or_default());
+            self.piece.end += 1;
         }
+        message.truncate(end);
+        O::close_list(message, self.list, spans.len());
+        message.extend_from_slice(tail);
+        let message = std::mem::replace(message, next);
         Piece {
-            spans: self.take_range(),
-            content: PieceContent::Bytes(bytes),
+            spans,
+            content: PieceContent::Bytes(in_fitting_room(message)),
         }
     }
 
@@ -298,4 +308,12 @@ impl fmt::Debug for Pieces<'_> {
             .field("piece", &self.piece)
             .finish_non_exhaustive()
     }
+}
+
+/// Hands a message over without copying it, unless its room is much larger than it is.
+fn in_fitting_room(message: Vec<u8>) -> Bytes {
+    if message.capacity() > message.len() + message.len() / 4 {
+        return Bytes::copy_from_slice(&message);
+    }
+    message.into()
 }

@@ -16,7 +16,7 @@ pub(super) const STOP: u8 = 0;
 
 const NAME: &[u8] = b"emitBatch";
 
-/// A type of Thrift, as far as it is written here.
+/// A type of Thrift, as far as fields outside of tags have it.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kind {
     I32,
@@ -26,16 +26,41 @@ pub(super) enum Kind {
     List,
 }
 
+/// The numbers that a protocol gives to the types.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Numbers {
+    i32: u8,
+    i64: u8,
+    double: u8,
+    text: u8,
+    structure: u8,
+    list: u8,
+}
+
+impl Numbers {
+    const fn of(self, kind: Kind) -> u8 {
+        match kind {
+            Kind::I32 => self.i32,
+            Kind::I64 => self.i64,
+            Kind::Text => self.text,
+            Kind::Struct => self.structure,
+            Kind::List => self.list,
+        }
+    }
+}
+
 /// A list whose count is not known yet.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 #[must_use = "an open list has no count yet"]
 pub(super) struct OpenList {
     /// Where its items begin.
-    start: usize,
+    pub(super) start: usize,
 }
 
 /// Writes one of the protocols.
 pub(super) trait Output {
+    const NUMBERS: Numbers;
+
     /// Begins a field; `before` is the id of the field before it in the struct, or 0.
     fn field(out: &mut Vec<u8>, kind: Kind, id: u8, before: u8);
 
@@ -43,10 +68,9 @@ pub(super) trait Output {
 
     fn i64(out: &mut Vec<u8>, value: i64);
 
-    fn text(out: &mut Vec<u8>, bytes: &[u8]);
+    fn double(out: &mut Vec<u8>, value: f64);
 
-    /// Begins a list of structs whose count is known.
-    fn list(out: &mut Vec<u8>, count: usize);
+    fn text(out: &mut Vec<u8>, bytes: &[u8]);
 
     /// Begins a list of structs whose count is not known.
     fn open_list(out: &mut Vec<u8>) -> OpenList;
@@ -54,22 +78,44 @@ pub(super) trait Output {
     /// Gives an open list its count.
     fn close_list(out: &mut Vec<u8>, list: OpenList, count: usize);
 
-    /// Tells how many bytes [`list`](Self::list) takes.
-    fn list_len(count: usize) -> usize;
+    /// Tells by how many bytes [`close_list`](Self::close_list) makes a list longer.
+    fn closing_len(count: usize) -> usize;
 
     /// Begins the message `emitBatch`, up to where the batch begins.
     fn begin_message(out: &mut Vec<u8>);
 
-    /// Writes a whole tag whose value is text or bytes.
-    fn text_tag(out: &mut Vec<u8>, key: &str, value: &[u8]);
+    /// Writes the key and the type of a tag, and begins the field of its value, whose type has the number `number`.
+    fn begin_tag(out: &mut Vec<u8>, key: &[u8], tag_type: i32, number: u8, id: u8);
 
-    fn bytes_tag(out: &mut Vec<u8>, key: &str, value: &[u8]);
+    fn bool_tag(out: &mut Vec<u8>, key: &[u8], value: bool);
 
-    fn long_tag(out: &mut Vec<u8>, key: &str, value: i64);
+    /// Writes a whole tag whose value is text.
+    #[inline]
+    fn text_tag(out: &mut Vec<u8>, key: &[u8], value: &[u8]) {
+        Self::begin_tag(out, key, tag_type::STRING, Self::NUMBERS.text, 3);
+        Self::text(out, value);
+        out.push(STOP);
+    }
 
-    fn double_tag(out: &mut Vec<u8>, key: &str, value: f64);
+    fn bytes_tag(out: &mut Vec<u8>, key: &[u8], value: &[u8]) {
+        Self::begin_tag(out, key, tag_type::BINARY, Self::NUMBERS.text, 7);
+        Self::text(out, value);
+        out.push(STOP);
+    }
 
-    fn bool_tag(out: &mut Vec<u8>, key: &str, value: bool);
+    #[inline]
+    fn long_tag(out: &mut Vec<u8>, key: &[u8], value: i64) {
+        Self::begin_tag(out, key, tag_type::LONG, Self::NUMBERS.i64, 6);
+        Self::i64(out, value);
+        out.push(STOP);
+    }
+
+    #[inline]
+    fn double_tag(out: &mut Vec<u8>, key: &[u8], value: f64) {
+        Self::begin_tag(out, key, tag_type::DOUBLE, Self::NUMBERS.double, 4);
+        Self::double(out, value);
+        out.push(STOP);
+    }
 }
 
 /// `TBinaryProtocol`, strict.
@@ -77,38 +123,22 @@ pub(super) trait Output {
 pub(super) struct Binary;
 
 impl Binary {
-    const DOUBLE: u8 = 4;
     const BOOL: u8 = 2;
-    const I32: u8 = 8;
-    const I64: u8 = 10;
-    const TEXT: u8 = 11;
-    const STRUCT: u8 = 12;
-    const LIST: u8 = 15;
-
-    const fn number(kind: Kind) -> u8 {
-        match kind {
-            Kind::I32 => Self::I32,
-            Kind::I64 => Self::I64,
-            Kind::Text => Self::TEXT,
-            Kind::Struct => Self::STRUCT,
-            Kind::List => Self::LIST,
-        }
-    }
-
-    /// Writes the key and the type of a tag, and begins the field of its value.
-    #[inline(always)]
-    fn begin_tag(out: &mut Vec<u8>, key: &str, tag_type: i32, kind: u8, id: u8) {
-        let [a, b, c, d] = (key.len() as u32).to_be_bytes();
-        out.extend_from_slice(&[Self::TEXT, 0, 1, a, b, c, d]);
-        out.extend_from_slice(key.as_bytes());
-        out.extend_from_slice(&[Self::I32, 0, 2, 0, 0, 0, tag_type as u8, kind, 0, id]);
-    }
 }
 
 impl Output for Binary {
+    const NUMBERS: Numbers = Numbers {
+        i32: 8,
+        i64: 10,
+        double: 4,
+        text: 11,
+        structure: 12,
+        list: 15,
+    };
+
     #[inline(always)]
     fn field(out: &mut Vec<u8>, kind: Kind, id: u8, _before: u8) {
-        out.extend_from_slice(&[Self::number(kind), 0, id]);
+        out.extend_from_slice(&[Self::NUMBERS.of(kind), 0, id]);
     }
 
     #[inline(always)]
@@ -122,19 +152,19 @@ impl Output for Binary {
     }
 
     #[inline(always)]
+    fn double(out: &mut Vec<u8>, value: f64) {
+        out.extend_from_slice(&value.to_be_bytes());
+    }
+
+    #[inline(always)]
     fn text(out: &mut Vec<u8>, bytes: &[u8]) {
         out.extend_from_slice(&(bytes.len() as u32).to_be_bytes());
         out.extend_from_slice(bytes);
     }
 
-    fn list(out: &mut Vec<u8>, count: usize) {
-        let [a, b, c, d] = (count as u32).to_be_bytes();
-        out.extend_from_slice(&[Self::STRUCT, a, b, c, d]);
-    }
-
     #[inline]
     fn open_list(out: &mut Vec<u8>) -> OpenList {
-        out.extend_from_slice(&[Self::STRUCT, 0, 0, 0, 0]);
+        out.extend_from_slice(&[Self::NUMBERS.structure, 0, 0, 0, 0]);
         OpenList { start: out.len() }
     }
 
@@ -144,8 +174,8 @@ impl Output for Binary {
         out[place].copy_from_slice(&(count as u32).to_be_bytes());
     }
 
-    fn list_len(_count: usize) -> usize {
-        5
+    fn closing_len(_count: usize) -> usize {
+        0
     }
 
     fn begin_message(out: &mut Vec<u8>) {
@@ -156,37 +186,17 @@ impl Output for Binary {
         Self::field(out, Kind::Struct, 1, 0);
     }
 
-    #[inline]
-    fn text_tag(out: &mut Vec<u8>, key: &str, value: &[u8]) {
-        Self::begin_tag(out, key, tag_type::STRING, Self::TEXT, 3);
-        Self::text(out, value);
-        out.push(STOP);
-    }
-
-    fn bytes_tag(out: &mut Vec<u8>, key: &str, value: &[u8]) {
-        Self::begin_tag(out, key, tag_type::BINARY, Self::TEXT, 7);
-        Self::text(out, value);
-        out.push(STOP);
+    #[inline(always)]
+    fn begin_tag(out: &mut Vec<u8>, key: &[u8], tag_type: i32, number: u8, id: u8) {
+        let Numbers { i32, text, .. } = Self::NUMBERS;
+        let [a, b, c, d] = (key.len() as u32).to_be_bytes();
+        out.extend_from_slice(&[text, 0, 1, a, b, c, d]);
+        out.extend_from_slice(key);
+        out.extend_from_slice(&[i32, 0, 2, 0, 0, 0, tag_type as u8, number, 0, id]);
     }
 
     #[inline]
-    fn long_tag(out: &mut Vec<u8>, key: &str, value: i64) {
-        Self::begin_tag(out, key, tag_type::LONG, Self::I64, 6);
-        let mut tail = [STOP; 9];
-        tail[..8].copy_from_slice(&value.to_be_bytes());
-        out.extend_from_slice(&tail);
-    }
-
-    #[inline]
-    fn double_tag(out: &mut Vec<u8>, key: &str, value: f64) {
-        Self::begin_tag(out, key, tag_type::DOUBLE, Self::DOUBLE, 4);
-        let mut tail = [STOP; 9];
-        tail[..8].copy_from_slice(&value.to_bits().to_be_bytes());
-        out.extend_from_slice(&tail);
-    }
-
-    #[inline]
-    fn bool_tag(out: &mut Vec<u8>, key: &str, value: bool) {
+    fn bool_tag(out: &mut Vec<u8>, key: &[u8], value: bool) {
         Self::begin_tag(out, key, tag_type::BOOL, Self::BOOL, 5);
         out.extend_from_slice(&[u8::from(value), STOP]);
     }
@@ -199,40 +209,24 @@ pub(super) struct Compact;
 impl Compact {
     const TRUE: u8 = 1;
     const FALSE: u8 = 2;
-    const I32: u8 = 5;
-    const I64: u8 = 6;
-    const DOUBLE: u8 = 7;
-    const TEXT: u8 = 8;
-    const LIST: u8 = 9;
-    const STRUCT: u8 = 12;
 
     /// From this count on a list has it outside of its first byte.
     const LONG_LIST: usize = 15;
-
-    const fn number(kind: Kind) -> u8 {
-        match kind {
-            Kind::I32 => Self::I32,
-            Kind::I64 => Self::I64,
-            Kind::Text => Self::TEXT,
-            Kind::Struct => Self::STRUCT,
-            Kind::List => Self::LIST,
-        }
-    }
-
-    /// Writes the key and the type of a tag, and begins the field of its value.
-    #[inline(always)]
-    fn begin_tag(out: &mut Vec<u8>, key: &str, tag_type: i32, kind: u8, id: u8) {
-        out.push(1 << 4 | Self::TEXT);
-        Self::text(out, key.as_bytes());
-        let field = (id - 2) << 4 | kind;
-        out.extend_from_slice(&[1 << 4 | Self::I32, (tag_type as u8) << 1, field]);
-    }
 }
 
 impl Output for Compact {
+    const NUMBERS: Numbers = Numbers {
+        i32: 5,
+        i64: 6,
+        double: 7,
+        text: 8,
+        structure: 12,
+        list: 9,
+    };
+
     #[inline(always)]
     fn field(out: &mut Vec<u8>, kind: Kind, id: u8, before: u8) {
-        out.push((id - before) << 4 | Self::number(kind));
+        out.push((id - before) << 4 | Self::NUMBERS.of(kind));
     }
 
     #[inline(always)]
@@ -246,18 +240,14 @@ impl Output for Compact {
     }
 
     #[inline(always)]
+    fn double(out: &mut Vec<u8>, value: f64) {
+        out.extend_from_slice(&value.to_le_bytes());
+    }
+
+    #[inline(always)]
     fn text(out: &mut Vec<u8>, bytes: &[u8]) {
         push_varint(out, bytes.len() as u64);
         out.extend_from_slice(bytes);
-    }
-
-    fn list(out: &mut Vec<u8>, count: usize) {
-        if count < Self::LONG_LIST {
-            out.push((count as u8) << 4 | Self::STRUCT);
-            return;
-        }
-        out.push(0xF0 | Self::STRUCT);
-        push_varint(out, count as u64);
     }
 
     #[inline]
@@ -268,23 +258,24 @@ impl Output for Compact {
 
     #[inline]
     fn close_list(out: &mut Vec<u8>, list: OpenList, count: usize) {
+        let structure = Self::NUMBERS.structure;
         if count < Self::LONG_LIST {
-            out[list.start - 1] = (count as u8) << 4 | Self::STRUCT;
+            out[list.start - 1] = (count as u8) << 4 | structure;
             return;
         }
         // The items move behind the count, whose length nobody knew.
         let items_end = out.len();
-        out[list.start - 1] = 0xF0 | Self::STRUCT;
+        out[list.start - 1] = 0xF0 | structure;
         push_varint(out, count as u64);
         let count_len = out.len() - items_end;
         out[list.start..].rotate_right(count_len);
     }
 
-    fn list_len(count: usize) -> usize {
+    fn closing_len(count: usize) -> usize {
         if count < Self::LONG_LIST {
-            return 1;
+            return 0;
         }
-        1 + crate::otlp::reader::varint_length(count as u64)
+        crate::otlp::reader::varint_length(count as u64)
     }
 
     fn begin_message(out: &mut Vec<u8>) {
@@ -294,36 +285,19 @@ impl Output for Compact {
         Self::field(out, Kind::Struct, 1, 0);
     }
 
-    #[inline]
-    fn text_tag(out: &mut Vec<u8>, key: &str, value: &[u8]) {
-        Self::begin_tag(out, key, tag_type::STRING, Self::TEXT, 3);
-        Self::text(out, value);
-        out.push(STOP);
-    }
-
-    fn bytes_tag(out: &mut Vec<u8>, key: &str, value: &[u8]) {
-        Self::begin_tag(out, key, tag_type::BINARY, Self::TEXT, 7);
-        Self::text(out, value);
-        out.push(STOP);
+    #[inline(always)]
+    fn begin_tag(out: &mut Vec<u8>, key: &[u8], tag_type: i32, number: u8, id: u8) {
+        let Numbers { i32, text, .. } = Self::NUMBERS;
+        out.push(1 << 4 | text);
+        Self::text(out, key);
+        let field = (id - 2) << 4 | number;
+        out.extend_from_slice(&[1 << 4 | i32, (tag_type as u8) << 1, field]);
     }
 
     #[inline]
-    fn long_tag(out: &mut Vec<u8>, key: &str, value: i64) {
-        Self::begin_tag(out, key, tag_type::LONG, Self::I64, 6);
-        Self::i64(out, value);
-        out.push(STOP);
-    }
-
-    fn double_tag(out: &mut Vec<u8>, key: &str, value: f64) {
-        Self::begin_tag(out, key, tag_type::DOUBLE, Self::DOUBLE, 4);
-        out.extend_from_slice(&value.to_bits().to_le_bytes());
-        out.push(STOP);
-    }
-
-    #[inline]
-    fn bool_tag(out: &mut Vec<u8>, key: &str, value: bool) {
-        let kind = if value { Self::TRUE } else { Self::FALSE };
-        Self::begin_tag(out, key, tag_type::BOOL, kind, 5);
+    fn bool_tag(out: &mut Vec<u8>, key: &[u8], value: bool) {
+        let number = if value { Self::TRUE } else { Self::FALSE };
+        Self::begin_tag(out, key, tag_type::BOOL, number, 5);
         out.push(STOP);
     }
 }
@@ -332,27 +306,32 @@ impl Output for Compact {
 mod tests {
     use super::*;
 
+    fn list_of<O: Output>(count: usize) -> Vec<u8> {
+        let mut out = vec![7];
+        let list = O::open_list(&mut out);
+        out.extend((0..count).map(|item| item as u8));
+        let open_len = out.len();
+        O::close_list(&mut out, list, count);
+        assert_eq!(out.len(), open_len + O::closing_len(count));
+        out
+    }
+
     #[test]
-    fn lists_of_any_count_get_the_same_head_before_and_after_their_items() {
-        for count in [0, 1, 14, 15, 127, 128, 70_000] {
-            let mut expected = vec![7];
-            Compact::list(&mut expected, count);
-            assert_eq!(expected.len(), 1 + Compact::list_len(count));
-            expected.extend((0..count).map(|item| item as u8));
-
-            let mut out = vec![7];
-            let list = Compact::open_list(&mut out);
-            out.extend((0..count).map(|item| item as u8));
-            Compact::close_list(&mut out, list, count);
-            assert_eq!(out, expected);
-
-            let mut expected = vec![7];
-            Binary::list(&mut expected, count);
-            assert_eq!(expected.len(), 1 + Binary::list_len(count));
-            let mut out = vec![7];
-            let list = Binary::open_list(&mut out);
-            Binary::close_list(&mut out, list, count);
-            assert_eq!(out, expected);
+    fn lists_of_any_count_get_their_head_before_their_items() {
+        let heads: [(usize, &[u8]); 6] = [
+            (0, b"\x0c"),
+            (1, b"\x1c"),
+            (14, b"\xec"),
+            (15, b"\xfc\x0f"),
+            (128, b"\xfc\x80\x01"),
+            (70_000, b"\xfc\xf0\xa2\x04"),
+        ];
+        for (count, compact) in heads {
+            let items: Vec<u8> = (0..count).map(|item| item as u8).collect();
+            let expected = [&[7], compact, &items].concat();
+            assert_eq!(list_of::<Compact>(count), expected);
+            let binary = [&[7, 12], &(count as u32).to_be_bytes()[..], &items].concat();
+            assert_eq!(list_of::<Binary>(count), binary);
         }
     }
 

@@ -8,15 +8,16 @@ use crate::jaeger::WriteOptions;
 use crate::jaeger::marks;
 use crate::jaeger::marks::MarkWriter;
 use crate::jaeger::names;
-use crate::otlp::AttributeView;
-use crate::otlp::EventView;
 use crate::otlp::LinkView;
 use crate::otlp::ResourceSpansView;
 use crate::otlp::ScopeSpansView;
 use crate::otlp::SpanKind;
-use crate::otlp::SpanView;
 use crate::otlp::StatusCode;
 use crate::otlp::ValueView;
+use crate::otlp::raw::Attribute;
+use crate::otlp::raw::RawEvent;
+use crate::otlp::raw::RawSpan;
+use crate::otlp::raw::Value;
 
 const NANOS_PER_MICRO: u64 = 1_000;
 
@@ -26,6 +27,39 @@ const SAMPLED: u32 = 1;
 /// The bits of OTLP's flags that are worth a mark: W3C's trace flags. The two above them, whether the parent is remote, are
 /// set in every span of recent SDKs, and no reader of Jaeger asks for them.
 const MARKED_FLAGS: u32 = 0xFE;
+
+/// The span at hand.
+#[derive(Debug, Default)]
+pub(super) struct Source<'a> {
+    pub(super) bytes: &'a [u8],
+    span: RawSpan<'a>,
+    trace_id: [u8; 16],
+    span_id: [u8; 8],
+    /// Zeros for none.
+    parent_id: [u8; 8],
+    /// The event at hand.
+    event: RawEvent<'a>,
+}
+
+impl<'a> Source<'a> {
+    /// Reads another span into the same room.
+    pub(super) fn read(&mut self, bytes: &'a [u8]) {
+        self.bytes = bytes;
+        self.span.read(bytes);
+        self.trace_id = self.span.trace_id.try_into().unwrap_or_default();
+        self.span_id = self.span.id.try_into().unwrap_or_default();
+        self.parent_id = self.span.parent_id.try_into().unwrap_or_default();
+    }
+
+    /// Tells whether the span has both of its ids.
+    pub(super) fn has_ids(&self) -> bool {
+        self.trace_id != [0; 16] && self.span_id != [0; 8]
+    }
+
+    fn has_parent(&self) -> bool {
+        self.parent_id != [0; 8]
+    }
+}
 
 /// Writes processes and spans, with buffers that are used again.
 #[derive(Debug)]
@@ -62,7 +96,7 @@ impl Tags {
     }
 
     fn text<O: Output>(&mut self, key: &str, value: &str) {
-        O::text_tag(&mut self.bytes, key, value.as_bytes());
+        O::text_tag(&mut self.bytes, key.as_bytes(), value.as_bytes());
         self.count += 1;
     }
 
@@ -110,14 +144,16 @@ impl Mapper {
         let mut count = 0;
         let mut is_name_told = service_name.is_none();
         for attribute in resource.attributes() {
-            let key = attribute.key();
+            let attribute = Attribute::read(attribute.bytes());
+            let key = attribute.key;
             // The first one, of which the value is known as the process's name.
-            if !is_name_told && key == names::SERVICE_NAME {
+            if !is_name_told && key == names::SERVICE_NAME.as_bytes() {
                 is_name_told = true;
                 continue;
             }
-            attribute_tag::<O>(out, attribute, &mut self.text);
-            mark_attribute(&mut self.marks, attribute, key == names::MARKS);
+            let claim = attribute_tag::<O>(out, attribute, &mut self.text);
+            let is_reserved = key == names::MARKS.as_bytes();
+            mark_attribute(&mut self.marks, key, claim, is_reserved);
             count += 1;
         }
         match service_name {
@@ -169,13 +205,13 @@ impl Mapper {
             return;
         }
         for attribute in view.attributes() {
-            attribute_tag::<O>(&mut scope.attributes.bytes, attribute, &mut self.text);
+            let attribute = Attribute::read(attribute.bytes());
+            let claim = attribute_tag::<O>(&mut scope.attributes.bytes, attribute, &mut self.text);
             scope.attributes.count += 1;
             if scope.marks.is_empty() {
                 scope.marks.word(marks::SCOPE);
             }
-            let mark = claim_of(attribute.value()).unwrap_or(marks::KEY);
-            scope.marks.text(mark, attribute.key());
+            scope.marks.text(claim.unwrap_or(marks::KEY), attribute.key);
         }
         let (dropped, schema_url) = (view.dropped_attributes_count(), envelope.schema_url());
         if scope.marks.is_empty() && (dropped > 0 || !schema_url.is_empty()) {
@@ -188,62 +224,67 @@ impl Mapper {
     }
 
     /// Writes a span of the scope at hand.
-    pub(super) fn span<O: Output>(&mut self, out: &mut Vec<u8>, span: &SpanView<'_>) {
+    pub(super) fn span<O: Output>(&mut self, out: &mut Vec<u8>, source: &mut Source<'_>) {
         self.marks.clear();
         self.marks.push_all(self.scope.marks.bytes());
-        head::<O>(out, span);
-        let (has_references, has_link_logs) = self.references::<O>(out, span);
-        let (start, end) = (span.start_time_unix_nano(), span.end_time_unix_nano());
+        head::<O>(out, source);
+        let (has_references, has_link_logs) = self.references::<O>(out, source);
+        let (start, end) = (source.span.start, source.span.end);
         if end < start {
             self.marks.number(marks::END, i128::from(end));
         }
-        let own_flags = self.flags(span);
+        let own_flags = self.flags(&source.span);
         O::field(out, Kind::I32, 7, if has_references { 6 } else { 5 });
-        O::i32(out, own_flags.unwrap_or((span.flags() & SAMPLED) as i32));
+        O::i32(
+            out,
+            own_flags.unwrap_or((source.span.flags & SAMPLED) as i32),
+        );
         O::field(out, Kind::I64, 8, 7);
         O::i64(out, (start / NANOS_PER_MICRO) as i64);
         O::field(out, Kind::I64, 9, 8);
         O::i64(out, (end.saturating_sub(start) / NANOS_PER_MICRO) as i64);
-        self.tags::<O>(out, span, own_flags.is_some());
-        self.logs::<O>(out, span, has_link_logs);
+        self.tags::<O>(out, &source.span, own_flags.is_some());
+        self.logs::<O>(out, source, has_link_logs);
         out.push(STOP);
     }
 
     /// Returns the flags that came from Jaeger, if an attribute keeps them, and marks what has no place otherwise.
-    fn flags(&mut self, span: &SpanView<'_>) -> Option<i32> {
-        if span.flags() & MARKED_FLAGS != 0 {
-            self.marks.number(marks::FLAGS, i128::from(span.flags()));
+    fn flags(&mut self, span: &RawSpan<'_>) -> Option<i32> {
+        if span.flags & MARKED_FLAGS != 0 {
+            self.marks.number(marks::FLAGS, i128::from(span.flags));
         }
-        let kept = span.attribute(names::JAEGER_FLAGS)?.as_int()?;
+        let mut attributes = span.attributes.iter();
+        let kept = attributes.find(|attribute| is_jaeger_flags(attribute.key))?;
+        let Value::Int(kept) = kept.value else {
+            return None;
+        };
         let kept = i32::try_from(kept).ok()?;
         let is_from_jaeger =
-            kept as u32 & !SAMPLED != 0 && (kept as u32 ^ span.flags()) & SAMPLED == 0;
+            kept as u32 & !SAMPLED != 0 && (kept as u32 ^ span.flags) & SAMPLED == 0;
         is_from_jaeger.then_some(kept)
     }
 
     /// Writes the references, and tells whether there are any and whether a link has more to say.
-    fn references<O: Output>(&mut self, out: &mut Vec<u8>, span: &SpanView<'_>) -> (bool, bool) {
-        let parent = span.parent_span_id();
-        let written_parent = parent.filter(|_| self.is_collector());
-        let mut links = span.links().peekable();
-        if links.peek().is_none() && written_parent.is_none() {
+    fn references<O: Output>(&mut self, out: &mut Vec<u8>, source: &Source<'_>) -> (bool, bool) {
+        let writes_parent = source.has_parent() && self.is_collector();
+        if source.span.links.is_empty() && !writes_parent {
             return (false, false);
         }
         O::field(out, Kind::List, 6, 5);
         let list = O::open_list(out);
         let mut count = 0;
-        if let Some(parent) = written_parent {
-            let kind = collector_parent_type(span, parent);
-            reference::<O>(out, kind, span.trace_id(), parent);
+        if writes_parent {
+            let kind = collector_parent_type(source);
+            reference::<O>(out, kind, source.trace_id, source.parent_id);
             count += 1;
         }
         let mut has_more = false;
         let mut has_own_trace = false;
-        for link in links {
-            if written_parent.is_some() && is_link_to_parent(span, &link) {
+        for link in source.span.link_views() {
+            if writes_parent && is_link_to_parent(source, &link) {
                 continue;
             }
-            let is_child = is_child_of(span, &link);
+            let is_child = is_child_of(source, &link);
             let kind = if is_child {
                 names::ref_type::CHILD_OF
             } else {
@@ -252,16 +293,16 @@ impl Mapper {
             reference::<O>(out, kind, link.trace_id(), link.span_id());
             count += 1;
             has_more |= !self.is_collector() && has_more_than_ids(&link, is_child);
-            has_own_trace |= link.trace_id() == span.trace_id();
+            has_own_trace |= link.trace_id() == source.trace_id;
         }
-        if parent.is_none() && has_own_trace {
+        if !source.has_parent() && has_own_trace {
             self.marks.word(marks::ROOT);
         }
         O::close_list(out, list, count);
         (true, has_more)
     }
 
-    fn tags<O: Output>(&mut self, out: &mut Vec<u8>, span: &SpanView<'_>, has_own_flags: bool) {
+    fn tags<O: Output>(&mut self, out: &mut Vec<u8>, span: &RawSpan<'_>, has_own_flags: bool) {
         O::field(out, Kind::List, 10, 9);
         let list = O::open_list(out);
         let mut count = if self.is_collector() {
@@ -269,19 +310,20 @@ impl Mapper {
         } else {
             self.scope.attributes.copy_to(out)
         };
-        for attribute in span.attributes() {
-            let key = attribute.key();
-            if has_own_flags && key == names::JAEGER_FLAGS {
+        for &attribute in &span.attributes {
+            let key = attribute.key;
+            if has_own_flags && is_jaeger_flags(key) {
                 continue;
             }
-            attribute_tag::<O>(out, attribute, &mut self.text);
-            mark_attribute(&mut self.marks, attribute, names::is_reserved_in_span(key));
+            let claim = attribute_tag::<O>(out, attribute, &mut self.text);
+            let is_reserved = names::is_reserved_in_span(key);
+            mark_attribute(&mut self.marks, key, claim, is_reserved);
             count += 1;
         }
-        count += self.kind_tag::<O>(out, span.kind());
+        count += self.kind_tag::<O>(out, SpanKind::from_number(span.kind));
         count += self.status_tags::<O>(out, span);
-        if !span.trace_state().is_empty() {
-            O::text_tag(out, names::TRACE_STATE, span.trace_state().as_bytes());
+        if !span.trace_state.is_empty() {
+            O::text_tag(out, names::TRACE_STATE.as_bytes(), span.trace_state);
             count += 1;
         }
         if !self.is_collector() {
@@ -307,72 +349,71 @@ impl Mapper {
                 return 0;
             }
         };
-        O::text_tag(out, names::SPAN_KIND, name.as_bytes());
+        O::text_tag(out, names::SPAN_KIND.as_bytes(), name.as_bytes());
         1
     }
 
-    fn status_tags<O: Output>(&mut self, out: &mut Vec<u8>, span: &SpanView<'_>) -> usize {
-        let status = span.status();
-        let message = status.message();
+    fn status_tags<O: Output>(&mut self, out: &mut Vec<u8>, span: &RawSpan<'_>) -> usize {
+        let message = span.status_message;
         let mut count = 0;
-        match status.code() {
+        match StatusCode::from_number(span.status_code) {
             StatusCode::Ok => {
-                O::text_tag(out, names::STATUS_CODE, b"OK");
+                O::text_tag(out, names::STATUS_CODE.as_bytes(), b"OK");
                 count += 1;
             }
             StatusCode::Error => {
-                O::text_tag(out, names::STATUS_CODE, b"ERROR");
-                O::bool_tag(out, names::ERROR, true);
+                O::text_tag(out, names::STATUS_CODE.as_bytes(), b"ERROR");
+                O::bool_tag(out, names::ERROR.as_bytes(), true);
                 count += 2;
             }
             StatusCode::Unset if message.is_empty() => {}
             code => self.marks.number(marks::STATUS, i128::from(code.number())),
         }
         if !message.is_empty() {
-            O::text_tag(out, names::STATUS_DESCRIPTION, message.as_bytes());
+            O::text_tag(out, names::STATUS_DESCRIPTION.as_bytes(), message);
             count += 1;
         }
         count
     }
 
-    fn logs<O: Output>(&mut self, out: &mut Vec<u8>, span: &SpanView<'_>, has_link_logs: bool) {
-        let mut events = span.events().peekable();
-        if events.peek().is_none() && !has_link_logs {
+    fn logs<O: Output>(&mut self, out: &mut Vec<u8>, source: &mut Source<'_>, has_link_logs: bool) {
+        if source.span.events.is_empty() && !has_link_logs {
             return;
         }
         O::field(out, Kind::List, 11, 10);
         let list = O::open_list(out);
-        let mut count = 0;
-        for event in events {
-            self.event::<O>(out, event);
-            count += 1;
+        let mut count = source.span.events.len();
+        for &event in &source.span.events {
+            source.event.read(event);
+            self.event::<O>(out, &source.event);
         }
         if has_link_logs {
-            count += self.link_logs::<O>(out, span);
+            count += self.link_logs::<O>(out, source);
         }
         O::close_list(out, list, count);
     }
 
-    fn event<O: Output>(&mut self, out: &mut Vec<u8>, event: EventView<'_>) {
+    fn event<O: Output>(&mut self, out: &mut Vec<u8>, event: &RawEvent<'_>) {
         self.log_marks.clear();
-        begin_log::<O>(out, event.time_unix_nano());
+        begin_log::<O>(out, event.time);
         let list = O::open_list(out);
-        let mut count = 0;
-        if event.attribute(names::EVENT).is_some() {
-            self.log_marks.text(marks::NAME, event.name());
-        } else if !event.name().is_empty() {
-            O::text_tag(out, names::EVENT, event.name().as_bytes());
+        let mut count = event.attributes.len();
+        let mut attributes = event.attributes.iter();
+        if attributes.any(|attribute| attribute.key == names::EVENT.as_bytes()) {
+            self.log_marks.text(marks::NAME, event.name);
+        } else if !event.name.is_empty() {
+            O::text_tag(out, names::EVENT.as_bytes(), event.name);
             count += 1;
         }
-        for attribute in event.attributes() {
-            attribute_tag::<O>(out, attribute, &mut self.text);
-            let is_reserved = names::is_reserved_in_log(attribute.key());
-            mark_attribute(&mut self.log_marks, attribute, is_reserved);
-            count += 1;
+        for &attribute in &event.attributes {
+            let claim = attribute_tag::<O>(out, attribute, &mut self.text);
+            let is_reserved = names::is_reserved_in_log(attribute.key);
+            mark_attribute(&mut self.log_marks, attribute.key, claim, is_reserved);
         }
-        let dropped = event.dropped_attributes_count();
+        let dropped = event.dropped_attributes;
         if dropped > 0 && !self.is_collector() {
-            O::long_tag(out, names::EVENT_DROPPED_ATTRIBUTES, i64::from(dropped));
+            let key = names::EVENT_DROPPED_ATTRIBUTES.as_bytes();
+            O::long_tag(out, key, i64::from(dropped));
             count += 1;
         }
         count += self.log_marks_tag::<O>(out);
@@ -381,14 +422,14 @@ impl Mapper {
     }
 
     /// Writes a log for each link of which a reference tells less than there is.
-    fn link_logs<O: Output>(&mut self, out: &mut Vec<u8>, span: &SpanView<'_>) -> usize {
+    fn link_logs<O: Output>(&mut self, out: &mut Vec<u8>, source: &Source<'_>) -> usize {
         let mut count = 0;
-        for (number, link) in span.links().enumerate() {
-            let is_child = is_child_of(span, &link);
+        for (number, link) in source.span.link_views().enumerate() {
+            let is_child = is_child_of(source, &link);
             if !has_more_than_ids(&link, is_child) {
                 continue;
             }
-            self.link_log::<O>(out, span, (number, &link), is_child);
+            self.link_log::<O>(out, source.span.start, (number, &link), is_child);
             count += 1;
         }
         count
@@ -397,22 +438,20 @@ impl Mapper {
     fn link_log<O: Output>(
         &mut self,
         out: &mut Vec<u8>,
-        span: &SpanView<'_>,
+        time: u64,
         (number, link): (usize, &LinkView<'_>),
         is_child: bool,
     ) {
         let log_marks = &mut self.log_marks;
         log_marks.clear();
-        begin_log::<O>(out, span.start_time_unix_nano());
+        begin_log::<O>(out, time);
         let list = O::open_list(out);
-        O::text_tag(out, names::EVENT, names::LINK.as_bytes());
-        let mut hex = [0; 32];
-        O::text_tag(
-            out,
-            names::LINK_TRACE_ID,
-            to_hex(&link.trace_id(), &mut hex),
-        );
-        O::text_tag(out, names::LINK_SPAN_ID, to_hex(&link.span_id(), &mut hex));
+        O::text_tag(out, names::EVENT.as_bytes(), names::LINK.as_bytes());
+        let mut room = [0; 32];
+        let trace_id = to_hex(&link.trace_id(), &mut room);
+        O::text_tag(out, names::LINK_TRACE_ID.as_bytes(), trace_id);
+        let span_id = to_hex(&link.span_id(), &mut room);
+        O::text_tag(out, names::LINK_SPAN_ID.as_bytes(), span_id);
         let mut count = 3;
         log_marks.number(marks::LINK, number as i128);
         if !link.trace_state().is_empty() {
@@ -426,12 +465,10 @@ impl Mapper {
             if is_child && attribute.key() == names::REF_TYPE {
                 continue;
             }
-            attribute_tag::<O>(out, attribute, &mut self.text);
-            mark_attribute(
-                log_marks,
-                attribute,
-                names::is_reserved_in_log(attribute.key()),
-            );
+            let attribute = Attribute::read(attribute.bytes());
+            let claim = attribute_tag::<O>(out, attribute, &mut self.text);
+            let is_reserved = names::is_reserved_in_log(attribute.key);
+            mark_attribute(log_marks, attribute.key, claim, is_reserved);
             count += 1;
         }
         count += self.log_marks_tag::<O>(out);
@@ -450,19 +487,18 @@ impl Mapper {
 
 /// Writes ids and name.
 #[inline]
-fn head<O: Output>(out: &mut Vec<u8>, span: &SpanView<'_>) {
-    let (high, low) = halves(span.trace_id());
+fn head<O: Output>(out: &mut Vec<u8>, source: &Source<'_>) {
+    let (high, low) = halves(source.trace_id);
     O::field(out, Kind::I64, 1, 0);
     O::i64(out, low);
     O::field(out, Kind::I64, 2, 1);
     O::i64(out, high);
     O::field(out, Kind::I64, 3, 2);
-    O::i64(out, i64::from_be_bytes(span.span_id()));
+    O::i64(out, i64::from_be_bytes(source.span_id));
     O::field(out, Kind::I64, 4, 3);
-    let parent = span.parent_span_id().unwrap_or_default();
-    O::i64(out, i64::from_be_bytes(parent));
+    O::i64(out, i64::from_be_bytes(source.parent_id));
     O::field(out, Kind::Text, 5, 4);
-    O::text(out, span.name().as_bytes());
+    O::text(out, source.span.name);
 }
 
 fn reference<O: Output>(out: &mut Vec<u8>, kind: i32, trace_id: [u8; 16], span_id: [u8; 8]) {
@@ -491,39 +527,57 @@ fn halves(trace_id: [u8; 16]) -> (i64, i64) {
     ((whole >> 64) as i64, whole as i64)
 }
 
+/// Writes an attribute, and returns the mark for a value that its tag does not show.
 #[inline]
-fn attribute_tag<O: Output>(out: &mut Vec<u8>, attribute: AttributeView<'_>, text: &mut String) {
-    let key = attribute.key();
-    match attribute.value() {
-        ValueView::Empty => O::text_tag(out, key, b""),
-        ValueView::Str(value) => O::text_tag(out, key, value.as_bytes()),
-        ValueView::Bool(value) => O::bool_tag(out, key, value),
-        ValueView::Int(value) => O::long_tag(out, key, value),
-        ValueView::Double(value) => O::double_tag(out, key, value),
-        ValueView::Bytes(value) => O::bytes_tag(out, key, value),
-        value @ (ValueView::Array(_) | ValueView::Map(_)) => {
-            text.clear();
-            value.write_text(text).expect("a String takes everything");
-            O::text_tag(out, key, text.as_bytes());
-        }
-    }
-}
-
-/// Returns the mark for a value that its tag does not show.
-fn claim_of(value: ValueView<'_>) -> Option<&'static str> {
+fn attribute_tag<O: Output>(
+    out: &mut Vec<u8>,
+    Attribute { key, value }: Attribute<'_>,
+    text: &mut String,
+) -> Option<&'static str> {
     match value {
-        ValueView::Array(_) | ValueView::Map(_) => Some(marks::JSON),
+        Value::Text(value) => O::text_tag(out, key, value),
+        Value::Int(value) => O::long_tag(out, key, value),
+        Value::Double(value) => O::double_tag(out, key, value),
+        Value::Bool(value) => O::bool_tag(out, key, value),
+        Value::Other(_) => return rare_tag::<O>(out, key, value.view(), text),
+    }
+    None
+}
+
+#[cold]
+fn rare_tag<O: Output>(
+    out: &mut Vec<u8>,
+    key: &[u8],
+    value: ValueView<'_>,
+    text: &mut String,
+) -> Option<&'static str> {
+    if let ValueView::Bytes(bytes) = value {
+        O::bytes_tag(out, key, bytes);
+        return None;
+    }
+    text.clear();
+    value.write_text(text).expect("a String takes everything");
+    O::text_tag(out, key, text.as_bytes());
+    match value {
         ValueView::Empty => Some(marks::EMPTY),
-        _ => None,
+        _ => Some(marks::JSON),
     }
 }
 
 #[inline]
-fn mark_attribute(marks: &mut MarkWriter, attribute: AttributeView<'_>, is_reserved: bool) {
-    let claim = claim_of(attribute.value()).or(is_reserved.then_some(marks::OWN));
-    if let Some(claim) = claim {
-        marks.text(claim, attribute.key());
+fn mark_attribute(
+    marks: &mut MarkWriter,
+    key: &[u8],
+    claim: Option<&'static str>,
+    is_reserved: bool,
+) {
+    if let Some(claim) = claim.or(is_reserved.then_some(marks::OWN)) {
+        marks.text(claim, key);
     }
+}
+
+fn is_jaeger_flags(key: &[u8]) -> bool {
+    key == names::JAEGER_FLAGS.as_bytes()
 }
 
 fn mark_origin(marks: &mut MarkWriter, dropped: u32, schema_url: &str) {
@@ -539,20 +593,20 @@ fn marks_tag<O: Output>(out: &mut Vec<u8>, marks: &MarkWriter, is_wanted: bool) 
     if marks.is_empty() || !is_wanted {
         return 0;
     }
-    O::text_tag(out, names::MARKS, marks.bytes());
+    O::text_tag(out, names::MARKS.as_bytes(), marks.bytes());
     1
 }
 
-fn dropped_tags<O: Output>(out: &mut Vec<u8>, span: &SpanView<'_>) -> usize {
+fn dropped_tags<O: Output>(out: &mut Vec<u8>, span: &RawSpan<'_>) -> usize {
     let counts = [
-        (names::DROPPED_ATTRIBUTES, span.dropped_attributes_count()),
-        (names::DROPPED_EVENTS, span.dropped_events_count()),
-        (names::DROPPED_LINKS, span.dropped_links_count()),
+        (names::DROPPED_ATTRIBUTES, span.dropped_attributes),
+        (names::DROPPED_EVENTS, span.dropped_events),
+        (names::DROPPED_LINKS, span.dropped_links),
     ];
     let mut written = 0;
     for (key, count) in counts {
         if count > 0 {
-            O::long_tag(out, key, i64::from(count));
+            O::long_tag(out, key.as_bytes(), i64::from(count));
             written += 1;
         }
     }
@@ -560,13 +614,13 @@ fn dropped_tags<O: Output>(out: &mut Vec<u8>, span: &SpanView<'_>) -> usize {
 }
 
 /// Tells whether a link is the parent, of which Jaeger has one reference at most.
-fn is_link_to_parent(span: &SpanView<'_>, link: &LinkView<'_>) -> bool {
-    span.parent_span_id() == Some(link.span_id()) && link.trace_id() == span.trace_id()
+fn is_link_to_parent(source: &Source<'_>, link: &LinkView<'_>) -> bool {
+    source.has_parent() && source.parent_id == link.span_id() && source.trace_id == link.trace_id()
 }
 
 /// Tells whether a link becomes a reference `CHILD_OF`; one to the parent would not come back as a link.
-fn is_child_of(span: &SpanView<'_>, link: &LinkView<'_>) -> bool {
-    says_child_of(link) && !is_link_to_parent(span, link)
+fn is_child_of(source: &Source<'_>, link: &LinkView<'_>) -> bool {
+    says_child_of(link) && !is_link_to_parent(source, link)
 }
 
 fn says_child_of(link: &LinkView<'_>) -> bool {
@@ -575,11 +629,9 @@ fn says_child_of(link: &LinkView<'_>) -> bool {
 }
 
 /// Returns the type of the reference to the parent: the Collector takes it from a link to the parent.
-fn collector_parent_type(span: &SpanView<'_>, parent: [u8; 8]) -> i32 {
-    let same = span
-        .links()
-        .filter(|link| link.span_id() == parent && link.trace_id() == span.trace_id());
-    match same.last() {
+fn collector_parent_type(source: &Source<'_>) -> i32 {
+    let links = source.span.link_views();
+    match links.filter(|link| is_link_to_parent(source, link)).last() {
         Some(link) if !says_child_of(&link) => names::ref_type::FOLLOWS_FROM,
         _ => names::ref_type::CHILD_OF,
     }
