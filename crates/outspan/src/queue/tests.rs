@@ -21,6 +21,7 @@ enum Answer {
     /// Filters so many and fails for the rest.
     FilterSome(u64, Error),
     Fail(Error),
+    FailLate(Duration, Error),
     /// Delivers the first half and leaves the rest with an error.
     DeliverHalf(Error),
     /// Fails for each half for a reason of its own.
@@ -134,6 +135,11 @@ impl Export for Scripted {
                 Ok(delivery)
             }
             Answer::Fail(error) => Err(error),
+            Answer::FailLate(time, error) => {
+                // Sleeps: the destination is slow, in the test's time.
+                tokio::time::sleep(time).await;
+                Err(error)
+            }
             Answer::DeliverHalf(error) => {
                 let parts = batch.split_by_spans(spans.div_ceil(2));
                 let mut delivery = accept(&parts[0]);
@@ -344,6 +350,44 @@ async fn the_longest_wait_that_parts_of_a_batch_are_asked_for_counts() {
         let calls = rig.script.calls();
         assert!((calls[1].at - calls[0].at).as_secs() >= 40);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_fails_behind_others_does_not_shorten_their_wait() {
+    let busy = Error::throttled("busy").with_retry_after(Duration::from_secs(40));
+    let late = Answer::FailLate(Duration::from_secs(2), Error::unavailable("down"));
+    let rig = Rig::new([Answer::Fail(busy), late], Answer::Deliver);
+    rig.push(1);
+    rig.push(2);
+    rig.settled().await;
+    let calls = rig.script.calls();
+    assert!((calls[2].at - calls[0].at).as_secs() >= 40);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_delivered_in_part_gives_its_room_back() {
+    let down = Error::unavailable("down");
+    let rig = Rig::new([Answer::DeliverHalf(down.clone())], Answer::Fail(down));
+    rig.push(1000);
+    let whole = rig.budget.bytes();
+    // Sleeps: in the test's time, until the first attempt ended.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(rig.account().delivered, 500);
+    assert!(rig.budget.bytes() < whole * 3 / 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_oldest_goes_first_when_one_has_to_go() {
+    let rig = Rig::new([], Answer::Fail(Error::unavailable("down")));
+    rig.push(1);
+    // Sleeps: in the test's time, until the first attempt failed.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    rig.push(2);
+    assert!(rig.queue.shared.evict());
+    assert_eq!(rig.account().dropped.of(DropReason::QueueFull), 1);
+    assert!(rig.queue.shared.evict());
+    assert_eq!(rig.account().dropped.of(DropReason::QueueFull), 3);
+    assert!(!rig.queue.shared.evict(), "nothing is left");
 }
 
 #[tokio::test(start_paused = true)]
