@@ -91,6 +91,31 @@ mod all {
         assert!(delivery.rest[0].error.is_temporary());
     }
 
+    #[tokio::test]
+    async fn spans_that_were_lost_refused_and_filtered_here_and_there_are_in_one_place() {
+        let batch = batch_of(5);
+        let kept = span_ids(&batch).split_off(3);
+        let keep_two = |child: &ScriptedExporter| {
+            let kept = kept.clone();
+            let is_kept = move |id: [u8; 8]| kept.iter().any(|kept| kept.as_bytes() == id);
+            child
+                .exporter()
+                .filtered(move |span| is_kept(span.span_id()))
+        };
+        let children = children::<2>();
+        children[0].always(Act::refused());
+        children[1].always(Act::Refuse(2));
+        let exporter = FanOut::new()
+            .to("a", keep_two(&children[0]))
+            .to("b", keep_two(&children[1]))
+            .build()
+            .unwrap();
+        let delivery = export(&exporter, &batch).await.unwrap();
+        let account = (delivery.accepted, delivery.refused, delivery.filtered);
+        assert_eq!(account, (0, 2, 1));
+        assert_eq!(delivery.undelivered(), 2);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn attempts_and_bytes_of_all_children_count() {
         let children = children::<2>();
@@ -346,6 +371,28 @@ mod any {
         let open = async {
             children[0].wait_for_exports(1).await;
             children[0].wait_until_idle().await;
+            gate.open();
+        };
+        let (answer, ()) = futures_util::join!(answer, open);
+        assert_eq!(answer.unwrap().accepted, 3);
+    }
+
+    #[tokio::test]
+    async fn a_child_that_filters_everything_is_not_enough_while_others_may_take_it() {
+        let gate = Gate::new();
+        let slow = ScriptedExporter::new();
+        slow.always(Act::when(&gate, Act::Deliver));
+        let filters_all = ScriptedExporter::new().exporter().filtered(|_| false);
+        let exporter = FanOut::new()
+            .wait_for(WaitFor::Any)
+            .to("a", filters_all)
+            .to("b", slow.exporter())
+            .build()
+            .unwrap();
+        let batch = batch_of(3);
+        let answer = export(&exporter, &batch);
+        let open = async {
+            slow.wait_for_exports(1).await;
             gate.open();
         };
         let (answer, ()) = futures_util::join!(answer, open);
