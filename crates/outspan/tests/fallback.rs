@@ -231,6 +231,48 @@ async fn a_dropped_probe_leaves_finding_out_to_the_next_export() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_began_before_the_trouble_and_is_dropped_starts_no_second_probe() {
+    let children = children::<2>();
+    children[0].script([Act::Hang, Act::unavailable(), Act::unavailable(), Act::Hang]);
+    let exporter = of(&children).build().unwrap();
+    let batch = batch_of(1);
+    let mut straggler = Box::pin(export(&exporter, &batch));
+    assert!(futures_util::poll!(&mut straggler).is_pending());
+    for _ in 0..2 {
+        export(&exporter, &batch_of(1)).await.unwrap();
+    }
+    tokio::time::advance(SECOND * 2).await;
+    let mut probe = Box::pin(export(&exporter, &batch));
+    assert!(futures_util::poll!(&mut probe).is_pending());
+    drop(straggler);
+    let delivery = export(&exporter, &batch_of(1)).await.unwrap();
+    assert_eq!(delivery.destination.as_deref(), Some("second"));
+    assert_eq!(children[0].exports().len(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_rate_of_failures_counts_over_as_many_exports_as_set() {
+    let asked = async |acts: Vec<Act>| {
+        let children = children::<2>();
+        children[0].script(acts);
+        let breaker = Breaker::default().failures(100).failure_rate(0.5, 4);
+        let exporter = of(&children).breaker(breaker).build().unwrap();
+        for _ in 0..20 {
+            export(&exporter, &batch_of(1)).await.unwrap();
+        }
+        children[0].exports().len()
+    };
+    let fails = Act::unavailable;
+    let well = || Act::Deliver;
+    let half = vec![well(), well(), fails(), fails()];
+    assert_eq!(asked(half).await, 4, "two of four");
+    let less = vec![well(), well(), well(), fails()];
+    assert_eq!(asked(less).await, 20, "one of four");
+    let few = vec![fails(), fails(), well(), well(), well()];
+    assert_eq!(asked(few).await, 20, "two, but no four yet");
+}
+
+#[tokio::test(start_paused = true)]
 async fn flush_and_shutdown_reach_every_destination() {
     let children = children::<2>();
     let exporter = of(&children).build().unwrap();
