@@ -35,23 +35,46 @@ pub(super) const JAEGER_FLAGS: &str = "jaeger.flags";
 /// What the other tags do not say; see `marks`.
 pub(super) const MARKS: &str = "outspan.otlp";
 
-/// Tells whether a tag of a span with this key means something else than an attribute.
-pub(super) fn is_reserved_in_span(key: &[u8]) -> bool {
-    match key.len() {
-        5 => key == ERROR.as_bytes(),
-        9 => key == SPAN_KIND.as_bytes(),
-        12 => key == MARKS.as_bytes(),
-        14 => key == TRACE_STATE.as_bytes(),
-        15 => key == SCOPE_NAME.as_bytes(),
-        16 => key == STATUS_CODE.as_bytes(),
-        17 => key == LIBRARY_NAME.as_bytes(),
-        18 => key == SCOPE_VERSION.as_bytes(),
-        20 => key == LIBRARY_VERSION.as_bytes(),
-        23 => key == STATUS_DESCRIPTION.as_bytes(),
-        24 => key == DROPPED_LINKS.as_bytes(),
-        25 => key == DROPPED_EVENTS.as_bytes(),
-        29 => key == DROPPED_ATTRIBUTES.as_bytes(),
-        _ => false,
+/// A key whose tag in a span means something else than an attribute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reserved {
+    Error,
+    SpanKind,
+    Marks,
+    TraceState,
+    ScopeName,
+    StatusCode,
+    LibraryName,
+    ScopeVersion,
+    LibraryVersion,
+    StatusDescription,
+    DroppedLinks,
+    DroppedEvents,
+    DroppedAttributes,
+}
+
+impl Reserved {
+    /// Returns what a tag of a span with this key means, if it is no attribute.
+    #[inline]
+    pub(super) fn of(key: &[u8]) -> Option<Self> {
+        // No two of them have the same length.
+        let (reserved, name) = match key.len() {
+            5 => (Self::Error, ERROR),
+            9 => (Self::SpanKind, SPAN_KIND),
+            12 => (Self::Marks, MARKS),
+            14 => (Self::TraceState, TRACE_STATE),
+            15 => (Self::ScopeName, SCOPE_NAME),
+            16 => (Self::StatusCode, STATUS_CODE),
+            17 => (Self::LibraryName, LIBRARY_NAME),
+            18 => (Self::ScopeVersion, SCOPE_VERSION),
+            20 => (Self::LibraryVersion, LIBRARY_VERSION),
+            23 => (Self::StatusDescription, STATUS_DESCRIPTION),
+            24 => (Self::DroppedLinks, DROPPED_LINKS),
+            25 => (Self::DroppedEvents, DROPPED_EVENTS),
+            29 => (Self::DroppedAttributes, DROPPED_ATTRIBUTES),
+            _ => return None,
+        };
+        (key == name.as_bytes()).then_some(reserved)
     }
 }
 
@@ -97,8 +120,8 @@ mod tests {
             MARKS,
         ];
         for key in keys {
-            assert!(is_reserved_in_span(key.as_bytes()), "{key}");
+            assert!(Reserved::of(key.as_bytes()).is_some(), "{key}");
         }
-        assert!(!is_reserved_in_span(b"http.method"));
+        assert_eq!(Reserved::of(b"http.method"), None);
     }
 }

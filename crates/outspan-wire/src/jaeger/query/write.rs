@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use crate::PieceContent;
 use crate::jaeger::WriteOptions;
 use crate::jaeger::Writer;
+use crate::jaeger::read::assemble::Assembler;
 use crate::jaeger::read::parts::Process;
 use crate::jaeger::read::parts::Reference;
 use crate::jaeger::read::parts::Span;
@@ -60,6 +61,10 @@ struct Trace {
 }
 
 impl Take for Document {
+    fn assembler(&mut self) -> Option<&mut Assembler> {
+        None
+    }
+
     fn process(&mut self, process: &Process<'_>) {
         let mut json = b"{\"serviceName\":".to_vec();
         push_text(&mut json, &process.service_name);

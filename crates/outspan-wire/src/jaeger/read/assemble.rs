@@ -7,6 +7,7 @@ use super::meaning::LogMeaning;
 use super::meaning::Meaning;
 use super::meaning::ProcessMeaning;
 use super::meaning::Role;
+use super::meaning::nanos;
 use super::meaning::write_value;
 use super::parts::Log;
 use super::parts::Process;
@@ -14,6 +15,7 @@ use super::parts::Reference;
 use super::parts::Span;
 use super::parts::Tag;
 use super::parts::Take;
+use super::usual::UsualSpan;
 use crate::ReadRequest;
 use crate::jaeger::names;
 use crate::otlp::EncodeSpan;
@@ -24,8 +26,6 @@ use crate::otlp::LinkWriter;
 use crate::otlp::ScopeWriter;
 use crate::otlp::SpanLimits;
 use crate::otlp::SpanWriter;
-
-const NANOS_PER_MICRO: u64 = 1_000;
 
 /// The bit of Jaeger's flags that OTLP has too.
 const SAMPLED: i32 = 1;
@@ -57,6 +57,12 @@ impl Assembler {
         self.resource = resource.clone();
     }
 
+    /// Adds a span that was read in one pass.
+    pub(super) fn usual_span(&mut self, span: &UsualSpan<'_>) {
+        self.encoder.push(&self.resource, span);
+        self.spans += 1;
+    }
+
     pub(in crate::jaeger) fn finish(mut self) -> ReadRequest {
         let request = self.encoder.finish();
         ReadRequest {
@@ -69,6 +75,10 @@ impl Assembler {
 }
 
 impl Take for Assembler {
+    fn assembler(&mut self) -> Option<&mut Assembler> {
+        Some(self)
+    }
+
     fn process(&mut self, process: &Process<'_>) {
         self.resource = resource_of(process);
     }
@@ -252,11 +262,4 @@ impl Meant<'_> {
         let roles = roles.unwrap_or_default().iter().copied();
         fields.unwrap_or_default().iter().zip(roles)
     }
-}
-
-/// Returns microseconds as nanoseconds; a time before 1970 as 0, one too late for OTLP as the latest.
-fn nanos(micros: i64) -> u64 {
-    u64::try_from(micros)
-        .unwrap_or_default()
-        .saturating_mul(NANOS_PER_MICRO)
 }

@@ -3,8 +3,10 @@
 //! The forms are drawn where they are written, in `write/output.rs`. Nothing here allocates; a length or count that goes beyond
 //! the data is an error before anybody acts on it, and skipping nests as deep as the caller allows.
 
+use crate::jaeger::names::tag_type;
 use crate::otlp::WireError;
 use crate::otlp::WireErrorKind;
+use crate::otlp::reader::read_varint;
 
 /// A type of Thrift.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +34,19 @@ pub(super) struct Field {
     truth: Option<bool>,
 }
 
+/// Takes a tag as writers usually write it, or refuses it.
+pub(super) trait TakeTag<'a> {
+    fn text(&mut self, key: &'a [u8], value: &'a [u8]) -> Option<()>;
+
+    fn double(&mut self, key: &'a [u8], value: f64) -> Option<()>;
+
+    fn bool(&mut self, key: &'a [u8], value: bool) -> Option<()>;
+
+    fn long(&mut self, key: &'a [u8], value: i64) -> Option<()>;
+
+    fn bytes(&mut self, key: &'a [u8], value: &'a [u8]) -> Option<()>;
+}
+
 /// Where reading stands.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cursor<'a> {
@@ -49,14 +64,31 @@ impl<'a> Cursor<'a> {
         self.at >= self.bytes.len()
     }
 
+    #[inline]
+    fn rest(&self) -> &'a [u8] {
+        self.bytes.get(self.at..).unwrap_or_default()
+    }
+
+    /// Goes on to where only `rest` is left.
+    #[inline]
+    fn go_to(&mut self, rest: &'a [u8]) {
+        self.at = self.bytes.len() - rest.len();
+    }
+
+    /// Reads the end of a struct of which only `rest` is left.
+    #[inline(always)]
+    fn end(&mut self, rest: &'a [u8]) -> Option<()> {
+        self.go_to(rest.strip_prefix(&[0])?);
+        Some(())
+    }
+
     fn left(&self) -> usize {
         self.bytes.len().saturating_sub(self.at)
     }
 
     #[inline]
     fn take(&mut self, len: usize) -> Result<&'a [u8], WireError> {
-        let rest = self.bytes.get(self.at..).unwrap_or_default();
-        let Some(taken) = rest.get(..len) else {
+        let Some(taken) = self.rest().get(..len) else {
             return Err(self.fault(WireErrorKind::Truncated));
         };
         self.at += len;
@@ -65,8 +97,7 @@ impl<'a> Cursor<'a> {
 
     #[inline]
     fn array<const LEN: usize>(&mut self) -> Result<[u8; LEN], WireError> {
-        let rest = self.bytes.get(self.at..).unwrap_or_default();
-        let Some(taken) = rest.first_chunk::<LEN>() else {
+        let Some(taken) = self.rest().first_chunk::<LEN>() else {
             return Err(self.fault(WireErrorKind::Truncated));
         };
         self.at += LEN;
@@ -82,10 +113,10 @@ impl<'a> Cursor<'a> {
     /// Reads a varint of Thrift: as protobuf's, at most ten bytes.
     #[inline]
     fn varint(&mut self) -> Result<u64, WireError> {
-        let mut rest = self.bytes.get(self.at..).unwrap_or_default();
-        match crate::otlp::reader::read_varint(&mut rest) {
+        let mut rest = self.rest();
+        match read_varint(&mut rest) {
             Ok(value) => {
-                self.at = self.bytes.len() - rest.len();
+                self.go_to(rest);
                 Ok(value)
             }
             Err(fault) => Err(self.fault(fault.kind)),
@@ -142,6 +173,11 @@ pub(super) trait Input<'a>: Copy {
     fn double(&mut self) -> Result<f64, WireError>;
 
     fn text(&mut self) -> Result<&'a [u8], WireError>;
+
+    /// Reads a tag that stands there as writers usually write it: the key, the type, the value that the type names.
+    ///
+    /// From any other, from a broken one and from one that `taker` refuses nothing is read.
+    fn usual_tag(&mut self, taker: &mut impl TakeTag<'a>) -> Option<()>;
 
     /// Reads the truth value of a field.
     fn bool(&mut self, field: Field) -> Result<bool, WireError> {
@@ -362,6 +398,59 @@ impl<'a> Input<'a> for Binary<'a> {
         let len = self.len()?;
         self.cursor.take(len)
     }
+
+    #[inline]
+    fn usual_tag(&mut self, taker: &mut impl TakeTag<'a>) -> Option<()> {
+        const STRING: i32 = tag_type::STRING;
+        const DOUBLE: i32 = tag_type::DOUBLE;
+        const BOOL: i32 = tag_type::BOOL;
+        const LONG: i32 = tag_type::LONG;
+        const BINARY: i32 = tag_type::BINARY;
+        let mut rest = self.cursor.rest().strip_prefix(&[11, 0, 1])?;
+        let key = split_text(&mut rest)?;
+        let mut rest = rest.strip_prefix(&[8, 0, 2])?;
+        let tag_type = i32::from_be_bytes(split_array(&mut rest)?);
+        match (tag_type, split_array(&mut rest)?) {
+            (STRING, [11, 0, 3]) => {
+                let value = split_text(&mut rest)?;
+                taker.text(key, value)?;
+            }
+            (DOUBLE, [4, 0, 4]) => {
+                let value = f64::from_be_bytes(split_array(&mut rest)?);
+                taker.double(key, value)?;
+            }
+            (BOOL, [2, 0, 5]) => {
+                let value = split_array(&mut rest)? == [1];
+                taker.bool(key, value)?;
+            }
+            (LONG, [10, 0, 6]) => {
+                let value = i64::from_be_bytes(split_array(&mut rest)?);
+                taker.long(key, value)?;
+            }
+            (BINARY, [11, 0, 7]) => {
+                let value = split_text(&mut rest)?;
+                taker.bytes(key, value)?;
+            }
+            _ => return None,
+        }
+        self.cursor.end(rest)
+    }
+}
+
+#[inline(always)]
+fn split_array<const LEN: usize>(rest: &mut &[u8]) -> Option<[u8; LEN]> {
+    let (taken, after) = rest.split_first_chunk()?;
+    *rest = after;
+    Some(*taken)
+}
+
+/// Splits off a text of the binary protocol.
+#[inline(always)]
+fn split_text<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let len = i32::from_be_bytes(split_array(rest)?);
+    let (taken, after) = rest.split_at_checked(usize::try_from(len).ok()?)?;
+    *rest = after;
+    Some(taken)
 }
 
 /// `TCompactProtocol`.
@@ -412,7 +501,7 @@ impl Compact<'_> {
     #[inline]
     fn zigzag(&mut self) -> Result<i64, WireError> {
         let value = self.cursor.varint()?;
-        Ok((value >> 1) as i64 ^ -((value & 1) as i64))
+        Ok(from_zigzag(value))
     }
 
     fn fit<T: TryFrom<i64>>(&mut self) -> Result<T, WireError> {
@@ -516,4 +605,52 @@ impl<'a> Input<'a> for Compact<'a> {
         let len = self.len()?;
         self.cursor.take(len)
     }
+
+    #[inline]
+    fn usual_tag(&mut self, taker: &mut impl TakeTag<'a>) -> Option<()> {
+        const STRING: u8 = (tag_type::STRING as u8) << 1;
+        const DOUBLE: u8 = (tag_type::DOUBLE as u8) << 1;
+        const BOOL: u8 = (tag_type::BOOL as u8) << 1;
+        const LONG: u8 = (tag_type::LONG as u8) << 1;
+        const BINARY: u8 = (tag_type::BINARY as u8) << 1;
+        let mut rest = self.cursor.rest().strip_prefix(&[0x18])?;
+        let key = split_short_text(&mut rest)?;
+        match split_array(&mut rest)? {
+            [0x15, STRING, 0x18] => {
+                let value = split_short_text(&mut rest)?;
+                taker.text(key, value)?;
+            }
+            [0x15, DOUBLE, 0x27] => {
+                let value = f64::from_le_bytes(split_array(&mut rest)?);
+                taker.double(key, value)?;
+            }
+            [0x15, BOOL, truth @ (0x31 | 0x32)] => {
+                taker.bool(key, truth == 0x31)?;
+            }
+            [0x15, LONG, 0x46] => {
+                let value = from_zigzag(read_varint(&mut rest).ok()?);
+                taker.long(key, value)?;
+            }
+            [0x15, BINARY, 0x58] => {
+                let value = split_short_text(&mut rest)?;
+                taker.bytes(key, value)?;
+            }
+            _ => return None,
+        }
+        self.cursor.end(rest)
+    }
+}
+
+/// Splits off a text of the compact protocol; none if it is longer than a signed length can say.
+#[inline(always)]
+fn split_short_text<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let len = i32::try_from(read_varint(rest).ok()?).ok()?;
+    let (taken, after) = rest.split_at_checked(usize::try_from(len).ok()?)?;
+    *rest = after;
+    Some(taken)
+}
+
+#[inline]
+fn from_zigzag(value: u64) -> i64 {
+    (value >> 1) as i64 ^ -((value & 1) as i64)
 }

@@ -10,11 +10,14 @@ use super::parts::Tag;
 use super::parts::Value;
 use crate::jaeger::marks;
 use crate::jaeger::names;
+use crate::jaeger::names::Reserved;
 use crate::json::write_json_text;
 use crate::otlp::SpanKind;
 use crate::otlp::StatusCode;
 use crate::otlp::ValueWriter;
 use crate::otlp::Written;
+
+const NANOS_PER_MICRO: u64 = 1_000;
 
 /// What a tag is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -275,26 +278,32 @@ impl Meaning {
         let mut code = None;
         let mut kind = None;
         for (number, tag) in span.tags.iter().enumerate() {
-            let is_open = !has_marks || self.is_open.get(number).copied().unwrap_or(true);
-            if !is_open || !names::is_reserved_in_span(tag.key.as_bytes()) {
+            let Some(reserved) = Reserved::of(tag.key.as_bytes()) else {
+                continue;
+            };
+            if has_marks && !self.is_open.get(number).copied().unwrap_or(true) {
                 continue;
             }
             let text = tag.text();
             let text_number = text.map(|_| number);
-            let is_taken = match &*tag.key {
-                names::SPAN_KIND => put(&mut kind, text.and_then(kind_of)),
-                names::ERROR => put(&mut error, is_true(&tag.value).then_some(number)),
-                names::STATUS_CODE => put(&mut code, text.and_then(code_of)),
-                names::STATUS_DESCRIPTION => put(&mut self.status_description, text_number),
-                names::TRACE_STATE => put(&mut self.trace_state, text_number),
-                names::SCOPE_NAME => put(&mut self.scope_name, text_number),
-                names::SCOPE_VERSION => put(&mut self.scope_version, text_number),
-                names::LIBRARY_NAME => put(&mut library_name, text_number),
-                names::LIBRARY_VERSION => put(&mut library_version, text_number),
-                names::DROPPED_ATTRIBUTES => put_count(&mut self.dropped_attributes, tag),
-                names::DROPPED_EVENTS => put_count(&mut self.dropped_events, tag),
-                names::DROPPED_LINKS => put_count(&mut self.dropped_links, tag),
-                _ => false,
+            let is_taken = match reserved {
+                Reserved::SpanKind => {
+                    put(&mut kind, text.and_then(|text| kind_of(text.as_bytes())))
+                }
+                Reserved::Error => put(&mut error, is_true(&tag.value).then_some(number)),
+                Reserved::StatusCode => {
+                    put(&mut code, text.and_then(|text| code_of(text.as_bytes())))
+                }
+                Reserved::StatusDescription => put(&mut self.status_description, text_number),
+                Reserved::TraceState => put(&mut self.trace_state, text_number),
+                Reserved::ScopeName => put(&mut self.scope_name, text_number),
+                Reserved::ScopeVersion => put(&mut self.scope_version, text_number),
+                Reserved::LibraryName => put(&mut library_name, text_number),
+                Reserved::LibraryVersion => put(&mut library_version, text_number),
+                Reserved::DroppedAttributes => put_count(&mut self.dropped_attributes, tag),
+                Reserved::DroppedEvents => put_count(&mut self.dropped_events, tag),
+                Reserved::DroppedLinks => put_count(&mut self.dropped_links, tag),
+                Reserved::Marks => false,
             };
             if is_taken {
                 self.take(number);
@@ -497,25 +506,32 @@ fn is_true(value: &Value<'_>) -> bool {
     matches!(value, Value::Bool(true))
 }
 
-fn kind_of(text: &str) -> Option<SpanKind> {
+pub(super) fn kind_of(text: &[u8]) -> Option<SpanKind> {
     match text {
-        "client" => Some(SpanKind::Client),
-        "server" => Some(SpanKind::Server),
-        "producer" => Some(SpanKind::Producer),
-        "consumer" => Some(SpanKind::Consumer),
-        "internal" => Some(SpanKind::Internal),
+        b"client" => Some(SpanKind::Client),
+        b"server" => Some(SpanKind::Server),
+        b"producer" => Some(SpanKind::Producer),
+        b"consumer" => Some(SpanKind::Consumer),
+        b"internal" => Some(SpanKind::Internal),
         _ => None,
     }
 }
 
-fn code_of(text: &str) -> Option<StatusCode> {
-    let codes = [
-        ("OK", StatusCode::Ok),
-        ("ERROR", StatusCode::Error),
-        ("UNSET", StatusCode::Unset),
+pub(super) fn code_of(text: &[u8]) -> Option<StatusCode> {
+    let codes: [(&[u8], StatusCode); 3] = [
+        (b"OK", StatusCode::Ok),
+        (b"ERROR", StatusCode::Error),
+        (b"UNSET", StatusCode::Unset),
     ];
     let found = codes
         .iter()
         .find(|(name, _)| name.eq_ignore_ascii_case(text));
     found.map(|(_, code)| *code)
+}
+
+/// Returns microseconds as nanoseconds; a time before 1970 as 0, one too late for OTLP as the latest.
+pub(super) fn nanos(micros: i64) -> u64 {
+    u64::try_from(micros)
+        .unwrap_or_default()
+        .saturating_mul(NANOS_PER_MICRO)
 }

@@ -6,6 +6,7 @@ mod limits;
 mod meaning;
 pub(super) mod parts;
 mod thrift;
+mod usual;
 
 pub use limits::ReadLimits;
 

@@ -3,12 +3,17 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use super::assemble::Assembler;
+
 /// Takes what was read, one struct at a time.
 pub(in crate::jaeger) trait Take {
     /// Takes what the following spans are about.
     fn process(&mut self, process: &Process<'_>);
 
     fn span(&mut self, span: &Span<'_>);
+
+    /// Returns what takes spans as they were read in one pass, if anything does.
+    fn assembler(&mut self) -> Option<&mut Assembler>;
 }
 
 /// A process: what spans are about.

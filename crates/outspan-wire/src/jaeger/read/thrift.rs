@@ -17,10 +17,14 @@ use super::parts::Span;
 use super::parts::Tag;
 use super::parts::Take;
 use super::parts::Value;
+use super::usual::UsualSpan;
 use crate::jaeger::names::ref_type;
 use crate::jaeger::names::tag_type;
 use crate::otlp::WireError;
 use crate::otlp::WireErrorKind;
+
+/// By how many more spans may turn out as unusual than as usual before nobody tries any more: whoever wrote them usually does.
+const UNUSUAL_SPANS_MAX: usize = 8;
 
 /// Reads structs of one request.
 pub(super) struct Structs<'a, I> {
@@ -29,6 +33,9 @@ pub(super) struct Structs<'a, I> {
     spans_left: usize,
     items_left: usize,
     span: Span<'a>,
+    usual_span: UsualSpan<'a>,
+    /// By how many more of the spans were unusual than usual.
+    unusual_spans: usize,
 }
 
 /// Says which required fields of a struct came.
@@ -57,6 +64,8 @@ impl<'a, I: Input<'a>> Structs<'a, I> {
             spans_left: limits.spans_max,
             items_left: 0,
             span: Span::default(),
+            usual_span: UsualSpan::default(),
+            unusual_spans: 0,
         }
     }
 
@@ -118,6 +127,12 @@ impl<'a, I: Input<'a>> Structs<'a, I> {
         }
         self.spans_left -= count;
         for number in 0..count {
+            if let Some(assembler) = taker.assembler()
+                && self.read_usual_span()
+            {
+                assembler.usual_span(&self.usual_span);
+                continue;
+            }
             let mut span = std::mem::take(&mut self.span);
             span.clear();
             self.items_left = self.limits.items_max;
@@ -127,6 +142,23 @@ impl<'a, I: Input<'a>> Structs<'a, I> {
             self.span = span;
         }
         Ok(())
+    }
+
+    /// Reads a span in one pass, and tells whether that could be done; otherwise nothing is read.
+    fn read_usual_span(&mut self) -> bool {
+        if self.unusual_spans > UNUSUAL_SPANS_MAX {
+            return false;
+        }
+        let start = self.input;
+        let items_max = self.limits.items_max;
+        let is_usual = self.usual_span.read(&mut self.input, items_max).is_some();
+        if is_usual {
+            self.unusual_spans = self.unusual_spans.saturating_sub(1);
+        } else {
+            self.unusual_spans += 1;
+            self.input = start;
+        }
+        is_usual
     }
 
     fn process(&mut self) -> Result<Process<'a>, WireError> {
@@ -270,7 +302,6 @@ impl<'a, I: Input<'a>> Structs<'a, I> {
         Ok(())
     }
 
-    #[inline]
     fn tag(&mut self) -> Result<Tag<'a>, WireError> {
         let mut key = Cow::Borrowed("");
         let mut tag_type = 0;
@@ -321,7 +352,7 @@ impl<'a, I: Input<'a>> Structs<'a, I> {
     #[inline]
     fn name(&mut self, field: &str) -> Result<Cow<'a, str>, WireError> {
         let bytes = self.input.text().map_err(|error| error.in_field(field))?;
-        Ok(String::from_utf8_lossy(bytes))
+        Ok(name_of(bytes))
     }
 
     fn require(&self, seen: Seen, fields: &[(i16, &str)]) -> Result<(), WireError> {
@@ -375,16 +406,25 @@ impl<'a> Values<'a> {
     }
 }
 
+/// Makes a name of what should be text.
+#[inline]
+fn name_of(bytes: &[u8]) -> Cow<'_, str> {
+    match simdutf8::basic::from_utf8(bytes) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => String::from_utf8_lossy(bytes),
+    }
+}
+
 /// Makes a value of what should be text, and else is bytes.
 #[inline]
 fn text_value(bytes: &[u8]) -> Value<'_> {
-    match std::str::from_utf8(bytes) {
+    match simdutf8::basic::from_utf8(bytes) {
         Ok(text) => Value::Text(Cow::Borrowed(text)),
         Err(_) => Value::Bytes(Cow::Borrowed(bytes)),
     }
 }
 
-fn trace_id(high: i64, low: i64) -> [u8; 16] {
+pub(super) fn trace_id(high: i64, low: i64) -> [u8; 16] {
     let whole = u128::from(high as u64) << 64 | u128::from(low as u64);
     whole.to_be_bytes()
 }

@@ -8,6 +8,7 @@ use crate::jaeger::WriteOptions;
 use crate::jaeger::marks;
 use crate::jaeger::marks::MarkWriter;
 use crate::jaeger::names;
+use crate::jaeger::names::Reserved;
 use crate::otlp::LinkView;
 use crate::otlp::ResourceSpansView;
 use crate::otlp::ScopeSpansView;
@@ -316,7 +317,7 @@ impl Mapper {
                 continue;
             }
             let claim = attribute_tag::<O>(out, attribute, &mut self.text);
-            let is_reserved = names::is_reserved_in_span(key);
+            let is_reserved = Reserved::of(key).is_some();
             mark_attribute(&mut self.marks, key, claim, is_reserved);
             count += 1;
         }

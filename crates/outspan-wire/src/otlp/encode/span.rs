@@ -198,6 +198,12 @@ impl<'a> SpanWriter<'a> {
         close(self.out, message);
     }
 
+    /// Adds attributes, events or links that stand ready as fields of a span. No limit applies to them.
+    #[inline]
+    pub(crate) fn encoded_fields(&mut self, fields: &[u8]) {
+        self.out.extend_from_slice(fields);
+    }
+
     /// Adds events that the source dropped itself.
     #[inline]
     pub fn dropped_events_count(&mut self, count: u32) {
