@@ -267,7 +267,7 @@ impl Meaning {
         self.flags = found.flags;
         self.end = found.end;
         self.parent = parent_of(span, found.is_root);
-        self.read_links(span);
+        self.read_links(span, found.is_root);
         self.read_logs(span);
     }
 
@@ -366,10 +366,11 @@ impl Meaning {
     }
 
     /// Finds the links: the references, but for the one to the parent.
-    fn read_links(&mut self, span: &Span<'_>) {
+    fn read_links(&mut self, span: &Span<'_>, is_root: bool) {
         self.links.clear();
         for (number, reference) in span.references.iter().enumerate() {
-            let is_parent = reference.is_child_of
+            let is_parent = !is_root
+                && reference.is_child_of
                 && reference.span_id == self.parent
                 && reference.trace_id == span.trace_id;
             if !is_parent {
@@ -534,4 +535,37 @@ pub(super) fn nanos(micros: i64) -> u64 {
     u64::try_from(micros)
         .unwrap_or_default()
         .saturating_mul(NANOS_PER_MICRO)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::parts::Reference;
+    use super::*;
+
+    #[test]
+    fn no_reference_is_the_parent_of_a_marked_root_even_one_to_no_span() {
+        let reference = Reference {
+            is_child_of: true,
+            trace_id: [1; 16],
+            span_id: [0; 8],
+        };
+        let marks = Tag {
+            key: names::MARKS.into(),
+            value: Value::Text(marks::ROOT.into()),
+        };
+        let mut span = Span {
+            trace_id: [1; 16],
+            span_id: [2; 8],
+            references: vec![reference],
+            tags: vec![marks],
+            ..Span::default()
+        };
+        let mut meaning = Meaning::default();
+        meaning.read(&span);
+        assert_eq!((meaning.parent, meaning.links.len()), ([0; 8], 1));
+
+        span.tags.clear();
+        meaning.read(&span);
+        assert_eq!((meaning.parent, meaning.links.len()), ([0; 8], 0));
+    }
 }
