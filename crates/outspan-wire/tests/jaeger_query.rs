@@ -34,8 +34,10 @@ use self::doubles::with_one_nan;
 const UI_01: &str = include_str!("vectors/jaeger/uimodel.ui_01.json");
 
 /// OTLP with which Jaeger tests its storages.
-const OTLP: [&str; 8] = [
+const OTLP: [&str; 10] = [
     include_str!("vectors/jaeger/v2memory.otel_traces_01.json"),
+    include_str!("vectors/jaeger/v2memory.db_traces_01.json"),
+    include_str!("vectors/jaeger/v2memory.db_traces_02.json"),
     include_str!("vectors/jaeger/integration.example_trace.json"),
     include_str!("vectors/jaeger/integration.link_attributes_trace.json"),
     include_str!("vectors/jaeger/integration.log_tags_trace.json"),
