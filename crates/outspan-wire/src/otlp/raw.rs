@@ -83,7 +83,7 @@ impl<'a> RawSpan<'a> {
     #[inline]
     fn set_bytes(&mut self, field: u32, value: &'a [u8]) {
         match field {
-            span::ATTRIBUTES => self.attributes.push(Attribute::read(value)),
+            span::ATTRIBUTES => Attribute::read_to(&mut self.attributes, value),
             span::EVENTS => self.events.push(value),
             span::LINKS => self.links.push(value),
             span::TRACE_ID => self.trace_id = value,
@@ -143,7 +143,7 @@ impl<'a> RawEvent<'a> {
                 (event::TIME_UNIX_NANO, FieldValue::Fixed64(value)) => self.time = value,
                 (event::NAME, FieldValue::Bytes(value)) => self.name = value,
                 (event::ATTRIBUTES, FieldValue::Bytes(value)) => {
-                    self.attributes.push(Attribute::read(value));
+                    Attribute::read_to(&mut self.attributes, value);
                 }
                 (event::DROPPED_ATTRIBUTES_COUNT, FieldValue::Varint(value)) => {
                     self.dropped_attributes = value as u32;
@@ -175,26 +175,37 @@ pub(crate) enum Value<'a> {
 impl<'a> Attribute<'a> {
     #[inline]
     pub(crate) fn read(message: &'a [u8]) -> Self {
-        Self::usual(message).unwrap_or_else(|| Self::unusual(message))
+        let Some((key, any)) = Self::usual(message) else {
+            return Self::unusual(message);
+        };
+        let mut value = Value::Other(message);
+        match value.set_usual(any) {
+            Some(()) => Self { key, value },
+            None => Self::unusual(message),
+        }
     }
 
-    /// Reads an attribute as every encoder writes it: the key, then a value of one field.
+    /// Reads an attribute to the end of a list, in place: handing it over costs as much as reading it.
     #[inline]
-    fn usual(message: &'a [u8]) -> Option<Self> {
+    pub(crate) fn read_to(list: &mut Vec<Self>, message: &'a [u8]) {
+        let (key, any) = Self::usual(message).unwrap_or_default();
+        let value = Value::Other(message);
+        list.push(Self { key, value });
+        if let Some(place) = list.last_mut()
+            && place.value.set_usual(any).is_none()
+        {
+            *place = Self::unusual(message);
+        }
+    }
+
+    /// Reads an attribute as every encoder writes it: the key, then a value, of which the fields are returned.
+    #[inline]
+    fn usual(message: &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
         let mut rest = message.strip_prefix(&[KEY])?;
         let key = read_bytes(&mut rest).ok()?;
         let mut rest = rest.strip_prefix(&[VALUE])?;
-        let mut any = read_bytes(&mut rest).ok()?;
-        let (&tag, after) = any.split_first()?;
-        any = after;
-        let value = match tag {
-            STRING => Value::Text(read_bytes(&mut any).ok()?),
-            INT => Value::Int(read_varint(&mut any).ok()? as i64),
-            BOOL => Value::Bool(read_varint(&mut any).ok()? != 0),
-            DOUBLE => Value::Double(f64::from_bits(read_fixed64(&mut any).ok()?)),
-            _ => return None,
-        };
-        (rest.is_empty() && any.is_empty()).then_some(Self { key, value })
+        let any = read_bytes(&mut rest).ok()?;
+        rest.is_empty().then_some((key, any))
     }
 
     #[cold]
@@ -215,6 +226,20 @@ impl<'a> Attribute<'a> {
 }
 
 impl<'a> Value<'a> {
+    /// Takes the value of an `AnyValue` of one field, if it is one of the frequent ones.
+    #[inline]
+    fn set_usual(&mut self, any: &'a [u8]) -> Option<()> {
+        let (&tag, mut rest) = any.split_first()?;
+        match tag {
+            STRING => *self = Self::Text(read_bytes(&mut rest).ok()?),
+            INT => *self = Self::Int(read_varint(&mut rest).ok()? as i64),
+            BOOL => *self = Self::Bool(read_varint(&mut rest).ok()? != 0),
+            DOUBLE => *self = Self::Double(f64::from_bits(read_fixed64(&mut rest).ok()?)),
+            _ => return None,
+        }
+        rest.is_empty().then_some(())
+    }
+
     /// Returns the value as a view has it.
     pub(crate) fn view(self) -> ValueView<'a> {
         match self {
