@@ -199,7 +199,7 @@ impl<'a> Attribute<'a> {
     }
 
     /// Reads an attribute as every encoder writes it: the key, then a value, of which the fields are returned.
-    #[inline]
+    #[inline(always)]
     fn usual(message: &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
         let mut rest = message.strip_prefix(&[KEY])?;
         let key = read_bytes(&mut rest).ok()?;
@@ -227,7 +227,7 @@ impl<'a> Attribute<'a> {
 
 impl<'a> Value<'a> {
     /// Takes the value of an `AnyValue` of one field, if it is one of the frequent ones.
-    #[inline]
+    #[inline(always)]
     fn set_usual(&mut self, any: &'a [u8]) -> Option<()> {
         let (&tag, mut rest) = any.split_first()?;
         match tag {
