@@ -178,6 +178,26 @@ impl<'a> Text<'a> {
         true
     }
 
+    /// Returns how far it was read.
+    pub(crate) fn position(&self) -> usize {
+        self.at
+    }
+
+    /// Ends the object at hand if what is left of it stands, to its last brace, at `before` as well; tells whether it did. There
+    /// it must have been read from the same place in an object on.
+    #[inline]
+    pub(crate) fn take_end_like(&mut self, before: Range<usize>) -> bool {
+        let text = self.text.as_bytes();
+        let before = text.get(before).unwrap_or_default();
+        let rest = text.get(self.at..).unwrap_or_default();
+        if before.is_empty() || !rest.starts_with(before) {
+            return false;
+        }
+        self.at += before.len();
+        self.open.pop();
+        true
+    }
+
     /// Reads the next key and the colon after it as machines write them: without white space and escapes.
     #[inline]
     fn plain_key(&mut self) -> Option<&'a str> {

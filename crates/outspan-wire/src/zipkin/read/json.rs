@@ -35,6 +35,7 @@ pub(super) fn read(
     let mut reader = Reader {
         text: Text::new(text)?,
         parts: Parts::new(),
+        tags_before: TagsBefore::default(),
         spans: 0,
         limits,
         assembler,
@@ -46,9 +47,36 @@ pub(super) fn read(
 struct Reader<'a, 'r> {
     text: Text<'a>,
     parts: Parts<'a>,
+    tags_before: TagsBefore,
     spans: usize,
     limits: &'r ReadLimits,
     assembler: &'r mut Assembler,
+}
+
+/// Where the tags of the span before stand in the text, those of which mostly end as the next span's do: with what a scope and
+/// a resource say.
+#[derive(Debug, Default)]
+struct TagsBefore {
+    /// Where each of them begins, with the comma before it.
+    starts: Vec<usize>,
+    /// Behind the brace after them.
+    end: usize,
+    /// From which of them on they were the same the last time; those before are not worth a look.
+    same_from: usize,
+}
+
+impl TagsBefore {
+    fn forget(&mut self) {
+        self.starts.clear();
+        self.same_from = 0;
+    }
+
+    fn set(&mut self, number: usize, start: usize) {
+        match self.starts.get_mut(number) {
+            Some(before) => *before = start,
+            None => self.starts.push(start),
+        }
+    }
 }
 
 impl<'a> Reader<'a, '_> {
@@ -255,7 +283,18 @@ impl<'a> Reader<'a, '_> {
 
     fn tags(&mut self) -> Result<(), WireError> {
         self.text.begin_object()?;
+        let mut pairs = 0;
+        if self.parts.tags_len() > 0 {
+            // The key twice: this begins in the middle.
+            self.tags_before.forget();
+            pairs = usize::MAX;
+        }
         loop {
+            if self.take_rest_of_tags() {
+                return Ok(());
+            }
+            let number = self.parts.tags_len();
+            self.tags_before.set(number, self.text.position());
             let is_expected = match self.parts.expected_key() {
                 Some(key) => self.text.take_name(key),
                 None => false,
@@ -264,14 +303,51 @@ impl<'a> Reader<'a, '_> {
                 self.check_entries()?;
                 let (value, value_type) = self.tag_value()?;
                 self.parts.expected_tag(value, value_type);
+                pairs = pairs.saturating_add(1);
                 continue;
             }
             let Some(key) = self.text.next_name()? else {
+                self.end_tags(pairs);
                 return Ok(());
             };
             self.check_entries()?;
             let (value, value_type) = self.tag_value()?;
             self.parts.tag(key, value, value_type);
+            pairs = pairs.saturating_add(1);
+        }
+    }
+
+    /// Goes over the rest of the tags if it is, to the byte, that of the span before.
+    #[inline]
+    fn take_rest_of_tags(&mut self) -> bool {
+        let (parts, before) = (&mut self.parts, &mut self.tags_before);
+        let number = parts.tags_len();
+        let is_known = parts.is_alike() && before.starts.len() == parts.tags.len();
+        let entries = parts.annotations.len() + parts.tags.len();
+        if !is_known || number < before.same_from || entries > self.limits.entries_per_span_max {
+            return false;
+        }
+        let Some(&start) = before.starts.get(number) else {
+            return false;
+        };
+        if !self.text.take_end_like(start..before.end) {
+            return false;
+        }
+        before.same_from = number;
+        parts.keep_rest();
+        true
+    }
+
+    /// Remembers where the tags stand, if each became one: of equal keys the last one counts.
+    fn end_tags(&mut self, pairs: usize) {
+        let count = self.parts.tags_len();
+        if pairs != count {
+            return self.tags_before.forget();
+        }
+        self.tags_before.end = self.text.position();
+        self.tags_before.starts.truncate(count);
+        if !self.parts.is_alike() {
+            self.tags_before.same_from = 0;
         }
     }
 

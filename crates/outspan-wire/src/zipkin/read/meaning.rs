@@ -189,6 +189,7 @@ impl Meaning {
         }
         for tag in &mut parts.tags {
             tag.role = Role::Span;
+            tag.value_type = tag.read_as;
             if let Some(mark) = tag.mark {
                 tag.role = mark.section;
                 tag.value_type = mark.value_type;

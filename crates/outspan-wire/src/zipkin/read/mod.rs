@@ -166,18 +166,34 @@ mod tests {
         copy.trim_matches(['[', ']']).to_owned()
     }
 
+    fn sorted(spans: &str) -> Vec<&str> {
+        let mut spans: Vec<&str> = spans
+            .split(r#"{"traceId""#)
+            .map(|span| span.trim_end_matches(','))
+            .collect();
+        spans.sort_unstable();
+        spans
+    }
+
     #[test]
     fn what_a_span_says_does_not_depend_on_the_span_before() {
         let tags = [
             "",
             r#""a":"1""#,
             r#""a":"1","b":"2""#,
+            r#""a":"9","b":"2""#,
             r#""a":"1","b":"2","a":"3""#,
+            r#""a":"1","b":"2","a":"3","b":"2""#,
             r#""b":"1","a":"2""#,
             r#""a":1,"b":[2]"#,
             r#""a" : "1" , "b" : "2""#,
             r#""\u0061":"1","b":"2""#,
             r#""a":"1","b":"2","outspan.otlp":"int=a""#,
+            r#""a":"9","b":"2","outspan.otlp":"int=a""#,
+            r#""outspan.otlp":"int=b","b":"2""#,
+            r#""outspan.otlp":"","b":"2""#,
+            r#""a":"1","b":"2"},"tags":{"a":"1","b":"2""#,
+            r#""a":"1"},"tags":{"b":"2","a":"1""#,
             r#""a":"1","b":"2","outspan.otlp":"int=b flags=1""#,
             r#""a":"1","b":"2","outspan.otlp":"a resource: dropped=2 b""#,
             r#""a":"1","b":"2","error":"no""#,
@@ -194,6 +210,11 @@ mod tests {
                 assert_eq!(copy(&[first, second]), expected);
                 assert_eq!(copy(&[first, invalid, second]), expected);
                 assert_eq!(copy(&[invalid, first, second]), expected);
+                for third in &valid {
+                    let expected = format!("{expected},{}", copy(&[third]));
+                    // Spans of one resource come together.
+                    assert_eq!(sorted(&copy(&[first, second, third])), sorted(&expected));
+                }
             }
         }
     }

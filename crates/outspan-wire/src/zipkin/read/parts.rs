@@ -54,6 +54,8 @@ pub(super) struct Annotation<'a> {
 pub(super) struct Tag<'a> {
     pub(super) key: Cow<'a, str>,
     pub(super) value: Cow<'a, str>,
+    /// What the form says the value is; the marks may know better.
+    pub(super) read_as: ValueType,
     pub(super) value_type: ValueType,
     pub(super) role: Role,
     /// What the marks say it is; its key then says nothing.
@@ -159,9 +161,19 @@ impl<'a> Parts<'a> {
         };
         if let Some(tag) = self.tags.get_mut(number) {
             tag.value = value;
-            tag.value_type = value_type;
+            tag.read_as = value_type;
             self.alike = Some(number + 1);
         }
+    }
+
+    /// Tells whether the tags so far have the keys of those of the span before.
+    pub(super) fn is_alike(&self) -> bool {
+        self.alike.is_some()
+    }
+
+    /// Keeps the tags of the span before that were not read again.
+    pub(super) fn keep_rest(&mut self) {
+        self.alike = Some(self.tags.len());
     }
 
     /// Ends the tags; before that, they can be counted but not looked at.
@@ -199,12 +211,13 @@ impl<'a> Parts<'a> {
         let known = self.table.insert(hash, self.tags.len(), is_equal);
         if let Some(tag) = known.and_then(|number| self.tags.get_mut(number)) {
             tag.value = value;
-            tag.value_type = value_type;
+            tag.read_as = value_type;
             return;
         }
         self.tags.push(Tag {
             key,
             value,
+            read_as: value_type,
             value_type,
             role: Role::Span,
             mark: None,
