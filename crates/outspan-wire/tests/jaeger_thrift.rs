@@ -25,6 +25,7 @@ use outspan_wire::otlp::StatusCode;
 use outspan_wire::otlp::ValueView;
 use outspan_wire::otlp::WireError;
 use outspan_wire::otlp::WireErrorKind;
+use outspan_wire::otlp::read_json;
 use outspan_wire::otlp::validate;
 use proptest::collection::vec;
 use proptest::option;
@@ -698,6 +699,138 @@ fn batches() -> impl Strategy<Value = Batch> {
         process: Process { service_name, tags },
         spans,
     })
+}
+
+/// What a tag says, with the type that it says it in.
+fn typed(tag: &Tag) -> String {
+    let value = match tag.v_type {
+        0 => format!("{:?}", tag.v_str.as_ref().unwrap()),
+        1 => format!("{:?}", tag.v_double.unwrap()),
+        2 => format!("{:?}", tag.v_bool.unwrap()),
+        3 => format!("{:?}", tag.v_long.unwrap()),
+        _ => format!("{:?}", tag.v_binary.as_ref().unwrap()),
+    };
+    format!("{}={value}", tag.key)
+}
+
+fn all_typed(tags: Option<&Vec<Tag>>) -> Vec<String> {
+    tags.into_iter().flatten().map(typed).collect()
+}
+
+/// The mapping that OpenTelemetry specified, as another reader of Thrift sees it.
+#[test]
+fn writes_what_the_specification_says() {
+    let json = r#"{"resourceSpans":[{
+        "resource":{"attributes":[
+            {"key":"service.name","value":{"stringValue":"shop"}},
+            {"key":"host.name","value":{"stringValue":"h1"}}]},
+        "scopeSpans":[{"scope":{"name":"lib","version":"1.2"},"spans":[{
+            "traceId":"fffffffffffffffe0000000000000102","spanId":"fffffffffffffffd",
+            "parentSpanId":"0000000000000007","name":"GET /","kind":3,"flags":1,
+            "startTimeUnixNano":"1700000000000001999","endTimeUnixNano":"1700000000000004999",
+            "attributes":[
+                {"key":"text","value":{"stringValue":"a"}},
+                {"key":"truth","value":{"boolValue":true}},
+                {"key":"whole","value":{"intValue":"-5"}},
+                {"key":"part","value":{"doubleValue":0.5}},
+                {"key":"list","value":{"arrayValue":{"values":[{"intValue":"1"},{"stringValue":"x"}]}}}],
+            "droppedAttributesCount":1,"droppedEventsCount":2,"droppedLinksCount":3,
+            "events":[
+                {"timeUnixNano":"1700000000000002999","name":"retry",
+                 "attributes":[{"key":"after","value":{"intValue":"2"}}]},
+                {"timeUnixNano":"1700000000000003999","name":"hidden",
+                 "attributes":[{"key":"event","value":{"stringValue":"shown"}}]}],
+            "links":[{"traceId":"00000000000000030000000000000004","spanId":"0000000000000005"}],
+            "status":{"code":2,"message":"broken"}
+        },{
+            "traceId":"fffffffffffffffe0000000000000102","spanId":"0000000000000009","kind":1
+        }]}]
+    },{
+        "scopeSpans":[{"spans":[{
+            "traceId":"00000000000000000000000000000001","spanId":"0000000000000001","kind":2,
+            "status":{"code":1}
+        }]}]
+    }]}"#;
+    let mut request = Vec::new();
+    read_json(json.as_bytes(), &mut request).unwrap();
+    let mut writer = Writer::new(WriteOptions::default());
+    let batches: Vec<Batch> = writer
+        .pieces(&request)
+        .map(|piece| {
+            let PieceContent::Bytes(bytes) = piece.unwrap().content else {
+                panic!("no span is that large");
+            };
+            let (batch, rest) = read_with(Form::Binary, &bytes, |it| Batch::read(it)).unwrap();
+            assert_eq!(rest, 0);
+            batch
+        })
+        .collect();
+    let [shop, unknown] = &batches[..] else {
+        panic!("a batch for each resource: {batches:?}");
+    };
+    assert_eq!(shop.process.service_name, "shop");
+    let process = all_typed(shop.process.tags.as_ref());
+    assert!(
+        process.contains(&r#"host.name="h1""#.to_owned()),
+        "{process:?}"
+    );
+    assert!(process.iter().all(|tag| !tag.starts_with("service.name")));
+    assert_eq!(unknown.process.service_name, "unknown_service");
+
+    let span = &shop.spans[0];
+    assert_eq!((span.trace_id_high, span.trace_id_low), (-2, 258));
+    assert_eq!((span.span_id, span.parent_span_id), (-3, 7));
+    assert_eq!((span.start_time, span.duration), (1_700_000_000_000_001, 3));
+    let tags = all_typed(span.tags.as_ref());
+    for tag in [
+        r#"otel.scope.name="lib""#,
+        r#"otel.scope.version="1.2""#,
+        r#"otel.library.name="lib""#,
+        r#"otel.library.version="1.2""#,
+        r#"span.kind="client""#,
+        r#"otel.status_code="ERROR""#,
+        r#"otel.status_description="broken""#,
+        "error=true",
+        r#"text="a""#,
+        "truth=true",
+        "whole=-5",
+        "part=0.5",
+        r#"list="[1,\"x\"]""#,
+        "otel.dropped_attributes_count=1",
+        "otel.dropped_events_count=2",
+        "otel.dropped_links_count=3",
+    ] {
+        assert!(tags.contains(&tag.to_owned()), "{tag} is not in {tags:?}");
+    }
+    let references = span.references.as_ref().unwrap();
+    let link = references.last().unwrap();
+    assert_eq!((link.ref_type, link.span_id), (1, 5));
+    assert_eq!((link.trace_id_high, link.trace_id_low), (3, 4));
+    let logs = span.logs.as_ref().unwrap();
+    assert_eq!(logs[0].timestamp, 1_700_000_000_000_002);
+    assert_eq!(
+        all_typed(Some(&logs[0].fields)),
+        [r#"event="retry""#, "after=2"]
+    );
+    let shown = all_typed(Some(&logs[1].fields));
+    assert!(shown.contains(&r#"event="shown""#.to_owned()), "{shown:?}");
+    assert!(
+        !shown.contains(&r#"event="hidden""#.to_owned()),
+        "{shown:?}"
+    );
+
+    let quiet = all_typed(shop.spans[1].tags.as_ref());
+    for key in ["span.kind", "error", "otel.status_", "otel.dropped_"] {
+        assert!(
+            quiet.iter().all(|tag| !tag.starts_with(key)),
+            "{key}: {quiet:?}"
+        );
+    }
+    let fine = all_typed(unknown.spans[0].tags.as_ref());
+    for tag in [r#"span.kind="server""#, r#"otel.status_code="OK""#] {
+        assert!(fine.contains(&tag.to_owned()), "{tag} is not in {fine:?}");
+    }
+    assert!(!fine.contains(&"error=true".to_owned()), "{fine:?}");
 }
 
 fn every_form() -> Vec<(WriteOptions, Form)> {

@@ -4,6 +4,7 @@
 
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::AnyValue;
+use opentelemetry_proto::tonic::common::v1::ArrayValue;
 use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
@@ -176,6 +177,109 @@ fn writes_every_field_by_the_specification() {
         },
     }]);
     assert_eq!(written, expected);
+}
+
+/// What the specification says of single fields, one span each.
+#[test]
+fn single_rules_of_the_specification_hold() {
+    let with = |change: fn(&mut Span)| {
+        let mut span = Span {
+            trace_id: vec![1; 16],
+            span_id: vec![2; 8],
+            ..Span::default()
+        };
+        change(&mut span);
+        span
+    };
+    let spans = vec![
+        with(|_| {}),
+        with(|span| span.kind = 1),
+        with(|span| span.kind = 2),
+        with(|span| span.kind = 4),
+        with(|span| span.kind = 5),
+        with(|span| {
+            span.status = Some(Status {
+                code: 1,
+                ..Status::default()
+            });
+            span.attributes = vec![
+                attribute("error", text("false")),
+                attribute("truth", Value::BoolValue(true)),
+                attribute(
+                    "list",
+                    Value::ArrayValue(ArrayValue {
+                        values: vec![AnyValue {
+                            value: Some(Value::IntValue(7)),
+                        }],
+                    }),
+                ),
+            ];
+        }),
+        with(|span| {
+            span.status = Some(Status {
+                code: 2,
+                ..Status::default()
+            })
+        }),
+        with(|span| {
+            span.kind = 3;
+            span.attributes = vec![
+                attribute("server.address", text("db-1")),
+                attribute("peer.service", text("orders")),
+            ];
+        }),
+    ];
+    let resource = Resource {
+        attributes: vec![attribute("service.namespace", text("ns"))],
+        ..Resource::default()
+    };
+    let request = ExportTraceServiceRequest {
+        resource_spans: vec![ResourceSpans {
+            resource: Some(resource),
+            scope_spans: vec![ScopeSpans {
+                spans,
+                ..ScopeSpans::default()
+            }],
+            ..ResourceSpans::default()
+        }],
+    };
+    let written = only_json(WriteOptions::default(), &request.encode_to_vec());
+    let bare = &written[0];
+    assert_eq!(bare["localEndpoint"]["serviceName"], "unknown_service");
+    assert_eq!(bare["tags"]["service.namespace"], "ns");
+    for absent in [
+        "name",
+        "kind",
+        "parentId",
+        "duration",
+        "annotations",
+        "remoteEndpoint",
+    ] {
+        assert_eq!(bare.get(absent), None, "{absent}");
+    }
+    for absent in [
+        "error",
+        "otel.status_code",
+        "otel.dropped_attributes_count",
+        "otel.dropped_events_count",
+        "otel.dropped_links_count",
+    ] {
+        assert_eq!(bare["tags"].get(absent), None, "{absent}");
+    }
+    assert_eq!(written[1].get("kind"), None);
+    let kinds = [2, 3, 4].map(|index: usize| written[index]["kind"].clone());
+    assert_eq!(kinds, ["SERVER", "PRODUCER", "CONSUMER"]);
+    let fine = &written[5]["tags"];
+    assert_eq!(fine["otel.status_code"], "OK");
+    assert_eq!(fine.get("error"), None);
+    assert_eq!(
+        (&fine["truth"], &fine["list"]),
+        (&"true".into(), &"[7]".into())
+    );
+    let broken = &written[6]["tags"];
+    assert_eq!(broken["otel.status_code"], "ERROR");
+    assert_eq!(broken["error"], "");
+    assert_eq!(written[7]["remoteEndpoint"]["serviceName"], "orders");
 }
 
 #[test]
