@@ -3,6 +3,7 @@
 //! Each subcommand is one module. What CI runs is in `.ci/run`, which calls these.
 
 mod command;
+mod conformance;
 mod exceptions;
 mod features;
 mod fuzz;
@@ -24,6 +25,8 @@ usage: cargo xtask COMMAND
   features [--no-tests]  builds and tests each crate with none of its features, each one
                          alone and all of them; --no-tests only builds
   fuzz [--seconds N]     runs every fuzz target for N seconds (20 by default)
+  conformance [OUTPUT]   holds docs/conformance.md to the tests that it names; with the output of
+                         `cargo test` in a file, also to their having run
   readme PREFIX          runs the first command of README.md that starts with PREFIX
 ";
 
@@ -35,6 +38,7 @@ enum Task {
     Lint(Vec<lint::Part>),
     Features { tests: bool },
     Fuzz { each: Duration },
+    Conformance { output: Option<String> },
     Readme { prefix: String },
     Help,
 }
@@ -73,6 +77,10 @@ fn parse(arguments: &[String]) -> Result<Task, String> {
             each: Duration::from_secs(FUZZ_SECONDS_DEFAULT),
         }),
         ["fuzz", "--seconds", seconds] => fuzz_seconds(seconds),
+        ["conformance"] => Ok(Task::Conformance { output: None }),
+        ["conformance", output] => Ok(Task::Conformance {
+            output: Some((*output).to_owned()),
+        }),
         ["readme", prefix] => Ok(Task::Readme {
             prefix: (*prefix).to_owned(),
         }),
@@ -98,6 +106,7 @@ fn perform(task: Task) -> Result<(), String> {
         Task::Lint(parts) => lint::run(&parts),
         Task::Features { tests } => features::run(tests),
         Task::Fuzz { each } => fuzz::run(each),
+        Task::Conformance { output } => conformance::run(output.as_deref()),
         Task::Readme { prefix } => readme::run(&prefix),
         Task::Help => {
             eprint!("{USAGE}");

@@ -15,14 +15,17 @@ use std::fmt;
 use std::path::Path;
 
 use crate::command;
+use crate::conformance;
 use crate::exceptions::Exceptions;
 use crate::metadata::Metadata;
 use crate::openssl;
 use crate::repository;
 use crate::repository::TextFile;
 
+pub(crate) use rust::Source;
+
 /// The rules over text that stand in no other module's hands.
-const TEXT_RULES: [&str; 7] = [
+const TEXT_RULES: [&str; 8] = [
     words::RULE,
     places::PATH_RULE,
     places::HOST_RULE,
@@ -30,6 +33,7 @@ const TEXT_RULES: [&str; 7] = [
     sleeps::RULE,
     imports::RULE,
     modules::RULE,
+    conformance::RULE,
 ];
 const MANIFEST_RULES: [&str; 1] = [manifests::RULE];
 const DEPENDENCY_RULES: [&str; 3] = [
@@ -172,6 +176,7 @@ fn text_findings(files: &[TextFile]) -> Vec<Finding> {
         findings.extend(imports::check(file));
     }
     findings.extend(modules::check(files));
+    findings.extend(conformance::check(files));
     findings
 }
 
