@@ -495,6 +495,18 @@ fn a_parent_of_zeros_is_no_parent() {
 }
 
 #[test]
+fn attributes_are_limited_by_default() {
+    let keys: Vec<String> = (0..130).map(|number| format!("key {number}")).collect();
+    let span = encode_one(SpanLimits::default(), |span| {
+        for key in &keys {
+            span.attribute(key, true);
+        }
+    });
+    assert_eq!(span.attributes.len(), 128);
+    assert_eq!(span.dropped_attributes_count, 2);
+}
+
+#[test]
 fn counts_of_dropped_parts_do_not_wrap() {
     let mut limits = SpanLimits::default();
     limits.attributes = 1;
