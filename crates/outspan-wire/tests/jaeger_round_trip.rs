@@ -190,17 +190,22 @@ fn expect_span(span: &mut Span) {
         };
         let is_i32 = i32::try_from(number).is_ok();
         let bits = number as u32;
-        attribute.key == "jaeger.flags" && is_i32 && bits > 1 && bits & 1 == flags & 1
+        is_i32 && bits > 1 && bits & 1 == flags & 1
     };
-    if let Some(index) = span.attributes.iter().position(is_from_jaeger) {
+    let is_flags = |attribute: &KeyValue| attribute.key == "jaeger.flags";
+    let first = span.attributes.iter().position(is_flags);
+    let is_alone = span.attributes.iter().filter(|it| is_flags(it)).count() == 1;
+    let alone = first.filter(|&index| is_alone && is_from_jaeger(&span.attributes[index]));
+    if let Some(index) = alone {
         let kept = span.attributes.remove(index);
         span.attributes.push(kept);
     }
     for event in &mut span.events {
         expect_event(event);
     }
-    let links = std::mem::take(&mut span.links);
-    span.links = links.into_iter().map(expect_link).collect();
+    for link in &mut span.links {
+        expect_link(link, &span.trace_id, &span.parent_span_id);
+    }
     if span
         .status
         .as_ref()
@@ -215,21 +220,25 @@ fn expect_event(event: &mut Event) {
     expect_attributes(&mut event.attributes);
 }
 
-fn expect_link(mut link: Link) -> Link {
+fn expect_link(link: &mut Link, trace_id: &[u8], parent: &[u8]) {
     link.trace_id.resize(16, 0);
     link.span_id.resize(8, 0);
     expect_attributes(&mut link.attributes);
-    // What says the type of the reference comes first, where there is room for it.
-    let is_type = |attribute: &KeyValue| {
-        let value = attribute.value.as_ref().and_then(|any| any.value.as_ref());
-        let is_child = Some(&Value::StringValue("child_of".to_owned())) == value;
-        attribute.key == "opentracing.ref_type" && is_child
-    };
-    if let Some(index) = link.attributes.iter().position(is_type) {
-        let kind = link.attributes.remove(index);
-        link.attributes.insert(0, kind);
+    // The reference to the parent is no link.
+    if link.trace_id == trace_id && link.span_id == parent {
+        return;
     }
-    link
+    // What says the type of the reference comes first, where there is room for it.
+    let mut attributes = link.attributes.iter();
+    let Some(index) = attributes.position(|attribute| attribute.key == "opentracing.ref_type")
+    else {
+        return;
+    };
+    let value = link.attributes[index].value.as_ref();
+    if value.and_then(|any| any.value.as_ref()) == Some(&Value::StringValue("child_of".to_owned()))
+    {
+        link.attributes[..=index].rotate_right(1);
+    }
 }
 
 fn expect_attributes(attributes: &mut [KeyValue]) {

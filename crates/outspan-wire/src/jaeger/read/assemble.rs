@@ -179,14 +179,15 @@ impl Meant<'_> {
     }
 
     fn attributes(&self, writer: &mut SpanWriter<'_>) {
-        let tags = &self.span.tags;
-        for (tag, role) in tags.iter().zip(&self.meaning.roles) {
+        let flags = self.span.flags;
+        let mut are_flags_told = flags & !SAMPLED == 0;
+        for (tag, role) in self.span.tags.iter().zip(&self.meaning.roles) {
             if let Role::Attribute(form) = *role {
                 writer.attribute_with(&tag.key, |value| write_value(value, &tag.value, form));
+                are_flags_told |= tag.key == names::JAEGER_FLAGS;
             }
         }
-        let flags = self.span.flags;
-        if flags & !SAMPLED != 0 && !tags.iter().any(|tag| tag.key == names::JAEGER_FLAGS) {
+        if !are_flags_told {
             writer.attribute(names::JAEGER_FLAGS, flags);
         }
     }

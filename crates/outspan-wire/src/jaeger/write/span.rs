@@ -254,8 +254,12 @@ impl Mapper {
         if span.flags & MARKED_FLAGS != 0 {
             self.marks.number(marks::FLAGS, i128::from(span.flags));
         }
-        let mut attributes = span.attributes.iter();
-        let kept = attributes.find(|attribute| is_jaeger_flags(attribute.key))?;
+        let attributes = span.attributes.iter();
+        let mut kept = attributes.filter(|attribute| is_jaeger_flags(attribute.key));
+        // Beside another one with its key it would not come back.
+        let (Some(kept), None) = (kept.next(), kept.next()) else {
+            return None;
+        };
         let Value::Int(kept) = kept.value else {
             return None;
         };
@@ -462,8 +466,11 @@ impl Mapper {
             log_marks.number(marks::FLAGS, i128::from(link.flags()));
         }
         mark_origin(log_marks, link.dropped_attributes_count(), "");
+        let mut is_type_told = !is_child;
         for attribute in link.attributes() {
-            if is_child && attribute.key() == names::REF_TYPE {
+            // The first one, which the reference says.
+            if !is_type_told && attribute.key() == names::REF_TYPE {
+                is_type_told = true;
                 continue;
             }
             let attribute = Attribute::read(attribute.bytes());
@@ -640,11 +647,12 @@ fn collector_parent_type(source: &Source<'_>) -> i32 {
 
 /// Tells whether a reference leaves out something of a link.
 fn has_more_than_ids(link: &LinkView<'_>, is_child: bool) -> bool {
-    let mut attributes = link.attributes().iter();
+    // A child's reference says one of its attributes: the first with the type.
+    let told = usize::from(is_child);
     !link.trace_state().is_empty()
         || link.flags() != 0
         || link.dropped_attributes_count() > 0
-        || attributes.any(|attribute| !is_child || attribute.key() != names::REF_TYPE)
+        || link.attributes().iter().count() > told
 }
 
 /// Writes bytes as hexadecimal digits.
