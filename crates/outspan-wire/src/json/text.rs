@@ -198,6 +198,28 @@ impl<'a> Text<'a> {
         true
     }
 
+    /// Goes over the next key and its value, in an object, if both stand at `before` as well, where the value ended; tells whether
+    /// it did. The text there must be `"key":value` with a comma before it, as machines write it, unless the object began there.
+    #[inline]
+    pub(crate) fn take_entry_like(&mut self, before: Range<usize>, key_len: usize) -> bool {
+        let text = self.text.as_bytes();
+        let before = text.get(before).unwrap_or_default();
+        let rest = text.get(self.at..).unwrap_or_default();
+        let Some(behind) = rest.strip_prefix(before) else {
+            return false;
+        };
+        let Some(Frame::Object { key }) = self.open.last_mut() else {
+            return false;
+        };
+        let (Some(b'"' | b','), Some(b',' | b'}')) = (before.first(), behind.first()) else {
+            return false;
+        };
+        let key_start = self.at + 1 + usize::from(before.first() == Some(&b','));
+        *key = Some(key_start..key_start + key_len);
+        self.at += before.len();
+        true
+    }
+
     /// Reads the next key and the colon after it as machines write them: without white space and escapes.
     #[inline]
     fn plain_key(&mut self) -> Option<&'a str> {

@@ -15,8 +15,6 @@ use crate::ReadRequest;
 use crate::otlp::EncodeSpan;
 use crate::otlp::EncodedResource;
 use crate::otlp::Encoder;
-use crate::otlp::EventWriter;
-use crate::otlp::LinkWriter;
 use crate::otlp::ScopeWriter;
 use crate::otlp::SpanLimits;
 use crate::otlp::SpanWriter;
@@ -336,7 +334,9 @@ impl Source<'_, '_> {
         for annotation in &self.parts.annotations {
             let event = read_event(&annotation.value);
             span.event(nanos(annotation.timestamp), &event.name, |writer| {
-                write_event_attributes(writer, event.attributes);
+                for member in &event.attributes {
+                    writer.attribute_with(&member.key, |value| member.write(value));
+                }
                 writer.dropped_attributes_count(event.dropped);
             });
         }
@@ -349,24 +349,11 @@ impl Source<'_, '_> {
             };
             span.link(link.trace_id, link.span_id, |writer| {
                 writer.trace_state(link.trace_state);
-                write_link_attributes(writer, link.attributes);
+                for member in &link.attributes {
+                    writer.attribute_with(&member.key, |value| member.write(value));
+                }
                 writer.dropped_attributes_count(link.dropped);
             });
         }
     }
-}
-
-fn write_event_attributes(event: &mut EventWriter<'_>, object: &str) {
-    if object.is_empty() {
-        return;
-    }
-    value::for_each_member(object, |key, text| {
-        event.attribute_with(key, |value| value::write_json(value, text));
-    });
-}
-
-fn write_link_attributes(link: &mut LinkWriter<'_>, object: &str) {
-    value::for_each_member(object, |key, text| {
-        link.attribute_with(key, |value| value::write_json(value, text));
-    });
 }

@@ -1,6 +1,7 @@
 //! Zipkin v2 JSON.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use super::ReadLimits;
 use super::assemble::Assembler;
@@ -57,8 +58,8 @@ struct Reader<'a, 'r> {
 /// a resource say.
 #[derive(Debug, Default)]
 struct TagsBefore {
-    /// Where each of them begins, with the comma before it.
-    starts: Vec<usize>,
+    /// Where each of them stands, with the comma before it.
+    places: Vec<Range<usize>>,
     /// Behind the brace after them.
     end: usize,
     /// From which of them on they were the same the last time; those before are not worth a look.
@@ -67,14 +68,15 @@ struct TagsBefore {
 
 impl TagsBefore {
     fn forget(&mut self) {
-        self.starts.clear();
+        self.places.clear();
         self.same_from = 0;
     }
 
-    fn set(&mut self, number: usize, start: usize) {
-        match self.starts.get_mut(number) {
-            Some(before) => *before = start,
-            None => self.starts.push(start),
+    #[inline]
+    fn set(&mut self, number: usize, place: Range<usize>) {
+        match self.places.get_mut(number) {
+            Some(before) => *before = place,
+            None => self.places.push(place),
         }
     }
 }
@@ -293,48 +295,81 @@ impl<'a> Reader<'a, '_> {
             if self.take_rest_of_tags() {
                 return Ok(());
             }
-            let number = self.parts.tags_len();
-            self.tags_before.set(number, self.text.position());
-            let is_expected = match self.parts.expected_key() {
-                Some(key) => self.text.take_name(key),
-                None => false,
-            };
-            if is_expected {
-                self.check_entries()?;
-                let (value, value_type) = self.tag_value()?;
-                self.parts.expected_tag(value, value_type);
-                pairs = pairs.saturating_add(1);
-                continue;
-            }
-            let Some(key) = self.text.next_name()? else {
+            let (number, start) = (self.parts.tags_len(), self.text.position());
+            if !self.take_tag_of_before(number) && !self.tag()? {
                 self.end_tags(pairs);
                 return Ok(());
-            };
-            self.check_entries()?;
-            let (value, value_type) = self.tag_value()?;
-            self.parts.tag(key, value, value_type);
+            }
+            self.tags_before.set(number, start..self.text.position());
             pairs = pairs.saturating_add(1);
         }
+    }
+
+    /// Reads the next tag, if there is one.
+    #[inline]
+    fn tag(&mut self) -> Result<bool, WireError> {
+        let is_expected = match self.parts.expected_key() {
+            Some(key) => self.text.take_name(key),
+            None => false,
+        };
+        if is_expected {
+            self.check_entries()?;
+            let (value, value_type) = self.tag_value()?;
+            self.parts.expected_tag(value, value_type);
+            return Ok(true);
+        }
+        let Some(key) = self.text.next_name()? else {
+            return Ok(false);
+        };
+        self.check_entries()?;
+        let (value, value_type) = self.tag_value()?;
+        self.parts.tag(key, value, value_type);
+        Ok(true)
+    }
+
+    /// Goes over the next tag if it is, to the byte, that of the span before.
+    #[inline]
+    fn take_tag_of_before(&mut self, number: usize) -> bool {
+        if !self.knows_tags_before() {
+            return false;
+        }
+        let place = self.tags_before.places.get(number).cloned();
+        let (Some(place), Some(key_len)) = (place, self.parts.expected_key_len()) else {
+            return false;
+        };
+        let is_same = self.text.take_entry_like(place, key_len);
+        if is_same {
+            self.parts.keep_tag();
+        }
+        is_same
+    }
+
+    /// Whether the tags of the span before may be taken for those of this one, where these have the same text.
+    #[inline]
+    fn knows_tags_before(&self) -> bool {
+        let (parts, before) = (&self.parts, &self.tags_before);
+        let entries = parts.annotations.len() + parts.tags.len();
+        parts.is_alike()
+            && before.places.len() == parts.tags.len()
+            && entries <= self.limits.entries_per_span_max
     }
 
     /// Goes over the rest of the tags if it is, to the byte, that of the span before.
     #[inline]
     fn take_rest_of_tags(&mut self) -> bool {
-        let (parts, before) = (&mut self.parts, &mut self.tags_before);
-        let number = parts.tags_len();
-        let is_known = parts.is_alike() && before.starts.len() == parts.tags.len();
-        let entries = parts.annotations.len() + parts.tags.len();
-        if !is_known || number < before.same_from || entries > self.limits.entries_per_span_max {
+        let number = self.parts.tags_len();
+        if number < self.tags_before.same_from || !self.knows_tags_before() {
             return false;
         }
-        let Some(&start) = before.starts.get(number) else {
+        let before = &mut self.tags_before;
+        let Some(place) = before.places.get(number) else {
             return false;
         };
-        if !self.text.take_end_like(start..before.end) {
+        if !self.text.take_end_like(place.start..before.end) {
             return false;
         }
         before.same_from = number;
-        parts.keep_rest();
+        self.parts.keep_rest();
         true
     }
 
@@ -345,7 +380,7 @@ impl<'a> Reader<'a, '_> {
             return self.tags_before.forget();
         }
         self.tags_before.end = self.text.position();
-        self.tags_before.starts.truncate(count);
+        self.tags_before.places.truncate(count);
         if !self.parts.is_alike() {
             self.tags_before.same_from = 0;
         }

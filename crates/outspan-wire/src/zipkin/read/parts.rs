@@ -171,6 +171,18 @@ impl<'a> Parts<'a> {
         self.alike.is_some()
     }
 
+    /// Returns the length of the key that the next tag has if the span is like the one before.
+    #[inline]
+    pub(super) fn expected_key_len(&self) -> Option<usize> {
+        Some(self.tags.get(self.alike?)?.key.len())
+    }
+
+    /// Keeps the next tag of the span before.
+    #[inline]
+    pub(super) fn keep_tag(&mut self) {
+        self.alike = self.alike.map(|number| number + 1);
+    }
+
     /// Keeps the tags of the span before that were not read again.
     pub(super) fn keep_rest(&mut self) {
         self.alike = Some(self.tags.len());

@@ -12,7 +12,8 @@
 
 use std::borrow::Cow;
 
-use super::value::is_json_object;
+use super::value::Member;
+use super::value::read_members;
 use super::value::split_json_string;
 use crate::json::Kind;
 use crate::json::Text;
@@ -24,8 +25,7 @@ const PLACES_MAX: usize = 8;
 #[derive(Debug)]
 pub(super) struct Event<'a> {
     pub(super) name: Cow<'a, str>,
-    /// A JSON object, or nothing.
-    pub(super) attributes: &'a str,
+    pub(super) attributes: Vec<Member<'a>>,
     pub(super) dropped: u32,
 }
 
@@ -35,8 +35,7 @@ pub(super) struct Link<'a> {
     pub(super) trace_id: [u8; 16],
     pub(super) span_id: [u8; 8],
     pub(super) trace_state: &'a str,
-    /// A JSON object, or nothing.
-    pub(super) attributes: &'a str,
+    pub(super) attributes: Vec<Member<'a>>,
     pub(super) dropped: u32,
 }
 
@@ -55,7 +54,7 @@ pub(super) fn read_event(text: &str) -> Event<'_> {
     };
     read.unwrap_or(Event {
         name: Cow::Borrowed(text),
-        attributes: "",
+        attributes: Vec::new(),
         dropped: 0,
     })
 }
@@ -79,7 +78,8 @@ pub(super) fn read_link(text: &str) -> Option<Link<'_>> {
 fn read_specified(text: &str) -> Option<Event<'_>> {
     let (name, rest) = split_json_string(text)?;
     let attributes = rest.trim_start().strip_prefix(':')?.trim_start();
-    is_json_object(attributes).then_some(Event {
+    let attributes = read_members(attributes)?;
+    Some(Event {
         name,
         attributes,
         dropped: 0,
@@ -94,7 +94,7 @@ fn read_object(text: &str) -> Option<Event<'_>> {
     if reader.kind().ok()? != Kind::Object {
         return None;
     }
-    let attributes = reader.raw_value().ok()?;
+    let attributes = read_members(reader.raw_value().ok()?)?;
     let is_last = reader.next_name().ok()?.is_none();
     let is_end = reader.finish().is_ok();
     (is_last && is_end).then_some(Event {
@@ -121,12 +121,12 @@ fn split_count(text: &str) -> Option<(&str, u32)> {
 }
 
 /// Splits where `separator`, of two or three bytes with a brace at its end, begins an object that ends with the text.
-fn split_attributes<'a>(text: &'a str, separator: &str) -> Option<(&'a str, &'a str)> {
+fn split_attributes<'a>(text: &'a str, separator: &str) -> Option<(&'a str, Vec<Member<'a>>)> {
     let mut places = text.match_indices(separator).take(PLACES_MAX);
     places.find_map(|(at, _)| {
         let before = text.get(..at)?;
         let object = text.get(at + separator.len() - 1..)?;
-        is_json_object(object).then_some((before, object))
+        Some((before, read_members(object)?))
     })
 }
 
@@ -154,9 +154,14 @@ mod tests {
         let event = read_event(text);
         (
             event.name.into_owned(),
-            event.attributes.to_owned(),
+            written(&event.attributes),
             event.dropped,
         )
+    }
+
+    fn written(members: &[Member<'_>]) -> String {
+        let members = members.iter().map(Member::text);
+        members.collect::<Vec<_>>().join(",")
     }
 
     #[test]
@@ -167,15 +172,15 @@ mod tests {
         for (text, expected) in [
             ("retry", read("retry", "", 0)),
             ("", read("", "", 0)),
-            (r#""a \"b\"": {"x":1}"#, read(r#"a "b""#, r#"{"x":1}"#, 0)),
-            (r#""": {}"#, read("", "{}", 0)),
-            (r#"a|{"x":"|"}|3"#, read("a", r#"{"x":"|"}"#, 3)),
+            (r#""a \"b\"": {"x":1}"#, read(r#"a "b""#, r#""x":1"#, 0)),
+            (r#""": {}"#, read("", "", 0)),
+            (r#"a|{"x":"|"}|3"#, read("a", r#""x":"|""#, 3)),
             (
                 r#"a|{"y":1}|{"x":1}|0"#,
-                read(r#"a|{"y":1}"#, r#"{"x":1}"#, 0),
+                read(r#"a|{"y":1}"#, r#""x":1"#, 0),
             ),
-            (r#"GET: {"x":1}"#, read("GET", r#"{"x":1}"#, 0)),
-            (r#"{"a": {"x":1}}"#, read("a", r#"{"x":1}"#, 0)),
+            (r#"GET: {"x":1}"#, read("GET", r#""x":1"#, 0)),
+            (r#"{"a": {"x":1}}"#, read("a", r#""x":1"#, 0)),
         ] {
             assert_eq!(event(text), expected, "{text}");
         }
@@ -209,7 +214,7 @@ mod tests {
         assert_eq!(link.trace_id, [0xAB; 16]);
         assert_eq!(link.span_id, [0xCD; 8]);
         assert_eq!(link.trace_state, "a=|{b,c=|d");
-        assert_eq!(link.attributes, r#"{"e":"|"}"#);
+        assert_eq!(written(&link.attributes), r#""e":"|""#);
         assert_eq!(link.dropped, 5);
     }
 

@@ -37,11 +37,6 @@ pub(super) fn write(value: ValueWriter<'_>, text: &str, value_type: ValueType) -
     }
 }
 
-/// Tells whether the text is a JSON object and nothing else.
-pub(super) fn is_json_object(text: &str) -> bool {
-    text.starts_with('{') && is_json(text)
-}
-
 fn is_json_list(text: &str) -> bool {
     text.starts_with(['{', '[']) && is_json(text)
 }
@@ -51,19 +46,44 @@ fn is_json(text: &str) -> bool {
     text.skip_value().and_then(|()| text.finish()).is_ok()
 }
 
-/// Calls `write` for each member of an object that [`is_json_object`] found good.
-pub(super) fn for_each_member<'a>(object: &'a str, mut write: impl FnMut(&str, &mut Text<'a>)) {
-    let mut text = Text::of(object);
-    if text.begin_object().is_err() {
-        return;
+/// A member of a JSON object.
+#[derive(Debug)]
+pub(super) struct Member<'a> {
+    pub(super) key: Cow<'a, str>,
+    /// As it stands in the text, which is good JSON.
+    value: &'a str,
+}
+
+impl Member<'_> {
+    #[cfg(test)]
+    pub(super) fn text(&self) -> String {
+        format!("\"{}\":{}", self.key, self.value)
     }
-    while let Ok(Some(key)) = text.next_name() {
-        write(&key, &mut text);
+
+    /// Writes the value.
+    pub(super) fn write(&self, value: ValueWriter<'_>) -> Written {
+        write_json(value, &mut Text::of(self.value))
     }
 }
 
+/// Reads the members if the text is a JSON object and nothing else.
+pub(super) fn read_members(text: &str) -> Option<Vec<Member<'_>>> {
+    if !text.starts_with('{') {
+        return None;
+    }
+    let mut text = Text::of(text);
+    text.begin_object().ok()?;
+    let mut members = Vec::new();
+    while let Some(key) = text.next_name().ok()? {
+        let value = text.raw_value().ok()?;
+        members.push(Member { key, value });
+    }
+    text.finish().ok()?;
+    Some(members)
+}
+
 /// Writes the JSON value at hand, which was found good before, and goes over it.
-pub(super) fn write_json(value: ValueWriter<'_>, text: &mut Text<'_>) -> Written {
+fn write_json(value: ValueWriter<'_>, text: &mut Text<'_>) -> Written {
     match text.kind() {
         Ok(Kind::Object) => {
             let mut is_read = false;
