@@ -77,7 +77,8 @@ pub(super) async fn answer(
     if matches!(answer, Answer::Disconnect(Disconnect::BeforeReading)) {
         return vanish(connection).await;
     }
-    let accepts = accepted_encoding(request.headers(), shared.compress_answers);
+    let accepts = accepted_encoding(request.headers(), shared.compress_answers)
+        .or_else(|| encoding_of_request(request.headers()));
     let request = match read(connection, peer, request).await {
         Ok(request) => request,
         Err(status) => {
@@ -190,6 +191,11 @@ fn accepted_encoding(
         Compression::Gzip => Some(CompressionEncoding::Gzip),
         Compression::Zstd => Some(CompressionEncoding::Zstd),
     }
+}
+
+/// The compression of the request, in which servers in Go answer, whatever the client says it accepts.
+fn encoding_of_request(headers: &HeaderMap) -> Option<CompressionEncoding> {
+    encoding_of(text(headers, &ENCODING)).ok().flatten()
 }
 
 /// Decodes with prost, and keeps the bytes it decoded.

@@ -15,13 +15,14 @@ use crate::Result;
 use crate::Secret;
 
 /// Headers that belong to the protocol; setting them would break requests.
-const RESERVED: [&str; 8] = [
+const RESERVED: [&str; 9] = [
     "content-type",
     "content-length",
     "content-encoding",
     "transfer-encoding",
     "connection",
     "te",
+    "grpc-accept-encoding",
     "grpc-encoding",
     "grpc-timeout",
 ];

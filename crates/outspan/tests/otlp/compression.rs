@@ -38,7 +38,10 @@ async fn compressed_requests_arrive_whole(wire: Wire) {
             let batch = batch_of(spans);
             let delivery = export(&exporter, &batch).await.unwrap();
             assert_eq!(delivery.accepted, spans as u64);
+            // The collector answers in the same compression, as servers in Go do.
+            let offered = (wire == Wire::Grpc).then_some(name);
             let request = &collector.requests()[0];
+            assert_eq!(request.header("grpc-accept-encoding"), offered);
             assert_eq!(request.compression(), Some(name));
             assert_eq!(request.body, decode(&batch));
             assert_eq!(delivery.wire_bytes, request.wire_bytes as u64);

@@ -123,6 +123,7 @@ impl Builder {
         let wire = Wire {
             protocol: self.protocol,
             encoding,
+            response_bytes: self.http.max_response_bytes,
         };
         let sender = self.http.into_sender(wire, endpoint, &manner)?;
         Ok(Exporter::new(Otlp {

@@ -1,9 +1,14 @@
-//! Bodies of requests: a batch in the form that the wire wants.
+//! The framing of gRPC: of requests, and of the answers to them.
+
+use std::borrow::Cow;
+use std::io::Read;
 
 use bytes::Bytes;
+use flate2::read::GzDecoder;
 use outspan_wire::grpc;
 use outspan_wire::grpc::Prefix;
 
+use crate::Compression;
 use crate::Error;
 use crate::Result;
 
@@ -23,18 +28,67 @@ pub(super) fn grpc_prefix(compressed: bool, length: usize) -> Result<Bytes> {
 ///
 /// # Errors
 ///
-/// If the body is not one whole, uncompressed message: we never offer to take compressed ones.
-pub(super) fn grpc_message(body: &[u8]) -> Result<Option<&[u8]>> {
+/// If the body is not one whole message, or is compressed in another way than `encoding` says, or is longer than `limit` once it
+/// is unpacked.
+///
+/// Servers in Go answer in the compression of the request, whatever they are offered.
+pub(super) fn grpc_message<'a>(
+    body: &'a [u8],
+    encoding: &str,
+    limit: usize,
+) -> Result<Option<Cow<'a, [u8]>>> {
     let frame = grpc::read_frame(body).map_err(|error| {
         Error::internal("the answer is not one whole gRPC message").with_source(error)
     })?;
-    match frame {
-        Some((prefix, _)) if prefix.compressed => Err(Error::internal(
-            "the answer is compressed, which was not offered",
-        )),
-        Some((_, message)) => Ok(Some(message)),
-        None => Ok(None),
+    let Some((prefix, message)) = frame else {
+        return Ok(None);
+    };
+    if !prefix.compressed {
+        return Ok(Some(Cow::Borrowed(message)));
     }
+    let compression = match encoding {
+        "gzip" => Compression::Gzip,
+        "zstd" => Compression::Zstd,
+        other => {
+            return Err(Error::internal(format!(
+                "the answer is compressed in an unknown way: grpc-encoding is {other:?}"
+            )));
+        }
+    };
+    let plain = unpack(compression, message, limit)?;
+    Ok(Some(Cow::Owned(plain)))
+}
+
+fn unpack(compression: Compression, packed: &[u8], limit: usize) -> Result<Vec<u8>> {
+    // What a decoder of Zstandard has to support (RFC 8878, section 3.1.1.1.2): 8 MiB.
+    const WINDOW_LOG_MAX: u32 = 23;
+    let failed = |e: std::io::Error| {
+        Error::internal(format!("the answer is not whole {compression}")).with_source(e)
+    };
+    let unpack = || -> std::io::Result<Vec<u8>> {
+        let mut unpacked: Box<dyn Read> = match compression {
+            Compression::None => Box::new(packed),
+            Compression::Gzip => Box::new(GzDecoder::new(packed)),
+            Compression::Zstd => {
+                let mut decoder = zstd::Decoder::with_buffer(packed)?;
+                decoder.window_log_max(WINDOW_LOG_MAX)?;
+                Box::new(decoder)
+            }
+        };
+        let mut plain = Vec::new();
+        unpacked
+            .by_ref()
+            .take(limit as u64 + 1)
+            .read_to_end(&mut plain)?;
+        Ok(plain)
+    };
+    let plain = unpack().map_err(failed)?;
+    if plain.len() > limit {
+        return Err(Error::internal(format!(
+            "the answer is longer than the limit of {limit} bytes once it is unpacked"
+        )));
+    }
+    Ok(plain)
 }
 
 #[cfg(test)]
@@ -45,15 +99,40 @@ mod tests {
     fn a_frame_is_what_was_framed_or_an_error() {
         let mut frame = grpc_prefix(false, 3).unwrap().to_vec();
         frame.extend(b"abc");
-        assert_eq!(grpc_message(&frame).unwrap(), Some(&b"abc"[..]));
-        assert_eq!(grpc_message(&[]).unwrap(), None);
+        let read = |frame: &[u8]| grpc_message(frame, "", 100).map(|it| it.map(Cow::into_owned));
+        assert_eq!(read(&frame).unwrap().as_deref(), Some(&b"abc"[..]));
+        assert_eq!(read(&[]).unwrap(), None);
         for cut in 1..frame.len() {
-            assert!(grpc_message(&frame[..cut]).is_err(), "{cut}");
+            assert!(read(&frame[..cut]).is_err(), "{cut}");
         }
         frame[0] = 1;
-        assert!(grpc_message(&frame).is_err());
+        assert!(read(&frame).is_err());
         frame[0] = 0;
         frame.push(0);
-        assert!(grpc_message(&frame).is_err());
+        assert!(read(&frame).is_err());
+    }
+
+    #[test]
+    fn compressed_answers_are_unpacked_within_the_limit() {
+        let plain = Bytes::from(vec![b'a'; 1000]);
+        for compression in [Compression::Gzip, Compression::Zstd] {
+            let packed = compression.compress(3, &plain).unwrap();
+            let mut frame = grpc_prefix(true, packed.len()).unwrap().to_vec();
+            frame.extend(&packed);
+            let read = |encoding, limit| grpc_message(&frame, encoding, limit);
+            let name = compression.as_str();
+            assert_eq!(read(name, 1000).unwrap().as_deref(), Some(&plain[..]));
+            let too_long = read(name, 999).unwrap_err().to_string();
+            assert!(too_long.contains("limit of 999 bytes"), "{too_long}");
+            for other in ["", "identity", "snappy"] {
+                let unknown = read(other, 1000).unwrap_err().to_string();
+                assert!(unknown.contains("grpc-encoding"), "{unknown}");
+            }
+            let last = frame.len() - 1;
+            frame[last] ^= 0xFF;
+            frame.truncate(last);
+            frame[4] -= 1;
+            assert!(grpc_message(&frame, name, 1000).is_err());
+        }
     }
 }

@@ -32,6 +32,8 @@ use super::http as over_http;
 pub(super) struct Wire {
     pub(super) protocol: Protocol,
     pub(super) encoding: Encoding,
+    /// The bound of an answer that came compressed, in bytes.
+    pub(super) response_bytes: usize,
 }
 
 impl net::Protocol for Wire {
@@ -72,7 +74,12 @@ impl net::Protocol for Wire {
                 true => HeaderName::from_static("grpc-encoding"),
                 false => header::CONTENT_ENCODING,
             };
-            headers.insert(name, HeaderValue::from_static(compression.as_str()));
+            let value = HeaderValue::from_static(compression.as_str());
+            if self.protocol.is_grpc() {
+                // The answer comes in it as well, from servers in Go even if this is not said.
+                headers.insert("grpc-accept-encoding", value.clone());
+            }
+            headers.insert(name, value);
         }
         Ok(())
     }
@@ -89,7 +96,7 @@ impl net::Protocol for Wire {
 
     fn read(&self, answer: &Answer, secrets: &[Secret]) -> Result<Accepted> {
         let (partial, status) = match self.protocol.is_grpc() {
-            true => (read_grpc(answer, secrets)?, 0),
+            true => (self.read_grpc(answer, secrets)?, 0),
             false => (read_http(answer, secrets)?, answer.status.as_u16()),
         };
         Ok(Accepted {
@@ -104,18 +111,22 @@ impl net::Protocol for Wire {
     }
 }
 
-fn read_grpc(answer: &Answer, secrets: &[Secret]) -> Result<PartialSuccess> {
-    let status = grpc::Status::of(answer.status, &answer.headers, &answer.trailers);
-    if status.code != 0 {
-        let message = fit_to_show(&status.message, secrets);
-        return Err(grpc::Status { message, ..status }.into_error());
+impl Wire {
+    fn read_grpc(&self, answer: &Answer, secrets: &[Secret]) -> Result<PartialSuccess> {
+        let status = grpc::Status::of(answer.status, &answer.headers, &answer.trailers);
+        if status.code != 0 {
+            let message = fit_to_show(&status.message, secrets);
+            return Err(grpc::Status { message, ..status }.into_error());
+        }
+        let encoding = answer.headers.get("grpc-encoding");
+        let encoding = encoding.and_then(|name| name.to_str().ok()).unwrap_or("");
+        // OK without a message, or with one that is none, is not what a unary call may answer: gRPC libraries call it INTERNAL.
+        let message = encode::grpc_message(&answer.body, encoding, self.response_bytes)?;
+        let message =
+            message.ok_or_else(|| Error::internal("the server answered OK without a message"))?;
+        outspan_wire::otlp::read_response(&message)
+            .map_err(|e| Error::internal("the server's answer cannot be read").with_source(e))
     }
-    // OK without a message, or with one that is none, is not what a unary call may answer: gRPC libraries call it INTERNAL.
-    let message = encode::grpc_message(&answer.body)?;
-    let message =
-        message.ok_or_else(|| Error::internal("the server answered OK without a message"))?;
-    outspan_wire::otlp::read_response(message)
-        .map_err(|e| Error::internal("the server's answer cannot be read").with_source(e))
 }
 
 fn read_http(answer: &Answer, secrets: &[Secret]) -> Result<PartialSuccess> {
