@@ -23,7 +23,8 @@ Destinations:
   jaeger+http://HOST    Jaeger's collector, Thrift; path /api/traces unless given (it is
                         usually on 14268); also jaeger+https://
   jaeger+udp://HOST     Jaeger's agent, compact Thrift; port 6831 unless given, and on
-                        6832 binary. Nobody tells whether spans arrive
+                        6832 binary, or ?protocol=binary for any port. Nobody tells
+                        whether spans arrive
   json+http://HOST      plain JSON, an array of objects; also json+https://
   kafka://HOST/TOPIC    Apache Kafka, if built with it; hosts with commas between, topic
                         otlp_spans unless given, ?key=trace_id for messages by trace

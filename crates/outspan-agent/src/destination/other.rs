@@ -28,7 +28,7 @@ pub(crate) enum OtherFormat {
 pub(crate) struct JaegerAgent {
     /// Host and port.
     pub(crate) address: String,
-    /// Whether it is the port of the binary protocol.
+    /// Whether it gets the binary protocol.
     pub(crate) is_binary: bool,
 }
 
@@ -46,17 +46,29 @@ impl JaegerAgent {
 
     /// Takes what follows the scheme's colon.
     pub(super) fn parse(rest: &str) -> Result<Self, String> {
-        let url = Url::parse(rest)?;
-        if !matches!(url.path, "" | "/") || url.authority != url.host {
+        let (address, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let url = Url::parse(address)?;
+        if !matches!(url.path, "" | "/") || url.authority != url.host || address.contains('#') {
             return Err("the address of Jaeger's agent is a host and a port, as in jaeger+udp://localhost:6831".into());
         }
         let port = url.host.rsplit(':').next().unwrap_or_default();
+        let is_binary = match query {
+            "" => url.has_port && port == Self::BINARY_PORT,
+            "protocol=binary" => true,
+            "protocol=compact" => false,
+            _ => {
+                return Err(
+                    "behind the ? of jaeger+udp:// stands protocol=compact or protocol=binary"
+                        .into(),
+                );
+            }
+        };
         Ok(Self {
             address: match url.has_port {
                 true => url.host.to_owned(),
                 false => format!("{}:{}", url.host, Self::DEFAULT_PORT),
             },
-            is_binary: url.has_port && port == Self::BINARY_PORT,
+            is_binary,
         })
     }
 }
@@ -130,9 +142,15 @@ mod tests {
             ("host:6832".to_owned(), true)
         );
         assert_eq!(agent("jaeger+udp://[::1]:1"), ("[::1]:1".to_owned(), false));
+        let told = |protocol: &str| agent(&format!("jaeger+udp://host:6832?protocol={protocol}")).1;
+        assert_eq!((told("compact"), told("binary")), (false, true));
+        assert!(agent("jaeger+udp://host?protocol=binary").1);
         for wrong in [
             "jaeger+udp://",
             "jaeger+udp://h/x",
+            "jaeger+udp://h?protocol=json",
+            "jaeger+udp://h?x",
+            "jaeger+udp://h#protocol=binary",
             "jaeger+udp:h",
             "jaeger+udp://me:s3cret@h",
         ] {
