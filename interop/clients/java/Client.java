@@ -1,0 +1,99 @@
+import io.opentelemetry.api.common.AttributeKey;
+import io.opentelemetry.api.common.Attributes;
+import io.opentelemetry.api.trace.Span;
+import io.opentelemetry.api.trace.SpanKind;
+import io.opentelemetry.api.trace.StatusCode;
+import io.opentelemetry.api.trace.Tracer;
+import io.opentelemetry.context.Context;
+import io.opentelemetry.exporter.otlp.http.trace.OtlpHttpSpanExporter;
+import io.opentelemetry.exporter.otlp.trace.OtlpGrpcSpanExporter;
+import io.opentelemetry.exporter.zipkin.ZipkinSpanExporter;
+import io.opentelemetry.sdk.resources.Resource;
+import io.opentelemetry.sdk.trace.SdkTracerProvider;
+import io.opentelemetry.sdk.trace.SdkTracerProviderBuilder;
+import io.opentelemetry.sdk.trace.export.BatchSpanProcessor;
+import io.opentelemetry.sdk.trace.export.SpanExporter;
+import java.util.List;
+import java.util.concurrent.TimeUnit;
+
+/**
+ * Sends the same few spans through one or several exporters of the Java SDK: {@code Client EXPORTER URL [EXPORTER URL]...}.
+ *
+ * <p>An exporter is otlp-grpc, otlp-http or zipkin; {@code +gzip} behind it compresses.
+ */
+public final class Client {
+    private static final int SMALL_SPANS = 100;
+    private static final int SHUTDOWN_SECONDS_MAX = 30;
+
+    private Client() {}
+
+    private static SpanExporter exporter(String fullName, String url) {
+        String name = fullName.split("\\+")[0];
+        String compression = fullName.contains("+") ? fullName.split("\\+")[1] : "none";
+        return switch (name) {
+            case "otlp-grpc" -> OtlpGrpcSpanExporter.builder().setEndpoint(url).setCompression(compression).build();
+            case "otlp-http" -> OtlpHttpSpanExporter.builder()
+                    .setEndpoint(url + "/v1/traces")
+                    .setCompression(compression)
+                    .build();
+            case "zipkin" -> ZipkinSpanExporter.builder().setEndpoint(url + "/api/v2/spans").build();
+            default -> throw new IllegalArgumentException("no exporter is called " + name);
+        };
+    }
+
+    private static void makeSpans(Tracer tracer) {
+        Span root = tracer.spanBuilder("root ✓").setSpanKind(SpanKind.SERVER).setNoParent().startSpan();
+        root.setAttribute("text", "grün 東京 🛒");
+        root.setAttribute("text.empty", "");
+        root.setAttribute("int", 42);
+        root.setAttribute("int.large", (1L << 53) + 1);
+        root.setAttribute("int.negative", -7);
+        root.setAttribute("double", 3.25);
+        root.setAttribute("bool", true);
+        root.setAttribute(AttributeKey.stringArrayKey("texts"), List.of("a", "", "ü"));
+        root.setAttribute(AttributeKey.longArrayKey("ints"), List.of(1L, 2L, 3L));
+        root.setAttribute(AttributeKey.doubleArrayKey("doubles"), List.of(0.5, 1.5));
+        root.setAttribute(AttributeKey.booleanArrayKey("bools"), List.of(true, false));
+        root.addEvent("plain");
+        Attributes rich = Attributes.builder()
+                .put("text", "quote \" bar | end")
+                .put("int", 5)
+                .put("double", 0.5)
+                .put("bool", false)
+                .build();
+        root.addEvent("rich", rich);
+        root.setStatus(StatusCode.OK);
+        Context inRoot = Context.root().with(root);
+        Span child = tracer.spanBuilder("child")
+                .setSpanKind(SpanKind.CLIENT)
+                .setParent(inRoot)
+                .setAttribute("server.address", "till.example.com")
+                .startSpan();
+        child.recordException(new IllegalStateException("declined"));
+        child.setStatus(StatusCode.ERROR, "card declined");
+        child.end();
+        tracer.spanBuilder("linked")
+                .setSpanKind(SpanKind.PRODUCER)
+                .setParent(inRoot)
+                .addLink(child.getSpanContext(), Attributes.of(AttributeKey.stringKey("why"), "because"))
+                .startSpan()
+                .end();
+        for (int number = 0; number < SMALL_SPANS; number++) {
+            tracer.spanBuilder("small").setParent(inRoot).setAttribute("number", number).startSpan().end();
+        }
+        root.end();
+    }
+
+    public static void main(String[] words) {
+        Resource about = Resource.getDefault()
+                .merge(Resource.create(Attributes.builder().put("service.name", "client-java").put("shop.id", 7).build()));
+        SdkTracerProviderBuilder builder = SdkTracerProvider.builder().setResource(about);
+        for (int index = 0; index + 1 < words.length; index += 2) {
+            builder.addSpanProcessor(BatchSpanProcessor.builder(exporter(words[index], words[index + 1])).build());
+        }
+        SdkTracerProvider provider = builder.build();
+        makeSpans(provider.get("interop", "1.0"));
+        boolean isDone = provider.shutdown().join(SHUTDOWN_SECONDS_MAX, TimeUnit.SECONDS).isSuccess();
+        System.exit(isDone ? 0 : 1);
+    }
+}

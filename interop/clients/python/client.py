@@ -1,0 +1,90 @@
+"""Sends the same few spans through one or several exporters of the Python SDK: `client.py EXPORTER URL [EXPORTER URL]...`.
+
+An exporter is otlp-grpc, otlp-http, zipkin, jaeger-http or jaeger-udp; `+gzip` behind it compresses.
+"""
+
+import sys
+from urllib.parse import urlsplit
+
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.trace import Link
+from opentelemetry.trace import SpanKind
+from opentelemetry.trace import Status
+from opentelemetry.trace import StatusCode
+
+SMALL_SPANS = 100
+
+
+def exporter(name: str, url: str):
+    """Makes an exporter; imports only what it needs, because not every environment has all."""
+    name, _, compression = name.partition("+")
+    if name == "otlp-grpc":
+        import grpc
+        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+
+        algorithm = grpc.Compression.Gzip if compression else grpc.Compression.NoCompression
+        return OTLPSpanExporter(endpoint=url, insecure=True, compression=algorithm)
+    if name == "otlp-http":
+        from opentelemetry.exporter.otlp.proto.http import Compression
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
+        algorithm = Compression.Gzip if compression else Compression.NoCompression
+        return OTLPSpanExporter(endpoint=f"{url}/v1/traces", compression=algorithm)
+    if name == "zipkin":
+        from opentelemetry.exporter.zipkin.json import ZipkinExporter
+
+        return ZipkinExporter(endpoint=f"{url}/api/v2/spans")
+    from opentelemetry.exporter.jaeger.thrift import JaegerExporter
+
+    if name == "jaeger-http":
+        return JaegerExporter(collector_endpoint=f"{url}/api/traces?format=jaeger.thrift")
+    address = urlsplit(url)
+    return JaegerExporter(agent_host_name=address.hostname, agent_port=address.port, udp_split_oversized_batches=True)
+
+
+def make_spans(tracer) -> None:
+    """Makes the spans that every client makes."""
+    with tracer.start_as_current_span("root ✓", kind=SpanKind.SERVER) as root:
+        root.set_attributes(
+            {
+                "text": "grün 東京 🛒",
+                "text.empty": "",
+                "int": 42,
+                "int.large": 2**53 + 1,
+                "int.negative": -7,
+                "double": 3.25,
+                "bool": True,
+                "texts": ["a", "", "ü"],
+                "ints": [1, 2, 3],
+                "doubles": [0.5, 1.5],
+                "bools": [True, False],
+            }
+        )
+        root.add_event("plain")
+        root.add_event("rich", {"text": 'quote " bar | end', "int": 5, "double": 0.5, "bool": False})
+        root.set_status(Status(StatusCode.OK))
+        with tracer.start_as_current_span(
+            "child", kind=SpanKind.CLIENT, attributes={"server.address": "till.example.com"}
+        ) as child:
+            child.record_exception(ValueError("declined"))
+            child.set_status(Status(StatusCode.ERROR, "card declined"))
+        link = Link(child.get_span_context(), {"why": "because"})
+        with tracer.start_as_current_span("linked", kind=SpanKind.PRODUCER, links=[link]):
+            pass
+        for number in range(SMALL_SPANS):
+            with tracer.start_as_current_span("small", attributes={"number": number}):
+                pass
+
+
+def main() -> None:
+    provider = TracerProvider(resource=Resource.create({"service.name": "client-python", "shop.id": 7}))
+    arguments = sys.argv[1:]
+    for name, url in zip(arguments[::2], arguments[1::2]):
+        provider.add_span_processor(BatchSpanProcessor(exporter(name, url)))
+    make_spans(provider.get_tracer("interop", "1.0"))
+    provider.shutdown()
+
+
+main()
