@@ -44,6 +44,12 @@ pub(crate) struct RawSpan<'a> {
     pub(crate) status_code: i32,
     pub(crate) status_message: &'a [u8],
     pub(crate) attributes: Vec<Attribute<'a>>,
+    /// The attributes as messages.
+    pub(crate) messages: Vec<&'a [u8]>,
+    /// Which attributes are, byte by byte, those that the span read before has in the same places.
+    pub(crate) unchanged: Places,
+    /// How many attributes have been read so far.
+    attribute_count: usize,
     /// Messages.
     pub(crate) events: Vec<&'a [u8]>,
     pub(crate) links: Vec<&'a [u8]>,
@@ -52,14 +58,13 @@ pub(crate) struct RawSpan<'a> {
 impl<'a> RawSpan<'a> {
     /// Reads another span into the same room.
     pub(crate) fn read(&mut self, bytes: &'a [u8]) {
-        let mut attributes = std::mem::take(&mut self.attributes);
         let mut events = std::mem::take(&mut self.events);
         let mut links = std::mem::take(&mut self.links);
-        attributes.clear();
         events.clear();
         links.clear();
         *self = Self {
-            attributes,
+            attributes: std::mem::take(&mut self.attributes),
+            messages: std::mem::take(&mut self.messages),
             events,
             links,
             ..Self::default()
@@ -78,12 +83,35 @@ impl<'a> RawSpan<'a> {
                 _ => {}
             }
         }
+        self.attributes.truncate(self.attribute_count);
+        self.messages.truncate(self.attribute_count);
+    }
+
+    /// Reads the next attribute, unless it is the one that stands there already. Neighbours have many in common.
+    #[inline]
+    fn set_attribute(&mut self, message: &'a [u8]) {
+        let number = self.attribute_count;
+        self.attribute_count += 1;
+        let (Some(before), Some(place)) = (
+            self.messages.get_mut(number),
+            self.attributes.get_mut(number),
+        ) else {
+            self.messages.push(message);
+            Attribute::read_to(&mut self.attributes, message);
+            return;
+        };
+        if *before == message {
+            self.unchanged.insert(number);
+            return;
+        }
+        *before = message;
+        place.set(message);
     }
 
     #[inline]
     fn set_bytes(&mut self, field: u32, value: &'a [u8]) {
         match field {
-            span::ATTRIBUTES => Attribute::read_to(&mut self.attributes, value),
+            span::ATTRIBUTES => self.set_attribute(value),
             span::EVENTS => self.events.push(value),
             span::LINKS => self.links.push(value),
             span::TRACE_ID => self.trace_id = value,
@@ -119,6 +147,27 @@ impl<'a> RawSpan<'a> {
                 _ => {}
             }
         }
+    }
+}
+
+/// A set of places in a list, of which only the first 64 are ever in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Places(u64);
+
+impl Places {
+    #[inline]
+    pub(crate) fn insert(&mut self, place: usize) {
+        self.0 |= Self::bit(place);
+    }
+
+    #[inline]
+    pub(crate) fn contains(self, place: usize) -> bool {
+        self.0 & Self::bit(place) != 0
+    }
+
+    #[inline]
+    fn bit(place: usize) -> u64 {
+        u64::from(place < 64) << (place & 63)
     }
 }
 
@@ -188,13 +237,21 @@ impl<'a> Attribute<'a> {
     /// Reads an attribute to the end of a list, in place: handing it over costs as much as reading it.
     #[inline]
     pub(crate) fn read_to(list: &mut Vec<Self>, message: &'a [u8]) {
-        let (key, any) = Self::usual(message).unwrap_or_default();
         let value = Value::Other(message);
-        list.push(Self { key, value });
-        if let Some(place) = list.last_mut()
-            && place.value.set_usual(any).is_none()
-        {
-            *place = Self::unusual(message);
+        list.push(Self { key: &[], value });
+        if let Some(place) = list.last_mut() {
+            place.set(message);
+        }
+    }
+
+    /// Reads an attribute in the place of another.
+    #[inline(always)]
+    fn set(&mut self, message: &'a [u8]) {
+        let (key, any) = Self::usual(message).unwrap_or_default();
+        self.key = key;
+        self.value = Value::Other(message);
+        if self.value.set_usual(any).is_none() {
+            *self = Self::unusual(message);
         }
     }
 

@@ -97,7 +97,7 @@ impl Output for Json {
         end_list(out, TAGS, b'}');
     }
 
-    fn end_span(out: &mut Vec<u8>, (): (), debug: bool, shared: bool) {
+    fn end_span(out: &mut Vec<u8>, (): (), debug: bool, shared: bool) -> isize {
         if debug {
             out.extend_from_slice(b",\"debug\":true");
         }
@@ -105,6 +105,7 @@ impl Output for Json {
             out.extend_from_slice(b",\"shared\":true");
         }
         out.extend_from_slice(b"},");
+        0
     }
 
     fn finish(message: &mut Vec<u8>) {

@@ -200,6 +200,7 @@ impl Pieces<'_> {
             return None;
         }
         self.writer.message.clear();
+        self.source.plans.forget_written();
         Some(Piece {
             spans: self.take_range(),
             content: PieceContent::TooLarge { bytes },
@@ -224,6 +225,7 @@ impl Pieces<'_> {
         message.truncate(end);
         O::finish(message);
         let message = std::mem::replace(message, next);
+        self.source.plans.forget_written();
         Some(Piece {
             spans: self.take_range(),
             content: PieceContent::Bytes(in_fitting_room(message)),

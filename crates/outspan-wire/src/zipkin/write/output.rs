@@ -39,8 +39,8 @@ pub(super) trait Output {
     /// Ends the tags, and leaves them out if there are none.
     fn end_tags(out: &mut Vec<u8>);
 
-    /// Ends a span.
-    fn end_span(out: &mut Vec<u8>, open: Self::Open, debug: bool, shared: bool);
+    /// Ends a span, and returns by how many bytes this moved its tags towards the end.
+    fn end_span(out: &mut Vec<u8>, open: Self::Open, debug: bool, shared: bool) -> isize;
 
     /// Makes a message of the spans that were written, at least one.
     fn finish(message: &mut Vec<u8>);

@@ -14,6 +14,7 @@ use super::span::for_each_own_tag;
 use super::span::has_description;
 use crate::otlp::SpanKind;
 use crate::otlp::raw::Attribute;
+use crate::otlp::raw::Places;
 use crate::otlp::raw::RawSpan;
 use crate::otlp::raw::Value;
 use crate::zipkin::keys::KeyTable;
@@ -67,13 +68,31 @@ impl<'a> Plans<'a> {
     }
 
     /// Makes the plan for a span the one at hand, and tells whether there is one.
+    ///
+    /// The one at hand before is that of the span before.
     #[inline]
     pub(super) fn find(&mut self, own: &Own, span: &RawSpan<'a>) -> bool {
-        let found = self.plans.iter().position(|plan| plan.is_for(own, span));
-        if let Some(found) = found {
-            self.plans.swap(0, found);
+        let Some((first, others)) = self.plans.split_first_mut() else {
+            return false;
+        };
+        if first.is_for(own, span, span.unchanged) {
+            first.unchanged = span.unchanged;
+            return true;
         }
-        found.is_some()
+        let is_it = |plan: &&mut Plan<'a>| plan.is_for(own, span, Places::default());
+        let Some(plan) = others.iter_mut().find(is_it) else {
+            return false;
+        };
+        plan.compare(span);
+        std::mem::swap(first, plan);
+        true
+    }
+
+    /// Forgets where tags stand, because the message in which they do is gone.
+    pub(super) fn forget_written(&mut self) {
+        for plan in &mut self.plans {
+            plan.written_at = None;
+        }
     }
 
     /// Returns an empty plan, if need be in the place of an old one.
@@ -92,8 +111,8 @@ impl<'a> Plans<'a> {
     }
 
     /// Returns the plan at hand.
-    pub(super) fn at_hand(&self) -> Option<&Plan<'a>> {
-        self.plans.first()
+    pub(super) fn at_hand(&mut self) -> Option<&mut Plan<'a>> {
+        self.plans.first_mut()
     }
 }
 
@@ -111,6 +130,14 @@ pub(super) struct Plan<'a> {
     marks: Vec<u8>,
     /// Whether only keys and types count. Of some attributes the value does.
     is_general: bool,
+    /// The attributes, as messages, of the last span with this plan.
+    messages: Vec<&'a [u8]>,
+    /// Which attributes the span at hand has as that span has them.
+    unchanged: Places,
+    /// Where the tags of that span's attributes begin in the message, if they still stand there.
+    written_at: Option<usize>,
+    /// How far behind it the tag of each attribute ends.
+    ends: Vec<usize>,
 }
 
 impl<'a> Plan<'a> {
@@ -121,25 +148,76 @@ impl<'a> Plan<'a> {
         self.tail.clear();
         self.marks.clear();
         self.is_general = true;
+        self.messages.clear();
+        self.unchanged = Places::default();
+        self.written_at = None;
+        self.ends.clear();
     }
 
+    /// Tells whether it is the plan for a span of which some attributes are known to be as the plan has them.
     #[inline]
-    fn is_for(&self, own: &Own, span: &RawSpan<'a>) -> bool {
+    fn is_for(&self, own: &Own, span: &RawSpan<'a>, known: Places) -> bool {
         if !self.is_general || self.own != *own || self.shape.len() != span.attributes.len() {
             return false;
         }
-        let mut pairs = self.shape.iter().zip(&span.attributes);
-        pairs.all(|(&(key, value_type), attribute)| {
-            attribute.key == key && type_name(attribute.value) == value_type
+        let mut pairs = self.shape.iter().zip(&span.attributes).enumerate();
+        pairs.all(|(number, (&(key, value_type), attribute))| {
+            known.contains(number)
+                || (attribute.key == key && type_name(attribute.value) == value_type)
         })
     }
 
-    /// Returns for each attribute its key as it is prepared, or nothing if it becomes no tag.
-    pub(super) fn keys(&self) -> impl Iterator<Item = Option<&[u8]>> {
-        let prepared = |range: &Range<usize>| self.prepared.get(range.clone()).unwrap_or_default();
-        self.steps
-            .iter()
-            .map(move |step| step.as_ref().map(prepared))
+    /// Finds out which attributes are those of the last span with this plan.
+    fn compare(&mut self, span: &RawSpan<'a>) {
+        self.unchanged = Places::default();
+        for (number, (before, now)) in self.messages.iter().zip(&span.messages).enumerate() {
+            if before == now {
+                self.unchanged.insert(number);
+            }
+        }
+    }
+
+    /// Writes the attributes of the span at hand, each by `write` with its key as it is prepared, unless it becomes no tag.
+    ///
+    /// Tags that the last span with this plan has in the same form are copied from there, several at once where they are
+    /// neighbours.
+    #[inline]
+    pub(super) fn write_attributes(
+        &mut self,
+        out: &mut Vec<u8>,
+        span: &RawSpan<'a>,
+        mut write: impl FnMut(&mut Vec<u8>, &[u8], Value<'a>),
+    ) {
+        let begin = out.len();
+        let unchanged = match self.written_at {
+            Some(_) => self.unchanged,
+            None => Places::default(),
+        };
+        let before = self.written_at.unwrap_or(begin);
+        self.ends.resize(span.attributes.len(), 0);
+        // What is to be copied, and where in the message the tag before the one at hand ended.
+        let mut copied = before..before;
+        let mut old_end = before;
+        let places = self.steps.iter().zip(&mut self.ends);
+        for (number, (attribute, (step, end))) in span.attributes.iter().zip(places).enumerate() {
+            let old_start = std::mem::replace(&mut old_end, before + *end);
+            if unchanged.contains(number) {
+                if copied.is_empty() {
+                    copied.start = old_start;
+                }
+                copied.end = old_end;
+            } else {
+                out.extend_from_within(std::mem::replace(&mut copied, before..before));
+                if let Some(key) = step {
+                    let key = self.prepared.get(key.clone()).unwrap_or_default();
+                    write(out, key, attribute.value);
+                }
+            }
+            *end = out.len() - begin + copied.len();
+        }
+        out.extend_from_within(copied);
+        self.written_at = Some(begin);
+        self.messages.clone_from(&span.messages);
     }
 
     /// Works out the plan for the span at hand.
@@ -184,6 +262,11 @@ impl<'a> Plan<'a> {
         if mapper.has_marks && !self.marks.is_empty() {
             O::tag(&mut self.tail, names::MARKS.as_bytes(), &self.marks);
         }
+    }
+
+    /// Says that the tags that were written have moved towards the end of the message, by so many bytes.
+    pub(super) fn move_written(&mut self, bytes: isize) {
+        self.written_at = self.written_at.and_then(|at| at.checked_add_signed(bytes));
     }
 
     fn step<O: Output>(

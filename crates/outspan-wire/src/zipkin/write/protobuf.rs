@@ -111,14 +111,17 @@ impl Output for Protobuf {
 
     fn end_tags(_: &mut Vec<u8>) {}
 
-    fn end_span(out: &mut Vec<u8>, open: OpenMessage, debug: bool, shared: bool) {
+    fn end_span(out: &mut Vec<u8>, open: OpenMessage, debug: bool, shared: bool) -> isize {
         if debug {
             push_uint(out, span::DEBUG, 1);
         }
         if shared {
             push_uint(out, span::SHARED, 1);
         }
+        let end = out.len();
         close(out, open);
+        // The length is not always as wide as was expected.
+        out.len() as isize - end as isize
     }
 
     fn finish(_: &mut Vec<u8>) {}

@@ -8,7 +8,6 @@ use super::output::Head;
 use super::output::Kind;
 use super::output::Output;
 use super::plan::Own;
-use super::plan::Plan;
 use super::source::Source;
 use super::text::push_event;
 use super::text::push_int;
@@ -112,11 +111,13 @@ impl SpanMapper {
         let Some(plan) = source.plans.at_hand() else {
             return false;
         };
-        self.attributes::<O>(out, &source.span, plan);
+        plan.write_attributes(out, &source.span, |out, key, value| {
+            self.tag_of_key::<O>(out, key, value);
+        });
         self.links::<O>(out, &source.span, &mut source.list);
         out.extend_from_slice(&plan.tail);
         O::end_tags(out);
-        O::end_span(out, open, taken.debug, taken.shared);
+        plan.move_written(O::end_span(out, open, taken.debug, taken.shared));
         true
     }
 
@@ -199,21 +200,16 @@ impl SpanMapper {
         O::end_annotations(out);
     }
 
-    /// Writes the attributes of a span whose plan says which of them, and how their keys look.
-    fn attributes<O: Output>(&mut self, out: &mut Vec<u8>, span: &RawSpan<'_>, plan: &Plan<'_>) {
-        for (attribute, key) in span.attributes.iter().zip(plan.keys()) {
-            let Some(key) = key else {
-                continue;
-            };
-            match attribute.value {
-                Value::Text(text) => O::tag_of_key(out, key, text),
-                Value::Bool(true) => O::tag_of_key(out, key, b"true"),
-                Value::Bool(false) => O::tag_of_key(out, key, b"false"),
-                value => {
-                    self.text.clear();
-                    push_value(&mut self.text, value, self.dialect);
-                    O::tag_of_key(out, key, &self.text);
-                }
+    /// Writes an attribute whose key is prepared.
+    fn tag_of_key<O: Output>(&mut self, out: &mut Vec<u8>, key: &[u8], value: Value<'_>) {
+        match value {
+            Value::Text(text) => O::tag_of_key(out, key, text),
+            Value::Bool(true) => O::tag_of_key(out, key, b"true"),
+            Value::Bool(false) => O::tag_of_key(out, key, b"false"),
+            value => {
+                self.text.clear();
+                push_value(&mut self.text, value, self.dialect);
+                O::tag_of_key(out, key, &self.text);
             }
         }
     }
