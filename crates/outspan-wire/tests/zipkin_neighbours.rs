@@ -107,7 +107,7 @@ fn alone(options: &WriteOptions, request: &ExportTraceServiceRequest) -> Vec<Opt
             let scope = scope_spans.scope.clone().unwrap_or_default();
             for span in &scope_spans.spans {
                 let one = self::request(vec![span.clone()], &scope.name).encode_to_vec();
-                let mut writer = Writer::new(options.clone());
+                let mut writer = Writer::new(*options);
                 let mut pieces = writer.pieces(&one);
                 alone.push(match pieces.next().unwrap().unwrap().content {
                     PieceContent::Bytes(body) => Some(inner(options, &body).to_vec()),
@@ -146,7 +146,7 @@ proptest! {
         whole.resource_spans.extend(request(second, "two").resource_spans);
         let alone = alone(&options, &whole);
 
-        let mut writer = Writer::new(options.clone());
+        let mut writer = Writer::new(options);
         let bytes = whole.encode_to_vec();
         // A writer serves many requests.
         for _ in 0..2 {
