@@ -23,6 +23,8 @@ from cases import faults  # noqa: F401
 from cases import itself  # noqa: F401
 from cases import kafka  # noqa: F401
 from cases import overload  # noqa: F401
+from cases import partial  # noqa: F401
+from cases import queue  # noqa: F401
 from cases import receive  # noqa: F401
 from cases import send_collector  # noqa: F401
 from cases import send_jaeger  # noqa: F401

@@ -1,9 +1,15 @@
-"""The Collector's dialect of Zipkin: what we write in it is, to a Collector, what its own exporter writes."""
+"""The Collector's dialects of Zipkin and Jaeger: what we write in them is, to a Collector, what its own exporters write.
+
+The Collector has no exporter to Jaeger, but its exporter to Kafka writes Jaeger's spans (`jaeger_proto`) with the same translator.
+"""
 
 import copy
 
 from cases import Run
 from cases import case
+from cases.kafka import prepared
+from cases.kafka import receiver
+from cases.kafka import send_by_collector
 from programs import free_ports
 from programs import outspan
 from programs.collector import Collector
@@ -11,6 +17,7 @@ from spans import compare
 from spans import files
 from spans import rich
 
+KAFKA_SECONDS_MAX = 180
 ODD_MAP = '{"":"an empty key","ключ":"NaN","nothing":null}'
 FORMS = {"json": "json", "proto": "protobuf"}
 
@@ -47,6 +54,51 @@ def zipkin_case(form: str) -> None:
 
 for each_form in FORMS:
     zipkin_case(each_form)
+
+
+@case(
+    "dialect-jaeger",
+    "outspan send --dialect collector, Thrift over HTTP, beside the Collector's Jaeger spans in Kafka: the same to a Collector",
+    KAFKA_SECONDS_MAX,
+)
+def jaeger_case(run: Run) -> None:
+    topic = "dialect-jaeger"
+    broker, requests, file = prepared(run, topic)
+    count = files.spans_of(requests)
+    folders = {name: run.folder / name for name in ("theirs", "ours")}
+    for folder in folders.values():
+        folder.mkdir()
+    send_by_collector(run, broker, topic, file, {"encoding": "jaeger_proto"})
+    with Collector(folders["theirs"], receiver(broker, topic, "jaeger_proto")) as by_them:
+        expected = compare.flat(by_them.received(count))
+    (port,) = free_ports(1)
+    receivers = {"jaeger": {"protocols": {"thrift_http": {"endpoint": f"127.0.0.1:{port}"}}}}
+    with Collector(folders["ours"], receivers) as by_us:
+        outspan.send(run.folder, file, f"jaeger+http://127.0.0.1:{port}", "--dialect", "collector")
+        found = compare.flat(by_us.received(count))
+    compare.same(as_thrift_has_it(expected), found)
+
+
+def as_thrift_has_it(theirs: dict) -> dict:
+    """Returns what the Collector's Jaeger receiver makes of the same in Thrift: microseconds, and the scope in attributes."""
+    for span in theirs.values():
+        duration = (span["end"] - span["start"]) // 1000 * 1000
+        span["start"] = span["start"] // 1000 * 1000
+        span["end"] = span["start"] + duration
+        for field in ("name", "version"):
+            if span["scope"][field]:
+                span["attributes"][f"otel.scope.{field}"] = ("string", span["scope"][field])
+                span["scope"][field] = ""
+        if span["trace_state"]:
+            span["attributes"]["w3c.tracestate"] = ("string", span["trace_state"])
+            span["trace_state"] = ""
+        if "double.minus_zero" in span["attributes"]:
+            span["attributes"]["double.minus_zero"] = ("double", "-0.0")  # protobuf leaves zeros out, whatever their sign
+        if "map.odd" in span["attributes"]:
+            span["attributes"]["map.odd"] = ("string", ODD_MAP)  # theirs writes nothing where NaN is inside
+        for event in span["events"]:
+            event["time"] = event["time"] // 1000 * 1000
+    return theirs
 
 
 def as_ours_differs(theirs: dict, sent: dict) -> dict:

@@ -71,13 +71,7 @@ def reader_case(encoding: str) -> None:
     def run_case(run: Run) -> None:
         topic = f"collector-reads-{encoding}"
         broker, requests, file = prepared(run, topic)
-        receiver = {
-            "brokers": [broker.brokers],
-            "group_id": topic,
-            "initial_offset": "earliest",
-            "traces": {"topics": [topic], "encoding": encoding},
-        }
-        with Collector(run.folder, {"kafka": receiver}) as collector:
+        with Collector(run.folder, receiver(broker, topic, encoding)) as collector:
             outspan.send_to_kafka(run.folder, file, f"kafka://{broker.brokers}/{topic}?encoding={encoding}")
             received = collector.received(files.spans_of(requests), READ_SECONDS_MAX)
         compare.same(compare.flat(requests), compare.flat(received))
@@ -115,6 +109,17 @@ def partitions(run: Run) -> None:
     traces = {span["trace_id"] for span in compare.flat(requests).values()}
     if set(ours) != traces:
         raise compare.Different(f"expected messages of {len(traces)} traces, found the keys {sorted(ours)}")
+
+
+def receiver(broker: Kafka, topic: str, encoding: str) -> dict:
+    """Returns the Collector's receiver of a topic."""
+    settings = {
+        "brokers": [broker.brokers],
+        "group_id": topic,
+        "initial_offset": "earliest",
+        "traces": {"topics": [topic], "encoding": encoding},
+    }
+    return {"kafka": settings}
 
 
 def send_by_collector(run: Run, broker: Kafka, topic: str, file, traces: dict, **settings) -> None:

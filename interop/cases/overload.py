@@ -8,6 +8,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from cases import Run
 from cases import case
 from cases.receive import CLIENT_SPANS
+from cases.receive import LISTENERS
 from cases.receive import SDKS
 from programs import Failed
 from programs import Program
@@ -28,18 +29,26 @@ ATTEMPTS_MAX = 10
 
 # Spans in all, and in each request.
 FLOODS = ((100_000, 512), (2_000, 1))
-TRANSPORTS = {"otlp-grpc": "grpc", "otlp-http": "http"}
+TRANSPORTS = ("grpc", "http")
+
+# Every exporter of every SDK over OTLP, without compression.
+PLAIN = [
+    (language, command, exporter)
+    for language, (command, exporters) in SDKS.items()
+    for exporter in exporters
+    if "+" not in exporter
+]
 
 
 def overload_case(language: str, command: Callable[[], list], exporter: str) -> None:
     """Registers the case of one SDK over one transport."""
-    transport = TRANSPORTS[exporter]
+    listen, _ = LISTENERS[exporter]
     does = (
         "gives up and says why" if (language, exporter) in GIVE_UP else "comes back later, all fields, nothing is lost"
     )
     what = f"SDK for {language}, {exporter}, into an agent without room: it {does}"
 
-    @case(f"overload-{language}-{transport}", what, SECONDS_MAX)
+    @case(f"overload-{language}-{exporter.removeprefix('otlp-')}", what, SECONDS_MAX)
     def run_case(run: Run) -> None:
         reference, behind = free_ports(2)
         folders = {name: run.folder / name for name in ("reference", "behind")}
@@ -55,7 +64,7 @@ def overload_case(language: str, command: Callable[[], list], exporter: str) -> 
             try:
                 fill(run, agent)
                 refused_before = agent.requests("deferred")
-                url = f"http://127.0.0.1:{agent.port(transport)}"
+                url = f"http://127.0.0.1:{agent.port(listen)}"
                 with Program("client", [*client, url], run.folder) as sdk:
                     agent.program.until(
                         lambda: agent.requests("deferred") > refused_before, "refusal of the client", 20
@@ -76,21 +85,20 @@ def overload_case(language: str, command: Callable[[], list], exporter: str) -> 
         run.note = f"{what}; told {refusals} times to come back"
 
 
-for each_language, (each_command, _) in SDKS.items():
-    for each_exporter in TRANSPORTS:
-        overload_case(each_language, each_command, each_exporter)
+for each_language, each_command, each_exporter in PLAIN:
+    overload_case(each_language, each_command, each_exporter)
 
 
 def too_large_case(language: str, command: Callable[[], list], exporter: str) -> None:
     """Registers the case of one SDK whose request is larger than the agent allows."""
-    transport = TRANSPORTS[exporter]
+    listen, _ = LISTENERS[exporter]
     what = f"SDK for {language}, {exporter}, a request larger than the agent takes: refused, and the client says why"
 
-    @case(f"too-large-{language}-{transport}", what, SECONDS_MAX)
+    @case(f"too-large-{language}-{exporter.removeprefix('otlp-')}", what, SECONDS_MAX)
     def run_case(run: Run) -> None:
         to = f"file:{run.folder / 'received.jsonl'}"
         with outspan.Relay(run.folder, listeners(), to, "--max-request-size", "4KiB") as agent:
-            url = f"http://127.0.0.1:{agent.port(transport)}"
+            url = f"http://127.0.0.1:{agent.port(listen)}"
             with Program("client", [*command(), exporter, url], run.folder) as sdk:
                 sdk.process.wait(CLIENT_SECONDS_MAX)
             outcomes = {outcome: agent.requests(outcome) for outcome in ("accepted", "refused", "deferred")}
@@ -102,9 +110,8 @@ def too_large_case(language: str, command: Callable[[], list], exporter: str) ->
         run.note = f"{what}; {outcomes['refused']} requests refused"
 
 
-for each_language, (each_command, _) in SDKS.items():
-    for each_exporter in TRANSPORTS:
-        too_large_case(each_language, each_command, each_exporter)
+for each_language, each_command, each_exporter in PLAIN:
+    too_large_case(each_language, each_command, each_exporter)
 
 
 def otlp_http(port: int) -> dict:
@@ -114,7 +121,7 @@ def otlp_http(port: int) -> dict:
 
 def listeners() -> list[str]:
     """Returns what the agent listens on."""
-    return [f"{transport}://127.0.0.1:0" for transport in TRANSPORTS.values()]
+    return [f"{transport}://127.0.0.1:0" for transport in TRANSPORTS]
 
 
 def fill(run: Run, agent: outspan.Relay) -> None:

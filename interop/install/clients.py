@@ -10,7 +10,7 @@ from install import installed
 from install import maven
 from install import python
 from install import step
-from install.go import ENVIRONMENT
+from install.go import go as run_go
 
 SOURCES = INTEROP / "clients"
 
@@ -22,7 +22,7 @@ def go() -> list:
 
     def build(folder: Path) -> None:
         copy(source, folder, names)
-        step(["go", "build", "-o", "client", "."], folder, ENVIRONMENT)
+        run_go(folder, "build", "-o", "client", ".")
 
     return [installed("client-go", build, [source / name for name in names]) / "client"]
 

@@ -4,8 +4,7 @@ from pathlib import Path
 
 from install import INTEROP
 from install import installed
-from install import step
-from install.go import ENVIRONMENT
+from install.go import go
 
 VERSION = "0.158.0"
 CONFIG = INTEROP / "install" / "collector.yaml"
@@ -18,5 +17,4 @@ def ensure() -> Path:
 
 def build(folder: Path) -> None:
     (folder / CONFIG.name).write_bytes(CONFIG.read_bytes())
-    builder = f"go.opentelemetry.io/collector/cmd/builder@v{VERSION}"
-    step(["go", "run", builder, "--config", CONFIG.name], folder, ENVIRONMENT)
+    go(folder, "run", f"go.opentelemetry.io/collector/cmd/builder@v{VERSION}", "--config", CONFIG.name)

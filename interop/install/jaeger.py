@@ -9,8 +9,7 @@ import json
 from pathlib import Path
 
 from install import installed
-from install import step
-from install.go import ENVIRONMENT
+from install.go import go
 
 VERSION = "2.13.0"
 MODULE_VERSION = "v1.76.0"
@@ -25,11 +24,11 @@ def ensure() -> Path:
 
 
 def build(folder: Path) -> None:
-    step(["go", "mod", "init", "example.invalid/jaeger"], folder, ENVIRONMENT)
-    step(["go", "mod", "edit", "-replace", REPLACEMENT], folder, ENVIRONMENT)
+    go(folder, "mod", "init", "example.invalid/jaeger")
+    go(folder, "mod", "edit", "-replace", REPLACEMENT)
     module = PACKAGE.removesuffix("/cmd/jaeger")
-    downloaded = json.loads(step(["go", "mod", "download", "-json", f"{module}@{MODULE_VERSION}"], folder, ENVIRONMENT))
+    downloaded = json.loads(go(folder, "mod", "download", "-json", f"{module}@{MODULE_VERSION}"))
     # Jaeger's own checksums: the checksum database does not know every version that Jaeger needs.
     (folder / "go.sum").write_bytes((Path(downloaded["Dir"]) / "go.sum").read_bytes())
-    step(["go", "get", f"{PACKAGE}@{MODULE_VERSION}"], folder, ENVIRONMENT)
-    step(["go", "build", "-o", "jaeger", "-ldflags", "-s -w", PACKAGE], folder, ENVIRONMENT)
+    go(folder, "get", f"{PACKAGE}@{MODULE_VERSION}")
+    go(folder, "build", "-o", "jaeger", "-ldflags", "-s -w", PACKAGE)

@@ -45,13 +45,18 @@ def read_records(path: Path) -> list:
 
 def count(path: Path) -> int:
     """Returns how many spans a file holds at this moment, of either kind."""
+    return spans_of(read_whole(path))
+
+
+def read_whole(path: Path) -> list:
+    """Reads a file of either kind that a program may be writing: what is whole of it at this moment."""
     if path.suffix == ".pb":
-        return spans_of(read_records(path))
+        return read_records(path)
     if not path.exists():
-        return 0
+        return []
     text = path.read_bytes()
     end = text.rfind(b"\n") + 1
-    return spans_of([from_json(loads(line)) for line in text[:end].splitlines() if line.strip()])
+    return [from_json(loads(line)) for line in text[:end].splitlines() if line.strip()]
 
 
 def spans_of(requests: list) -> int:

@@ -1,6 +1,6 @@
 // Sends the same few spans through one or several exporters of the Go SDK: `client EXPORTER URL [EXPORTER URL]...`.
 //
-// An exporter is otlp-grpc, otlp-http or zipkin; `+gzip` behind it compresses.
+// An exporter is otlp-grpc, otlp-http or zipkin; `+gzip` behind it compresses, `+broken` takes the trace from some spans.
 package main
 
 import (
@@ -20,11 +20,13 @@ import (
 	"go.opentelemetry.io/otel/exporters/zipkin"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
 )
 
 const (
 	smallSpans     = 100
+	brokenSpans    = 10
 	shutdownWithin = 30 * time.Second
 )
 
@@ -47,6 +49,26 @@ func exporter(ctx context.Context, fullName, url string) (sdktrace.SpanExporter,
 		return zipkin.New(url + "/api/v2/spans")
 	}
 	return nil, fmt.Errorf("no exporter is called %s", name)
+}
+
+// breaking exports a tenth of the small spans without the id of a trace, which no receiver can take.
+type breaking struct {
+	sdktrace.SpanExporter
+}
+
+func (inner breaking) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpan) error {
+	changed := make([]sdktrace.ReadOnlySpan, 0, len(spans))
+	for _, span := range spans {
+		for _, each := range span.Attributes() {
+			if each.Key == "number" && each.Value.AsInt64() < brokenSpans {
+				stub := tracetest.SpanStubFromReadOnlySpan(span)
+				stub.SpanContext = stub.SpanContext.WithTraceID(trace.TraceID{})
+				span = stub.Snapshot()
+			}
+		}
+		changed = append(changed, span)
+	}
+	return inner.SpanExporter.ExportSpans(ctx, changed)
 }
 
 func makeSpans(ctx context.Context, tracer trace.Tracer) {
@@ -103,9 +125,13 @@ func run(words []string) error {
 	}
 	options := []sdktrace.TracerProviderOption{sdktrace.WithResource(about)}
 	for index := 0; index+1 < len(words); index += 2 {
-		made, err := exporter(ctx, words[index], words[index+1])
+		name, isBreaking := strings.CutSuffix(words[index], "+broken")
+		made, err := exporter(ctx, name, words[index+1])
 		if err != nil {
 			return err
+		}
+		if isBreaking {
+			made = breaking{made}
 		}
 		options = append(options, sdktrace.WithBatcher(made))
 	}

@@ -1,28 +1,36 @@
 import io.opentelemetry.api.common.AttributeKey;
 import io.opentelemetry.api.common.Attributes;
 import io.opentelemetry.api.trace.Span;
+import io.opentelemetry.api.trace.SpanContext;
 import io.opentelemetry.api.trace.SpanKind;
 import io.opentelemetry.api.trace.StatusCode;
 import io.opentelemetry.api.trace.Tracer;
+import io.opentelemetry.api.trace.TraceId;
 import io.opentelemetry.context.Context;
 import io.opentelemetry.exporter.otlp.http.trace.OtlpHttpSpanExporter;
 import io.opentelemetry.exporter.otlp.trace.OtlpGrpcSpanExporter;
 import io.opentelemetry.exporter.zipkin.ZipkinSpanExporter;
+import io.opentelemetry.sdk.common.CompletableResultCode;
 import io.opentelemetry.sdk.resources.Resource;
 import io.opentelemetry.sdk.trace.SdkTracerProvider;
 import io.opentelemetry.sdk.trace.SdkTracerProviderBuilder;
+import io.opentelemetry.sdk.trace.data.DelegatingSpanData;
+import io.opentelemetry.sdk.trace.data.SpanData;
 import io.opentelemetry.sdk.trace.export.BatchSpanProcessor;
 import io.opentelemetry.sdk.trace.export.SpanExporter;
+import java.util.Collection;
 import java.util.List;
 import java.util.concurrent.TimeUnit;
 
 /**
  * Sends the same few spans through one or several exporters of the Java SDK: {@code Client EXPORTER URL [EXPORTER URL]...}.
  *
- * <p>An exporter is otlp-grpc, otlp-http or zipkin; {@code +gzip} behind it compresses.
+ * <p>An exporter is otlp-grpc, otlp-http or zipkin; {@code +gzip} behind it compresses, {@code +broken} takes
+ * the trace from some spans.
  */
 public final class Client {
     private static final int SMALL_SPANS = 100;
+    private static final int BROKEN_SPANS = 10;
     private static final int SHUTDOWN_SECONDS_MAX = 30;
 
     private Client() {}
@@ -39,6 +47,47 @@ public final class Client {
             case "zipkin" -> ZipkinSpanExporter.builder().setEndpoint(url + "/api/v2/spans").build();
             default -> throw new IllegalArgumentException("no exporter is called " + name);
         };
+    }
+
+    /** Exports a tenth of the small spans without the id of a trace, which no receiver can take. */
+    private record Breaking(SpanExporter inner) implements SpanExporter {
+        private static final AttributeKey<Long> NUMBER = AttributeKey.longKey("number");
+
+        @Override
+        public CompletableResultCode export(Collection<SpanData> spans) {
+            return inner.export(spans.stream().map(Breaking::broken).toList());
+        }
+
+        @Override
+        public CompletableResultCode flush() {
+            return inner.flush();
+        }
+
+        @Override
+        public CompletableResultCode shutdown() {
+            return inner.shutdown();
+        }
+
+        private static SpanData broken(SpanData span) {
+            Long number = span.getAttributes().get(NUMBER);
+            return number == null || number >= BROKEN_SPANS ? span : new WithoutTrace(span);
+        }
+    }
+
+    private static final class WithoutTrace extends DelegatingSpanData {
+        private final SpanContext context;
+
+        WithoutTrace(SpanData span) {
+            super(span);
+            SpanContext whole = span.getSpanContext();
+            context = SpanContext.create(
+                    TraceId.getInvalid(), whole.getSpanId(), whole.getTraceFlags(), whole.getTraceState());
+        }
+
+        @Override
+        public SpanContext getSpanContext() {
+            return context;
+        }
     }
 
     private static void makeSpans(Tracer tracer) {
@@ -89,7 +138,10 @@ public final class Client {
                 .merge(Resource.create(Attributes.builder().put("service.name", "client-java").put("shop.id", 7).build()));
         SdkTracerProviderBuilder builder = SdkTracerProvider.builder().setResource(about);
         for (int index = 0; index + 1 < words.length; index += 2) {
-            builder.addSpanProcessor(BatchSpanProcessor.builder(exporter(words[index], words[index + 1])).build());
+            String name = words[index].replace("+broken", "");
+            SpanExporter made = exporter(name, words[index + 1]);
+            boolean isBreaking = !name.equals(words[index]);
+            builder.addSpanProcessor(BatchSpanProcessor.builder(isBreaking ? new Breaking(made) : made).build());
         }
         SdkTracerProvider provider = builder.build();
         makeSpans(provider.get("interop", "1.0"));

@@ -1,13 +1,15 @@
 // Sends the same few spans through one or several exporters of the JavaScript SDK: `client.js EXPORTER URL [EXPORTER URL]...`.
 //
-// An exporter is otlp-grpc, otlp-http, otlp-json, zipkin, jaeger-http or jaeger-udp; `+gzip` behind it compresses.
+// An exporter is otlp-grpc, otlp-http, otlp-json, zipkin, jaeger-http or jaeger-udp; `+gzip` behind it compresses,
+// `+broken` takes the trace from some spans.
 "use strict";
 
-const { SpanKind, SpanStatusCode, ROOT_CONTEXT, trace } = require("@opentelemetry/api");
+const { diag, DiagConsoleLogger, DiagLogLevel, SpanKind, SpanStatusCode, ROOT_CONTEXT, trace } = require("@opentelemetry/api");
 const { resourceFromAttributes, defaultResource } = require("@opentelemetry/resources");
 const { BasicTracerProvider, BatchSpanProcessor } = require("@opentelemetry/sdk-trace-base");
 
 const SMALL_SPANS = 100;
+const BROKEN_SPANS = 10;
 
 function exporter(fullName, url) {
   const [name, compression = "none"] = fullName.split("+");
@@ -39,6 +41,24 @@ function exporter(fullName, url) {
     }
   }
   throw new Error(`no exporter is called ${name}`);
+}
+
+// Exports a tenth of the small spans without the id of a trace, which no receiver can take.
+function breaking(inner) {
+  return {
+    export: (spans, done) => inner.export(spans.map(broken), done),
+    forceFlush: () => inner.forceFlush(),
+    shutdown: () => inner.shutdown(),
+  };
+}
+
+function broken(span) {
+  if (!(span.attributes.number < BROKEN_SPANS)) {
+    return span;
+  }
+  const changed = Object.create(span);
+  changed.spanContext = () => ({ ...span.spanContext(), traceId: "0".repeat(32) });
+  return changed;
 }
 
 function makeSpans(tracer) {
@@ -73,10 +93,13 @@ function makeSpans(tracer) {
 }
 
 async function main() {
+  diag.setLogger(new DiagConsoleLogger(), DiagLogLevel.WARN);
   const spanProcessors = [];
   const words = process.argv.slice(2);
   for (let index = 0; index < words.length; index += 2) {
-    spanProcessors.push(new BatchSpanProcessor(exporter(words[index], words[index + 1])));
+    const name = words[index].replace("+broken", "");
+    const made = exporter(name, words[index + 1]);
+    spanProcessors.push(new BatchSpanProcessor(name === words[index] ? made : breaking(made)));
   }
   const resource = defaultResource().merge(resourceFromAttributes({ "service.name": "client-node", "shop.id": 7 }));
   const provider = new BasicTracerProvider({ resource, spanProcessors });

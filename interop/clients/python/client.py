@@ -1,20 +1,25 @@
 """Sends the same few spans through one or several exporters of the Python SDK: `client.py EXPORTER URL [EXPORTER URL]...`.
 
-An exporter is otlp-grpc, otlp-http, zipkin, jaeger-http or jaeger-udp; `+gzip` behind it compresses.
+An exporter is otlp-grpc, otlp-http, zipkin, jaeger-http or jaeger-udp; `+gzip` behind it compresses, `+broken`
+takes the trace from some spans.
 """
 
+import copy
 import sys
 from urllib.parse import urlsplit
 
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.export import SpanExporter
 from opentelemetry.trace import Link
+from opentelemetry.trace import SpanContext
 from opentelemetry.trace import SpanKind
 from opentelemetry.trace import Status
 from opentelemetry.trace import StatusCode
 
 SMALL_SPANS = 100
+BROKEN_SPANS = 10
 
 
 def exporter(name: str, url: str):
@@ -42,6 +47,28 @@ def exporter(name: str, url: str):
         return JaegerExporter(collector_endpoint=f"{url}/api/traces?format=jaeger.thrift")
     address = urlsplit(url)
     return JaegerExporter(agent_host_name=address.hostname, agent_port=address.port, udp_split_oversized_batches=True)
+
+
+class Breaking(SpanExporter):
+    """Exports a tenth of the small spans without the id of a trace, which no receiver can take."""
+
+    def __init__(self, inner: SpanExporter):
+        self.inner = inner
+
+    def export(self, spans):
+        return self.inner.export([broken(span) for span in spans])
+
+    def shutdown(self) -> None:
+        self.inner.shutdown()
+
+
+def broken(span):
+    """Returns a small span with a low number without its trace, and any other as it is."""
+    if span.attributes.get("number", BROKEN_SPANS) >= BROKEN_SPANS:
+        return span
+    changed = copy.copy(span)
+    changed._context = SpanContext(trace_id=0, span_id=span.get_span_context().span_id, is_remote=False)
+    return changed
 
 
 def make_spans(tracer) -> None:
@@ -82,7 +109,8 @@ def main() -> None:
     provider = TracerProvider(resource=Resource.create({"service.name": "client-python", "shop.id": 7}))
     arguments = sys.argv[1:]
     for name, url in zip(arguments[::2], arguments[1::2]):
-        provider.add_span_processor(BatchSpanProcessor(exporter(name, url)))
+        made = exporter(name.removesuffix("+broken"), url)
+        provider.add_span_processor(BatchSpanProcessor(Breaking(made) if name.endswith("+broken") else made))
     make_spans(provider.get_tracer("interop", "1.0"))
     provider.shutdown()
 
