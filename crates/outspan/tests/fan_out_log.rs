@@ -63,4 +63,5 @@ async fn a_child_behind_that_loses_or_refuses_spans_is_in_the_log() {
     };
     assert!(warned("loses", "3 spans"), "{text}");
     assert!(warned("refuses", "2 spans"), "{text}");
+    assert_eq!(text.lines().count(), 2, "{text}");
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use outspan::Batch;
 use outspan::Deadline;
 use outspan::Delivery;
+use outspan::Drained;
 use outspan::Error;
 use outspan::ErrorKind;
 use outspan::Export;
@@ -20,8 +21,10 @@ use outspan::Result;
 use outspan::Retry;
 use outspan::combinators::RetryEvent;
 use outspan_testkit::Act;
+use outspan_testkit::DrainAct;
 use outspan_testkit::ScriptedExporter;
 use outspan_testkit::batch_of;
+use outspan_testkit::soon;
 use tokio::time::Instant;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -96,6 +99,16 @@ mod what_is_tried_again {
     }
 }
 
+#[tokio::test]
+async fn a_flush_reaches_the_destination() {
+    let child = ScriptedExporter::new();
+    let mut holds = Drained::default();
+    holds.left = 3;
+    child.script_flushes([DrainAct::Done(holds)]);
+    let drained = child.exporter().retry(exact()).flush(soon()).await.unwrap();
+    assert_eq!((child.flushes(), drained.left), (1, 3));
+}
+
 mod hook {
     use super::*;
 
@@ -124,6 +137,23 @@ mod hook {
         );
         let elapsed = events.iter().map(|event| event.elapsed.as_millis() / 100);
         assert_eq!(elapsed.collect::<Vec<_>>(), [10, 60]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waits_grow_as_set_up_to_the_longest() {
+        let child = ScriptedExporter::new();
+        child.always(Act::unavailable());
+        let growing = exact()
+            .initial_interval(SECOND)
+            .max_interval(20 * SECOND)
+            .max_retries(5)
+            .multiplier(3.0);
+        let (settings, events) = listening(growing);
+        let exporter = child.exporter().retry(settings);
+        export(&exporter, &batch_of(1)).await.unwrap_err();
+        let events = events.lock().unwrap().clone();
+        let waits: Vec<_> = events.iter().map(|event| event.delay).collect();
+        assert_eq!(waits, [1, 3, 9, 20, 20].map(|wait| wait * SECOND));
     }
 
     #[tokio::test(start_paused = true)]

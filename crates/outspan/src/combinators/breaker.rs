@@ -417,6 +417,21 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn who_takes_some_and_refuses_as_many_has_answered() {
+        let circuit = circuit(Breaker::default().failures(2));
+        fail(&circuit);
+        let answered = Delivery {
+            accepted: 1,
+            refused: 1,
+            filtered: 1,
+            ..Delivery::default()
+        };
+        circuit.ask().unwrap().tell(&Ok(answered));
+        fail(&circuit);
+        assert_eq!(circuit.state(), BreakerState::Closed);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_batch_that_was_filtered_whole_finds_out_nothing() {
         let settings = Breaker::default().failures(1).wait(SECOND);
         let circuit = circuit(settings);

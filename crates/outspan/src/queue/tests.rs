@@ -33,6 +33,8 @@ enum Answer {
     Stall,
     Panic,
     Lie,
+    /// Says of one span that it arrived, and of the others nothing.
+    Forget,
     Slow(Duration),
 }
 
@@ -168,6 +170,13 @@ impl Export for Scripted {
                 delivery.refused = 7;
                 delivery.leave(batch, Error::unavailable("what"));
                 Ok(delivery)
+            }
+            Answer::Forget => {
+                *script.accepted.lock().unwrap() += 1;
+                Ok(Delivery {
+                    accepted: 1,
+                    ..Delivery::default()
+                })
             }
             Answer::Slow(time) => {
                 // Sleeps: the destination is slow, in the test's time.
@@ -391,6 +400,37 @@ async fn the_oldest_goes_first_when_one_has_to_go() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_part_is_as_old_as_its_batch_when_the_oldest_has_to_go() {
+    let too_large = || Error::too_large("too many bytes");
+    let busy = Error::throttled("later").with_retry_after(Duration::from_secs(100));
+    let script = Script::new(
+        [
+            Answer::FailLate(Duration::from_secs(6), too_large()),
+            Answer::Fail(busy),
+            Answer::Stall,
+            Answer::Fail(too_large()),
+        ],
+        Answer::Stall,
+    );
+    let three_at_once = Settings {
+        concurrent_exports: 3,
+        attempt_timeout: None,
+        ..settings()
+    };
+    let rig = Rig::with(three_at_once, script);
+    for spans in [8, 1, 1] {
+        rig.push(spans);
+    }
+    // Sleeps: in the test's time, until the first batch was halved twice.
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    assert_eq!(rig.script.sizes(), [8, 1, 1, 4, 4, 2]);
+    // A quarter of the first batch waits for its turn, and the second batch for its time.
+    assert_eq!(rig.account().queued, 3);
+    assert!(rig.queue.shared.evict());
+    assert_eq!(rig.account().dropped.of(DropReason::QueueFull), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_absurd_wait_does_no_harm() {
     let busy = Error::throttled("for ever").with_retry_after(Duration::MAX);
     let rig = Rig::new([], Answer::Fail(busy));
@@ -472,6 +512,31 @@ async fn what_is_filtered_is_neither_sent_again_nor_a_failure() {
     assert_eq!(account.delivered, 2);
     assert_eq!(account.dropped.of(DropReason::Filtered), 3);
     assert_eq!(account.dropped.total(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_is_filtered_whole_finds_out_nothing_and_the_waits_go_on_growing() {
+    let down = || Error::unavailable("down");
+    let filtered = Answer::FilterSome(2, down());
+    let rig = Rig::new([Answer::Fail(down()), filtered], Answer::Fail(down()));
+    let began = Instant::now();
+    rig.push(1);
+    // Sleeps: in the test's time, until the first attempt failed.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    rig.push(2);
+    tokio::time::sleep(Duration::from_secs(14)).await;
+    let calls = rig.script.calls();
+    let waited: Vec<_> = calls.iter().map(|call| call.at - began).collect();
+    // The second probe at 5 s is that of a destination that is still down: the next wait is 7.5 s.
+    let seconds = [0.0, 5.0, 5.0, 12.5].map(Duration::from_secs_f64);
+    assert_eq!(rig.script.sizes(), [1, 2, 1, 1]);
+    for (waited, expected) in waited.iter().zip(seconds) {
+        let late = waited.saturating_sub(expected);
+        assert!(
+            *waited >= expected && late < Duration::from_millis(10),
+            "{waited:?}"
+        );
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -565,6 +630,27 @@ async fn an_exporter_that_counts_wrongly_does_not_open_the_account() {
     let account = rig.settled().await;
     assert_eq!(account.received, 3);
     assert_eq!(account.delivered, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn spans_that_the_exporter_forgets_are_lost_and_counted() {
+    let rig = Rig::new([], Answer::Forget);
+    rig.push(3);
+    let account = rig.settled().await;
+    assert_eq!(account.delivered, 1);
+    assert_eq!(account.dropped.of(DropReason::Failed), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flush_with_nothing_left_tells_no_error_of_before() {
+    let rig = Rig::new([], Answer::Fail(Error::unavailable("down")));
+    rig.push(1);
+    // Sleeps: in the test's time, until the first attempt failed.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(rig.queue.shared.evict());
+    let flushed = rig.queue.flush(soon()).await;
+    assert_eq!(flushed.left, 0);
+    assert!(flushed.error.is_none(), "{:?}", flushed.error);
 }
 
 #[tokio::test(start_paused = true)]
@@ -779,6 +865,20 @@ async fn what_is_pushed_after_the_shutdown_is_counted() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_pushed_during_the_shutdown_is_counted_at_once() {
+    let rig = Rig::new([], Answer::Stall);
+    rig.push(1);
+    let meanwhile = async {
+        // Sleeps: in the test's time, until the shutdown has begun.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        rig.push(4);
+        assert_eq!(rig.account().dropped.of(DropReason::Shutdown), 4);
+    };
+    tokio::join!(rig.queue.shutdown(soon()), meanwhile);
+    assert_eq!(rig.account().dropped.of(DropReason::Shutdown), 5);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_dropped_queue_counts_what_it_held() {
     let rig = Rig::new([Answer::Stall], Answer::Fail(Error::unavailable("down")));
     rig.push(2);
@@ -815,6 +915,7 @@ fn arbitrary_answer() -> impl Strategy<Value = Answer> {
         1 => (0_usize..20).prop_map(Answer::LimitSpans),
         1 => Just(Answer::Stall),
         1 => Just(Answer::Panic),
+        1 => Just(Answer::Forget),
         2 => (0_u64..30_000).prop_map(|millis| Answer::Slow(Duration::from_millis(millis))),
     ]
 }
