@@ -6,6 +6,7 @@
 // In a test a panic is the report; clippy's own exception covers test functions, not their helpers.
 #![allow(clippy::unwrap_used)]
 
+use std::io::Write;
 use std::process::Command;
 use std::process::Output;
 use std::time::Duration;
@@ -18,6 +19,9 @@ const SOON: Duration = Duration::from_secs(10);
 
 /// Set where a test is to be its program.
 const IS_PROGRAM: &str = "OUTSPAN_TEST_IS_PROGRAM";
+
+/// What a program says between its span and its end.
+const SPOKEN: &str = "the span has ended";
 
 /// In the process that a test started, runs its program; false in the test itself.
 fn is_program(program: fn()) -> bool {
@@ -137,6 +141,30 @@ fn standard_output_gets_otlp_json_lines() {
     assert_eq!(names, ["work"]);
 }
 
+/// The console shows a span when it ends, and OTLP waits for company: by the kind of processor that each one has.
+#[test]
+fn the_console_shows_a_span_at_once_and_otlp_lines_come_in_batches() {
+    if is_program(program_that_speaks_after_its_span) {
+        return;
+    }
+    let spoken_and_shown = |exporter, sign: &str| {
+        let output = run(
+            "the_console_shows_a_span_at_once_and_otlp_lines_come_in_batches",
+            &[
+                ("OTEL_TRACES_EXPORTER", exporter),
+                ("OTEL_BSP_SCHEDULE_DELAY", "3600000"),
+            ],
+        );
+        let text = stdout(&output);
+        let places = [SPOKEN, sign].map(|words| text.find(words));
+        places.map(|place| place.unwrap_or_else(|| panic!("{output:?}")))
+    };
+    let [spoken, shown] = spoken_and_shown("console", "work");
+    assert!(shown < spoken, "the console waits");
+    let [spoken, shown] = spoken_and_shown("otlp/stdout", "resourceSpans");
+    assert!(spoken < shown, "each span is a batch of its own");
+}
+
 #[test]
 fn mistakes_are_told_where_nothing_is_there_yet_to_log_to() {
     if is_program(program_with_the_global_provider) {
@@ -213,6 +241,15 @@ fn program_with_tracing() {
 fn program_with_the_global_provider() {
     let _guard = outspan::init().unwrap();
     opentelemetry::global::tracer("program").in_span("work", |_| {});
+}
+
+fn program_that_speaks_after_its_span() {
+    let guard = outspan::init().unwrap();
+    guard.tracer("program").in_span("work", |_| {});
+    let mut output = std::io::stdout();
+    writeln!(output, "{SPOKEN}").unwrap();
+    output.flush().unwrap();
+    drop(guard);
 }
 
 fn program_in_a_hurry() {
