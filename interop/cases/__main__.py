@@ -29,6 +29,7 @@ from cases import receive  # noqa: F401
 from cases import send_collector  # noqa: F401
 from cases import send_jaeger  # noqa: F401
 from cases import send_zipkin  # noqa: F401
+from cases import table
 from install import CannotInstall
 from programs import outspan
 
@@ -44,8 +45,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="interop/run", description="Runs real programs against ours.")
     parser.add_argument("cases", nargs="*", metavar="CASE", help="name or beginning of a name; all if none is given")
     parser.add_argument("--list", action="store_true", help="show the names and what they show")
+    parser.add_argument(
+        "--table", action="store_true", help="write the tables of docs/compatibility.md, and run nothing"
+    )
     parser.add_argument("--keep", action="store_true", help="keep the folder with what programs printed and wrote")
     arguments = parser.parse_args()
+    if arguments.table:
+        table.write()
+        return 0
     chosen = choose(arguments.cases)
     if not chosen:
         print(f"no case begins with {' or '.join(arguments.cases)}; --list shows all", file=sys.stderr)

@@ -93,7 +93,10 @@ def as_thrift_has_it(theirs: dict) -> dict:
             span["attributes"]["w3c.tracestate"] = ("string", span["trace_state"])
             span["trace_state"] = ""
         if "double.minus_zero" in span["attributes"]:
-            span["attributes"]["double.minus_zero"] = ("double", "-0.0")  # protobuf leaves zeros out, whatever their sign
+            span["attributes"]["double.minus_zero"] = (
+                "double",
+                "-0.0",
+            )  # protobuf leaves zeros out, whatever their sign
         if "map.odd" in span["attributes"]:
             span["attributes"]["map.odd"] = ("string", ODD_MAP)  # theirs writes nothing where NaN is inside
         for event in span["events"]:

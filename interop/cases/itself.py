@@ -2,6 +2,7 @@
 
 from cases import Run
 from cases import case
+from cases import table
 from programs import Failed
 from spans import compare
 from spans import files
@@ -35,6 +36,12 @@ def files_keep_everything(run: Run) -> None:
     file = run.folder / "spans.jsonl"
     files.write_json_lines(file, requests)
     compare.same(compare.flat(requests), compare.flat(files.read_json_lines(file)))
+
+
+@case("itself-page", "docs/compatibility.md has every case, and the versions that run")
+def page(run: Run) -> None:
+    if not table.is_true():
+        raise Failed(f"{table.PAGE.name} is not true any more: `interop/run --table` writes it anew")
 
 
 def leaves(message, path: str):

@@ -33,7 +33,9 @@ DO_NOT_LOOK = ("java", "python")
 def sdk_case(language: str, command: Callable[[], list], exporter: str) -> None:
     """Registers the case of one exporter of an SDK."""
     says = "does not look" if language in DO_NOT_LOOK else "says so"
-    what = f"SDK for {language}, {exporter}, spans without a trace among others: the others arrive, once; the SDK {says}"
+    what = (
+        f"SDK for {language}, {exporter}, spans without a trace among others: the others arrive, once; the SDK {says}"
+    )
 
     @case(f"partial-{language}-{exporter.removeprefix('otlp-')}", what, SECONDS_MAX)
     def run_case(run: Run) -> None:
@@ -130,4 +132,3 @@ def post(url: str, body: bytes) -> None:
     """Sends a request of OTLP in protobuf."""
     request = urllib.request.Request(url, body, {"content-type": "application/x-protobuf"})
     http.opener.open(request, timeout=http.ANSWER_SECONDS_MAX).close()
-

@@ -4,6 +4,7 @@ A folder is built under another name and renamed when it is whole, so that an in
 installed. One module for each program; each has `ensure()`, which returns where the program is.
 """
 
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -45,18 +46,23 @@ def installed(name: str, build: Callable[[Path], None], inputs: list[Path] = ())
         return folder
     cache().mkdir(parents=True, exist_ok=True)
     with open(cache() / f".{name}.lock", "w", encoding="utf-8") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # two runs at once build it once
-        if folder.is_dir():
-            return folder
-        return build_and_rename(name, folder, build)
+        with case_bound_stands_still():
+            fcntl.flock(lock, fcntl.LOCK_EX)  # two runs at once build it once
+            return folder if folder.is_dir() else build_and_rename(name, folder, build)
+
+
+@contextlib.contextmanager
+def case_bound_stands_still():
+    """Stops the clock of the case that asks: each step of an installation has a bound of its own."""
+    seconds_left = signal.alarm(0)
+    try:
+        yield
+    finally:
+        signal.alarm(seconds_left)
 
 
 def build_and_rename(name: str, folder: Path, build: Callable[[Path], None]) -> Path:
-    """Builds into a temporary folder, and renames it when it is whole.
-
-    The bound of the case that needs it stands still meanwhile: each step of an installation has one of its own.
-    """
-    case_seconds_left = signal.alarm(0)
+    """Builds into a temporary folder, and renames it when it is whole."""
     began = time.monotonic()
     print(f"installing {name}", flush=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=cache()))
@@ -67,8 +73,6 @@ def build_and_rename(name: str, folder: Path, build: Callable[[Path], None]) -> 
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    finally:
-        signal.alarm(case_seconds_left)
     print(f"installed {name} in {time.monotonic() - began:.0f} s, {size_of(folder) / 1e6:.0f} MB", flush=True)
     return folder
 

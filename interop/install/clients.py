@@ -7,6 +7,7 @@ from pathlib import Path
 
 from install import INTEROP
 from install import installed
+from install import machine
 from install import maven
 from install import python
 from install import step
@@ -35,10 +36,17 @@ def java() -> list:
     def build(folder: Path) -> None:
         maven.copy_dependencies(folder / "libs", source / "pom.xml")
         copy(source, folder, names)
-        step(["javac", "-encoding", "UTF-8", "-cp", "libs/*", "-d", "classes", "Client.java"], folder)
+        step([machine.need("javac"), "-encoding", "UTF-8", "-cp", "libs/*", "-d", "classes", "Client.java"], folder)
 
     folder = installed("client-java", build, [source / name for name in names])
-    return ["java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", f"{folder}/classes:{folder}/libs/*", "Client"]
+    return [
+        machine.need("java"),
+        "-XX:TieredStopAtLevel=1",
+        "-XX:+UseSerialGC",
+        "-cp",
+        f"{folder}/classes:{folder}/libs/*",
+        "Client",
+    ]
 
 
 def node() -> list:
@@ -48,9 +56,9 @@ def node() -> list:
 
     def build(folder: Path) -> None:
         copy(source, folder, names)
-        step(["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"], folder)
+        step([machine.need("npm"), "ci", "--no-audit", "--no-fund", "--ignore-scripts"], folder)
 
-    return ["node", installed("client-node", build, [source / name for name in names]) / "client.js"]
+    return [machine.need("node"), installed("client-node", build, [source / name for name in names]) / "client.js"]
 
 
 def python_sdk() -> list:

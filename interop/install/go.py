@@ -12,6 +12,7 @@ from pathlib import Path
 
 from install import cache
 from install import installed
+from install import machine
 from install import step
 
 OPTIONS = {"GOTOOLCHAIN": "local", "CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false -modcacherw"}
@@ -32,7 +33,7 @@ def go(folder: Path, *arguments: str, **variables: str) -> str:
     """Runs one command of Go in `folder`, and returns what it printed."""
     keep = folder_of_this_run()
     places = {"GOPATH": str(keep / "path"), "GOMODCACHE": str(keep / "modules"), "GOCACHE": str(keep / "objects")}
-    return step(["go", *arguments], folder, {**OPTIONS, **places, **variables})
+    return step([machine.need("go"), *arguments], folder, {**OPTIONS, **places, **variables})
 
 
 def folder_of_this_run() -> Path:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from install import CannotInstall
 from install import installed
+from install import machine
 from install import step
 
 VERSION = "1.7.1"
@@ -24,6 +25,7 @@ def ensure() -> tuple[Path, dict[str, str]]:
 
 
 def build(folder: Path) -> None:
+    machine.refresh_lists()
     step(["apt-get", "download", *PACKAGES], folder)
     for package in sorted(folder.glob("*.deb")):
         step(["dpkg", "-x", package, folder], folder)

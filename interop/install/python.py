@@ -5,6 +5,7 @@ from pathlib import Path
 
 from install import INTEROP
 from install import installed
+from install import machine
 from install import step
 
 REQUIREMENTS = INTEROP / "install"
@@ -20,6 +21,7 @@ def environment(name: str) -> Path:
     requirements = REQUIREMENTS / f"requirements-{name}.txt"
 
     def build(folder: Path) -> None:
+        machine.need_venv()
         step([sys.executable, "-m", "venv", folder], folder)
         pip = [folder / "bin" / "python", "-m", "pip", "install", "--quiet", "--no-deps", "--no-compile"]
         step([*pip, "-r", requirements], folder)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from install import kafka
 from install import kcat
+from install import machine
 from programs import Program
 from programs import free_ports
 from programs import run
@@ -41,7 +42,7 @@ class Kafka:
         )
         classes = f"{kafka.ensure()}/*"
         java = [
-            "java",
+            machine.need("java"),
             "-Xmx384m",
             "-XX:ActiveProcessorCount=2",
             "-XX:TieredStopAtLevel=1",

@@ -18,15 +18,21 @@ START_SECONDS_MAX = 20
 
 def binary() -> Path:
     """Returns the program under test."""
-    return Path(os.environ.get("OUTSPAN_BIN") or INTEROP.parent / "target" / "release" / "outspan")
+    return chosen("OUTSPAN_BIN", "target/release/outspan")
 
 
 def kafka_binary() -> Path:
     """Returns the program under test as it is built with the feature `kafka`."""
-    path = Path(os.environ.get("OUTSPAN_KAFKA_BIN") or INTEROP.parent / "target" / "kafka" / "release" / "outspan")
+    path = chosen("OUTSPAN_KAFKA_BIN", "target/kafka/release/outspan")
     if not os.access(path, os.X_OK):
         raise Failed(f"no program with Kafka at {path}: build it with `--features kafka`, or set OUTSPAN_KAFKA_BIN")
     return path
+
+
+def chosen(variable: str, otherwise: str) -> Path:
+    """Returns the program that a variable names, or one of the checkout; absolute, because cases run in folders of their own."""
+    named = os.environ.get(variable)
+    return Path(named).absolute() if named else INTEROP.parent / otherwise
 
 
 def send_to_kafka(folder: Path, file: Path, to: str) -> str:

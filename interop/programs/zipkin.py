@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from install import machine
 from install import zipkin
 from programs import Program
 from programs import free_ports
@@ -18,7 +19,14 @@ class Zipkin:
     def __init__(self, folder: Path):
         (self.port,) = free_ports(1)
         environment = {"QUERY_PORT": str(self.port), "STORAGE_TYPE": "mem", "SELF_TRACING_ENABLED": "false"}
-        java = ["java", "-Xmx384m", "-XX:ActiveProcessorCount=2", "-XX:TieredStopAtLevel=1", "-jar", zipkin.ensure()]
+        java = [
+            machine.need("java"),
+            "-Xmx384m",
+            "-XX:ActiveProcessorCount=2",
+            "-XX:TieredStopAtLevel=1",
+            "-jar",
+            zipkin.ensure(),
+        ]
         self.program = Program("zipkin", java, folder, environment)
 
     def __enter__(self) -> "Zipkin":
