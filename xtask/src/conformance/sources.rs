@@ -11,7 +11,10 @@ const PROMISES: &str = "crates/outspan-testkit/src/promises/runner.rs";
 /// The modules that `over_each_wire!` makes.
 const WIRES: [&str; 3] = ["grpc", "http_protobuf", "http_json"];
 
-/// Every test, as the name of its binary and its path in there.
+/// The page that has a row for each case of `interop/run`, which holds it to that.
+const CASES: &str = "docs/compatibility.md";
+
+/// Every test, as the name of its binary and its path in there; cases as if `interop` were a binary.
 pub(super) fn tests(files: &[TextFile]) -> BTreeSet<String> {
     let promises = files.iter().find(|file| file.path == PROMISES);
     let promises = promises.map_or_else(Vec::new, |file| promises_in(&file.text));
@@ -25,7 +28,17 @@ pub(super) fn tests(files: &[TextFile]) -> BTreeSet<String> {
             scan.line(line);
         }
     }
+    let cases = files.iter().find(|file| file.path == CASES);
+    names.extend(cases.into_iter().flat_map(|page| cases_in(&page.text)));
     names
+}
+
+/// The names that stand between backticks in the first cells of tables.
+fn cases_in(page: &str) -> impl Iterator<Item = String> {
+    page.lines().filter_map(|line| {
+        let (name, _) = line.strip_prefix("| `")?.split_once("` |")?;
+        Some(format!("interop::{name}"))
+    })
 }
 
 /// The binary and the modules that a file is, for instance `outspan` and `queue`.
@@ -227,6 +240,18 @@ fn third() {}
         );
         assert_eq!(names(&[("xtask/src/main.rs", source)])[0], "xtask::first");
         assert_eq!(names(&[("docs/retry.md", source)]), [""; 0]);
+    }
+
+    #[test]
+    fn cases_of_interop_are_those_with_a_row() {
+        let page = "
+`in-a-text` is none.
+
+| with | cases |
+| case | what it shows |
+| `zipkin-json` | spans to `Zipkin` |
+";
+        assert_eq!(names(&[(CASES, page)]), ["interop::zipkin-json"]);
     }
 
     #[test]
