@@ -198,6 +198,19 @@ impl<'a> Text<'a> {
         true
     }
 
+    /// Goes over the value at hand if it is the object that stands at `before` as well; tells whether it did.
+    #[inline]
+    pub(crate) fn take_object_like(&mut self, before: Range<usize>) -> bool {
+        let text = self.text.as_bytes();
+        let before = text.get(before).unwrap_or_default();
+        let rest = text.get(self.at..).unwrap_or_default();
+        if before.is_empty() || !rest.starts_with(before) {
+            return false;
+        }
+        self.at += before.len();
+        true
+    }
+
     /// Goes over the next key and its value, in an object, if both stand at `before` as well, where the value ended; tells whether
     /// it did. The text there must be `"key":value` with a comma before it, as machines write it, unless the object began there.
     #[inline]
@@ -313,7 +326,30 @@ impl<'a> Text<'a> {
             self.at += plain.len() + 2;
             return Ok(Cow::Borrowed(plain));
         }
-        Ok(self.string()?.to_text())
+        if self.peek() != Some(b'"') {
+            self.expect_kind(Kind::String)?;
+        }
+        self.escaped_text().map(Cow::Owned)
+    }
+
+    /// Reads and decodes a string whose first quote is at hand, in one go.
+    fn escaped_text(&mut self) -> Result<String, WireError> {
+        let bytes = self.bytes();
+        self.at += 1;
+        let mut decoded = Vec::with_capacity(64);
+        loop {
+            let start = self.at;
+            self.at += plain_prefix_of_short(bytes.get(start..).unwrap_or_default());
+            decoded.extend_from_slice(bytes.get(start..self.at).unwrap_or_default());
+            let escape = self.at;
+            if self.string_goes_on()? {
+                let rest = decode_escape(bytes.get(escape..).unwrap_or_default(), &mut decoded);
+                self.at = bytes.len() - rest.len();
+                continue;
+            }
+            self.at += 1;
+            return Ok(String::from_utf8(decoded).expect("escapes stand for whole characters"));
+        }
     }
 
     /// Reads a number that is nothing but up to 19 digits with what ends a value right behind them, or reads nothing.
@@ -488,12 +524,19 @@ impl<'a> Text<'a> {
     fn rest_of_string(&mut self) -> Result<(), WireError> {
         loop {
             self.at += plain_prefix_of_short(self.bytes().get(self.at..).unwrap_or_default());
-            match self.peek_here() {
-                Some(b'"') => return Ok(()),
-                Some(b'\\') => self.escape()?,
-                Some(_) => return Err(self.syntax("control character in a string")),
-                None => return Err(self.syntax("the text ends inside a string")),
+            if !self.string_goes_on()? {
+                return Ok(());
             }
+        }
+    }
+
+    /// Goes over an escape behind the plain part of a string, or tells that the last quote is there.
+    fn string_goes_on(&mut self) -> Result<bool, WireError> {
+        match self.peek_here() {
+            Some(b'"') => Ok(false),
+            Some(b'\\') => self.escape().map(|()| true),
+            Some(_) => Err(self.syntax("control character in a string")),
+            None => Err(self.syntax("the text ends inside a string")),
         }
     }
 

@@ -37,6 +37,8 @@ pub(super) fn read(
         text: Text::new(text)?,
         parts: Parts::new(),
         tags_before: TagsBefore::default(),
+        local_before: (0..0, Endpoint::default()),
+        fields_before: Vec::new(),
         spans: 0,
         limits,
         assembler,
@@ -45,10 +47,17 @@ pub(super) fn read(
     reader.text.finish()
 }
 
+/// How many fields of a span are remembered: more than there are.
+const FIELDS_MAX: usize = 16;
+
 struct Reader<'a, 'r> {
     text: Text<'a>,
     parts: Parts<'a>,
     tags_before: TagsBefore,
+    /// Where the last local endpoint stands in the text, and what it says.
+    local_before: (Range<usize>, Endpoint<'a>),
+    /// Which fields the span before has, in their order.
+    fields_before: Vec<Field>,
     spans: usize,
     limits: &'r ReadLimits,
     assembler: &'r mut Assembler,
@@ -77,6 +86,70 @@ impl TagsBefore {
         match self.places.get_mut(number) {
             Some(before) => *before = place,
             None => self.places.push(place),
+        }
+    }
+}
+
+/// The keys of a span.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Field {
+    TraceId,
+    ParentId,
+    Id,
+    Kind,
+    Name,
+    Timestamp,
+    Duration,
+    LocalEndpoint,
+    RemoteEndpoint,
+    Annotations,
+    Tags,
+    Debug,
+    Shared,
+    /// Of the first version of the format.
+    BinaryAnnotations,
+    Other,
+}
+
+impl Field {
+    fn of(key: &[u8]) -> Self {
+        match key {
+            b"traceId" => Self::TraceId,
+            b"parentId" => Self::ParentId,
+            b"id" => Self::Id,
+            b"kind" => Self::Kind,
+            b"name" => Self::Name,
+            b"timestamp" => Self::Timestamp,
+            b"duration" => Self::Duration,
+            b"localEndpoint" => Self::LocalEndpoint,
+            b"remoteEndpoint" => Self::RemoteEndpoint,
+            b"annotations" => Self::Annotations,
+            b"tags" => Self::Tags,
+            b"debug" => Self::Debug,
+            b"shared" => Self::Shared,
+            b"binaryAnnotations" => Self::BinaryAnnotations,
+            _ => Self::Other,
+        }
+    }
+
+    /// Returns the key; that of another field is none that anybody needs to expect.
+    fn name(self) -> &'static str {
+        match self {
+            Self::TraceId => "traceId",
+            Self::ParentId => "parentId",
+            Self::Id => "id",
+            Self::Kind => "kind",
+            Self::Name => "name",
+            Self::Timestamp => "timestamp",
+            Self::Duration => "duration",
+            Self::LocalEndpoint => "localEndpoint",
+            Self::RemoteEndpoint => "remoteEndpoint",
+            Self::Annotations => "annotations",
+            Self::Tags => "tags",
+            Self::Debug => "debug",
+            Self::Shared => "shared",
+            Self::BinaryAnnotations => "binaryAnnotations",
+            Self::Other => "",
         }
     }
 }
@@ -127,36 +200,57 @@ impl<'a> Reader<'a, '_> {
     fn span_fields(&mut self) -> Result<(), WireError> {
         self.parts.clear();
         self.text.begin_object()?;
-        while let Some(key) = self.text.next_key()? {
-            if self.text.take_null()? {
-                continue;
+        let mut number = 0;
+        while let Some(field) = self.next_field(number)? {
+            number += 1;
+            if !self.text.take_null()? {
+                self.field(field)?;
             }
-            self.field(&key)?;
         }
         Ok(())
     }
 
-    fn field(&mut self, key: &[u8]) -> Result<(), WireError> {
-        match key {
-            b"traceId" => self.trace_id()?,
-            b"id" => {
+    /// Reads the next key: first as that which the span before has in the same place, as all of one encoder do.
+    #[inline]
+    fn next_field(&mut self, number: usize) -> Result<Option<Field>, WireError> {
+        if let Some(&before) = self.fields_before.get(number)
+            && self.text.take_name(before.name())
+        {
+            return Ok(Some(before));
+        }
+        let Some(key) = self.text.next_key()? else {
+            return Ok(None);
+        };
+        let field = Field::of(&key);
+        match self.fields_before.get_mut(number) {
+            Some(before) => *before = field,
+            None if number < FIELDS_MAX => self.fields_before.push(field),
+            None => {}
+        }
+        Ok(Some(field))
+    }
+
+    fn field(&mut self, field: Field) -> Result<(), WireError> {
+        match field {
+            Field::TraceId => self.trace_id()?,
+            Field::Id => {
                 self.parts.id = self.span_id("its id has more than 16 digits")?;
             }
-            b"parentId" => {
+            Field::ParentId => {
                 self.parts.parent_id = self.span_id("its parent's id has more than 16 digits")?;
             }
-            b"kind" => self.parts.kind = self.kind()?,
-            b"name" => self.parts.name = self.text.text()?,
-            b"timestamp" => self.parts.timestamp = self.micros()?,
-            b"duration" => self.parts.duration = self.micros()?,
-            b"localEndpoint" => self.parts.local = self.endpoint()?,
-            b"remoteEndpoint" => self.parts.remote = self.endpoint()?,
-            b"annotations" => self.annotations()?,
-            b"tags" => self.tags()?,
-            b"debug" => self.parts.debug = self.text.bool()?,
-            b"shared" => self.parts.shared = self.text.bool()?,
-            b"binaryAnnotations" => return Err(self.version_1()),
-            _ => self.text.skip_value()?,
+            Field::Kind => self.parts.kind = self.kind()?,
+            Field::Name => self.parts.name = self.text.text()?,
+            Field::Timestamp => self.parts.timestamp = self.micros()?,
+            Field::Duration => self.parts.duration = self.micros()?,
+            Field::LocalEndpoint => self.local_endpoint()?,
+            Field::RemoteEndpoint => self.parts.remote = self.endpoint()?,
+            Field::Annotations => self.annotations()?,
+            Field::Tags => self.tags()?,
+            Field::Debug => self.parts.debug = self.text.bool()?,
+            Field::Shared => self.parts.shared = self.text.bool()?,
+            Field::BinaryAnnotations => return Err(self.version_1()),
+            Field::Other => self.text.skip_value()?,
         }
         Ok(())
     }
@@ -233,6 +327,19 @@ impl<'a> Reader<'a, '_> {
             let detail = "expected a number of microseconds".to_owned();
             self.text.fault(WireErrorKind::JsonType, start, detail)
         })
+    }
+
+    /// Reads the local endpoint, which mostly is the one of the span before.
+    fn local_endpoint(&mut self) -> Result<(), WireError> {
+        let (place, before) = &self.local_before;
+        if self.text.take_object_like(place.clone()) {
+            self.parts.local = before.clone();
+            return Ok(());
+        }
+        let start = self.text.value_start();
+        self.parts.local = self.endpoint()?;
+        self.local_before = (start..self.text.position(), self.parts.local.clone());
+        Ok(())
     }
 
     fn endpoint(&mut self) -> Result<Endpoint<'a>, WireError> {

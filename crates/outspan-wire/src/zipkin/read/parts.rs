@@ -34,7 +34,7 @@ pub(super) struct Parts<'a> {
 }
 
 /// One side of a call.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Endpoint<'a> {
     pub(super) service_name: Cow<'a, str>,
     pub(super) ipv4: Cow<'a, str>,
