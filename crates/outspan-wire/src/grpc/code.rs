@@ -169,6 +169,7 @@ mod tests {
             let theirs = tonic::Code::from_i32(code.number());
             let camel: String = code.as_str().split('_').map(capitalized).collect();
             assert_eq!(format!("{theirs:?}"), camel);
+            assert_eq!(code.to_string(), code.as_str());
         }
     }
 

@@ -149,6 +149,22 @@ mod tests {
         }
 
         #[test]
+        fn one_whole_frame_is_its_message(compressed: bool, message in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let prefix = Prefix { compressed, length: message.len() as u32 };
+            let mut body = prefix.write().to_vec();
+            for (received, byte) in message.iter().enumerate() {
+                let cut_off = FrameError::Message { length: prefix.length, received };
+                prop_assert_eq!(read_frame(&body), Err(cut_off));
+                body.push(*byte);
+            }
+            prop_assert_eq!(read_frame(&body), Ok(Some((prefix, &message[..]))));
+            for surplus in 1..3 {
+                body.push(0);
+                prop_assert_eq!(read_frame(&body), Err(FrameError::Surplus(surplus)));
+            }
+        }
+
+        #[test]
         fn a_body_is_one_frame_or_an_error(body in proptest::collection::vec(0..4_u8, 0..12)) {
             match read_frame(&body) {
                 Ok(None) => prop_assert!(body.is_empty()),

@@ -5,6 +5,7 @@
 //! mark    = section / fact / key
 //! section = "scope:" / "resource:"        what follows is about these; before them it is about the span
 //! fact    = "flags=" number               of the span
+//!         / "kind=0"                      the span is of no kind, although there is a scope
 //!         / "dropped=" number             attributes of the scope or resource that were dropped
 //!         / "schema=" encoded             schema URL of the scope or resource
 //!         / "service=absent" / "service=empty"    the resource has no service name, or an empty one
@@ -25,6 +26,7 @@ use crate::otlp::ValueView;
 pub(super) const SCOPE: &str = "scope:";
 pub(super) const RESOURCE: &str = "resource:";
 pub(super) const FLAGS: &str = "flags";
+pub(super) const KIND: &str = "kind";
 pub(super) const DROPPED: &str = "dropped";
 pub(super) const SCHEMA: &str = "schema";
 pub(super) const SERVICE: &str = "service";

@@ -19,6 +19,8 @@ pub(super) struct Meaning {
     pub(super) trace_state: Option<usize>,
     pub(super) scope_name: Option<usize>,
     pub(super) scope_version: Option<usize>,
+    /// Whether there is a tag for the kind, whatever it says.
+    has_kind_tag: bool,
     pub(super) dropped_attributes: u32,
     pub(super) dropped_events: u32,
     pub(super) dropped_links: u32,
@@ -33,6 +35,8 @@ pub(super) struct Meaning {
 #[derive(Debug, Default)]
 pub(super) struct Marks {
     pub(super) flags: u32,
+    /// Whether they name the kind: there is none.
+    has_kind: bool,
     pub(super) service: Service,
     pub(super) scope: Facts,
     pub(super) resource: Facts,
@@ -100,6 +104,7 @@ impl Marks {
                 if fact == marks::FLAGS {
                     self.flags = encoded.parse().unwrap_or_default();
                 }
+                self.has_kind |= fact == marks::KIND;
                 return;
             }
         };
@@ -206,6 +211,11 @@ impl Meaning {
             }
         }
         self.links.sort_unstable();
+        // OpenTelemetry's exporters write nothing for internal spans, and only for those; nobody else has a scope.
+        let has_kind = parts.kind != SpanKind::Unspecified || self.has_kind_tag;
+        if !has_kind && !self.marks.has_kind && self.scope_name.is_some() {
+            parts.kind = SpanKind::Internal;
+        }
     }
 
     /// Reads the status: by its code, or else by `error`, which for Zipkin means one whatever it says.
@@ -255,6 +265,7 @@ impl Meaning {
                 Role::Consumed
             }
             names::SPAN_KIND => {
+                self.has_kind_tag = true;
                 if parts.kind != SpanKind::Unspecified || tag.value != names::SPAN_KIND_INTERNAL {
                     return;
                 }

@@ -32,6 +32,8 @@ pub(super) struct Own {
     has_description: bool,
     has_trace_state: bool,
     is_internal: bool,
+    /// Neither Zipkin nor a tag names the kind.
+    has_no_kind: bool,
     has_dropped: [bool; 3],
     has_links: bool,
     flags: u32,
@@ -40,11 +42,13 @@ pub(super) struct Own {
 impl Own {
     pub(super) fn of(span: &RawSpan<'_>, dialect: Dialect) -> Self {
         let is_specified = dialect == Dialect::Specification;
+        let kind = SpanKind::from_number(span.kind);
         Self {
             status_code: span.status_code,
             has_description: has_description(span, dialect),
             has_trace_state: !span.trace_state.is_empty(),
-            is_internal: SpanKind::from_number(span.kind) == SpanKind::Internal,
+            is_internal: kind == SpanKind::Internal,
+            has_no_kind: matches!(kind, SpanKind::Unspecified | SpanKind::Other(_)),
             has_dropped: [
                 is_specified && span.dropped_attributes != 0,
                 is_specified && span.dropped_events != 0,
@@ -256,6 +260,10 @@ impl<'a> Plan<'a> {
         }
         if own.flags != 0 {
             marks::push_number(&mut self.marks, marks::FLAGS, own.flags);
+        }
+        // OpenTelemetry's exporters have a scope, and nothing for internal spans.
+        if own.has_no_kind && source.scope.has_name() {
+            marks::push_number(&mut self.marks, marks::KIND, 0);
         }
         self.shared(marks::SCOPE, &source.scope, &mut known);
         self.shared(marks::RESOURCE, &source.resource, &mut known);

@@ -46,6 +46,12 @@ impl<'a> Part<'a> {
         self.marks.get(tag.mark.clone()).unwrap_or_default()
     }
 
+    /// Tells whether it is of a scope with a name.
+    pub(super) fn has_name(&self) -> bool {
+        let mut named = self.tags.iter().take(self.named);
+        named.any(|tag| tag.key == names::SCOPE_NAME.as_bytes())
+    }
+
     fn clear(&mut self) {
         self.tags.clear();
         self.named = 0;
