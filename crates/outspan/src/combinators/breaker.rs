@@ -417,18 +417,37 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_takes_some_and_refuses_as_many_has_answered() {
-        let circuit = circuit(Breaker::default().failures(2));
-        fail(&circuit);
-        let answered = Delivery {
-            accepted: 1,
-            refused: 1,
-            filtered: 1,
-            ..Delivery::default()
-        };
-        circuit.ask().unwrap().tell(&Ok(answered));
-        fail(&circuit);
-        assert_eq!(circuit.state(), BreakerState::Closed);
+    async fn a_longer_wait_that_one_under_way_is_asked_for_counts() {
+        let circuit = circuit(Breaker::default().failures(1).wait(SECOND));
+        let under_way = [circuit.ask().unwrap(), circuit.ask().unwrap()];
+        let busy = Error::throttled("busy").with_retry_after(60 * SECOND);
+        for (pass, error) in under_way
+            .into_iter()
+            .zip([Error::unavailable("down"), busy])
+        {
+            pass.tell(&Err(error));
+        }
+        tokio::time::advance(59 * SECOND).await;
+        assert!(circuit.ask().is_none());
+        tokio::time::advance(2 * SECOND).await;
+        assert!(circuit.ask().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_or_refuses_a_part_of_what_was_not_filtered_has_answered() {
+        for (accepted, refused) in [(1, 0), (0, 1), (1, 1)] {
+            let circuit = circuit(Breaker::default().failures(2));
+            fail(&circuit);
+            let answered = Delivery {
+                accepted,
+                refused,
+                filtered: 1,
+                ..Delivery::default()
+            };
+            circuit.ask().unwrap().tell(&Ok(answered));
+            fail(&circuit);
+            assert_eq!(circuit.state(), BreakerState::Closed);
+        }
     }
 
     #[tokio::test(start_paused = true)]
