@@ -39,6 +39,7 @@ const SPECIAL_KEYS: &[&str] = &[
     "span.kind",
     "error",
     "event",
+    "message",
     "otel.status_code",
     "otel.status_description",
     "w3c.tracestate",
@@ -94,6 +95,9 @@ fn requests() -> impl Strategy<Value = ExportTraceServiceRequest> {
 fn season_span(span: &mut Span, next: &mut impl FnMut(usize) -> usize) {
     season(&mut span.attributes, next);
     for event in &mut span.events {
+        if next(3) == 0 {
+            event.name.clear();
+        }
         season(&mut event.attributes, next);
     }
     for link in &mut span.links {

@@ -329,6 +329,69 @@ fn what_opentelemetry_put_into_tags_goes_back() {
     assert_eq!(span.attributes().len(), 1);
 }
 
+/// Returns the name of the event that a log with these fields becomes, and its attributes.
+fn event_of(fields: Vec<Tag>) -> (String, Vec<(String, String)>) {
+    let mut batch = minimal(Vec::new(), Vec::new());
+    batch.spans[0].logs = Some(vec![Log {
+        timestamp: 5,
+        fields,
+    }]);
+    let read = read_both(&batch);
+    let spans = spans(&read.bytes);
+    let event = spans[0].events().next().unwrap();
+    let attributes = event.attributes().iter().map(|attribute| {
+        let text = attribute.value().as_str().unwrap_or("no text");
+        (attribute.key().to_owned(), text.to_owned())
+    });
+    (event.name().to_owned(), attributes.collect())
+}
+
+#[test]
+fn an_event_that_has_no_name_but_a_message_is_named_by_that() {
+    let whole = Tag {
+        key: "message".to_owned(),
+        v_type: 3,
+        v_long: Some(7),
+        ..Tag::default()
+    };
+    let (key, message) = (text_tag("key", "value"), text_tag("message", "retry"));
+    let pair = |key: &str, text: &str| (key.to_owned(), text.to_owned());
+    let cases = [
+        (
+            vec![key.clone(), message.clone()],
+            "retry",
+            vec![pair("key", "value")],
+        ),
+        (vec![message.clone()], "retry", Vec::new()),
+        // The name stands behind the attributes.
+        (
+            vec![text_tag("message", "own"), message.clone()],
+            "retry",
+            vec![pair("message", "own")],
+        ),
+        (
+            vec![text_tag("event", "log"), message.clone()],
+            "log",
+            vec![pair("message", "retry")],
+        ),
+        (
+            vec![message.clone(), text_tag("event", "log")],
+            "log",
+            vec![pair("message", "retry")],
+        ),
+        (vec![text_tag("message", "")], "", vec![pair("message", "")]),
+        (vec![whole], "", vec![pair("message", "no text")]),
+        (
+            vec![message, text_tag("outspan.otlp", "own=message")],
+            "",
+            vec![pair("message", "retry")],
+        ),
+    ];
+    for (fields, name, attributes) in cases {
+        assert_eq!(event_of(fields), (name.to_owned(), attributes));
+    }
+}
+
 #[test]
 fn what_nobody_understands_stays_an_attribute() {
     let not_true = Tag {

@@ -22,6 +22,8 @@ pub(super) const DROPPED_LINKS: &str = "otel.dropped_links_count";
 /// The name of an event, as a field of a log.
 pub(super) const EVENT: &str = "event";
 pub(super) const EVENT_DROPPED_ATTRIBUTES: &str = "otel.event.dropped_attributes_count";
+/// The name of an event in Python, where there is no `event`.
+pub(super) const MESSAGE: &str = "message";
 /// The name of a log that tells what a reference cannot.
 pub(super) const LINK: &str = "link";
 pub(super) const LINK_TRACE_ID: &str = "trace_id";
@@ -78,7 +80,7 @@ impl Reserved {
     }
 }
 
-/// Tells whether a field of a log with this key means something else than an attribute, apart from `event`.
+/// Tells whether a field of a log with this key means something else than an attribute, apart from `event` and `message`.
 pub(super) fn is_reserved_in_log(key: &[u8]) -> bool {
     key == MARKS.as_bytes() || key == EVENT_DROPPED_ATTRIBUTES.as_bytes()
 }

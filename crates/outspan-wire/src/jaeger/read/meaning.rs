@@ -453,7 +453,8 @@ fn judge_fields(
     meaning: &mut LogMeaning,
     is_open: &[bool],
 ) {
-    for (index, (field, role)) in fields.iter().zip(roles).enumerate() {
+    let mut message = None;
+    for (index, (field, role)) in fields.iter().zip(&mut *roles).enumerate() {
         if !is_open.get(index).copied().unwrap_or(true) {
             continue;
         }
@@ -466,9 +467,22 @@ fn judge_fields(
                 is_first
             }
             names::EVENT_DROPPED_ATTRIBUTES => put_count(&mut meaning.dropped, field),
+            names::MESSAGE if field.text().is_some_and(|text| !text.is_empty()) => {
+                message = Some(index);
+                false
+            }
             _ => false,
         };
         if is_taken {
+            *role = Role::Taken;
+        }
+    }
+    // Python's exporter names an event so, behind its attributes, and OpenTracing's logs without an event are like that.
+    if matches!(meaning.name, EventName::None)
+        && let Some(index) = message
+    {
+        meaning.name = EventName::Field(start + index);
+        if let Some(role) = roles.get_mut(index) {
             *role = Role::Taken;
         }
     }

@@ -275,6 +275,10 @@ impl LogFields<'_> {
 
 impl<'a> TakeTag<'a> for LogFields<'_> {
     fn text(&mut self, key: &'a [u8], value: &'a [u8]) -> Option<()> {
+        if key == names::MESSAGE.as_bytes() && !self.has_name {
+            // It may be the name.
+            return None;
+        }
         if key != names::EVENT.as_bytes() || self.has_name {
             return push_text(self.attributes(key)?, OF_EVENT, key, value);
         }

@@ -404,15 +404,18 @@ impl Mapper {
         let list = O::open_list(out);
         let mut count = event.attributes.len();
         let mut attributes = event.attributes.iter();
-        if attributes.any(|attribute| attribute.key == names::EVENT.as_bytes()) {
+        let hides_name = attributes.any(|attribute| attribute.key == names::EVENT.as_bytes());
+        if hides_name {
             self.log_marks.text(marks::NAME, event.name);
         } else if !event.name.is_empty() {
             O::text_tag(out, names::EVENT.as_bytes(), event.name);
             count += 1;
         }
+        let is_nameless = event.name.is_empty() && !hides_name;
         for &attribute in &event.attributes {
             let claim = attribute_tag::<O>(out, attribute, &mut self.text);
-            let is_reserved = names::is_reserved_in_log(attribute.key);
+            let is_like_name = is_nameless && attribute.key == names::MESSAGE.as_bytes();
+            let is_reserved = is_like_name || names::is_reserved_in_log(attribute.key);
             mark_attribute(&mut self.log_marks, attribute.key, claim, is_reserved);
         }
         let dropped = event.dropped_attributes;
