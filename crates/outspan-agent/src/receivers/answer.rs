@@ -259,3 +259,45 @@ impl Body for Answer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn partial() -> PartialSuccess {
+        PartialSuccess {
+            rejected_spans: 1,
+            error_message: "one has no name".to_owned(),
+        }
+    }
+
+    /// A stream that ends with its headers is how gRPC says "Trailers-Only"; with an empty frame after them, Go takes the
+    /// status for missing.
+    #[test]
+    fn an_answer_without_a_body_ends_with_its_headers() {
+        let no_message = || Failure::no_message();
+        assert!(Form::Grpc.failure(no_message()).body().is_end_stream());
+        assert!(Form::Protobuf.success().body().is_end_stream());
+        assert!(Form::ZipkinJson.success().body().is_end_stream());
+        for answer in [
+            Form::Grpc.success(),
+            Form::Json.success(),
+            Form::Protobuf.partial_success(partial()),
+            Form::Text.failure(no_message()),
+        ] {
+            assert!(!answer.body().is_end_stream(), "{answer:?}");
+        }
+    }
+
+    #[test]
+    fn only_answers_without_trailers_say_how_long_they_are() {
+        let length = |answer: &Response<Answer>| answer.body().size_hint().exact();
+        assert_eq!(length(&Form::Json.success()), Some(2));
+        assert_eq!(length(&Form::Protobuf.success()), Some(0));
+        let failure = Form::Text.failure(Failure::no_message());
+        let text = failure.body().data.clone().expect("it says why");
+        assert_eq!(length(&failure), Some(text.len() as u64));
+        assert_eq!(length(&Form::Grpc.success()), None);
+        assert_eq!(length(&Form::Grpc.partial_success(partial())), None);
+    }
+}
