@@ -354,11 +354,11 @@ fn an_event_that_has_no_name_but_a_message_is_named_by_that() {
         v_long: Some(7),
         ..Tag::default()
     };
-    let (key, message) = (text_tag("key", "value"), text_tag("message", "retry"));
+    let message = text_tag("message", "retry");
     let pair = |key: &str, text: &str| (key.to_owned(), text.to_owned());
     let cases = [
         (
-            vec![key.clone(), message.clone()],
+            vec![text_tag("key", "value"), message.clone()],
             "retry",
             vec![pair("key", "value")],
         ),

@@ -288,6 +288,37 @@ fn ids_of_every_length_are_read_or_counted() {
 }
 
 #[test]
+fn the_collector_rounds_the_time_of_an_event_in_json_only() {
+    let otlp = br#"{"resourceSpans":[{"scopeSpans":[{"spans":[{
+        "traceId":"01010101010101010101010101010101","spanId":"0202020202020202",
+        "startTimeUnixNano":"1700000000000000000",
+        "events":[{"timeUnixNano":"1700000000000001500","name":"a"},
+                  {"timeUnixNano":"1700000000000001499","name":"b"}]}]}]}]}"#;
+    let mut request = Vec::new();
+    outspan_wire::otlp::read_json(otlp, &mut request).unwrap();
+    let micros = |dialect, format| {
+        let options = WriteOptions::default().dialect(dialect).format(format);
+        let bytes = written(options, &request);
+        let json = match format {
+            Format::Json => serde_json::from_slice(&bytes).unwrap(),
+            _ => as_json(&ListOfSpans::decode(&*bytes).unwrap().spans[0]),
+        };
+        let span = json.get(0).unwrap_or(&json);
+        let events = span["annotations"].as_array().unwrap();
+        let micros = events
+            .iter()
+            .map(|event| event["timestamp"].as_u64().unwrap());
+        micros
+            .map(|micros| micros - 1_700_000_000_000_000)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(micros(Dialect::Collector, Format::Json), [2, 1]);
+    assert_eq!(micros(Dialect::Collector, Format::Protobuf), [1, 1]);
+    assert_eq!(micros(Dialect::Specification, Format::Json), [1, 1]);
+    assert_eq!(micros(Dialect::Specification, Format::Protobuf), [1, 1]);
+}
+
+#[test]
 fn broken_bytes_are_refused_at_their_place() {
     let span = ProtoSpan {
         trace_id: vec![1; 16],

@@ -11,6 +11,7 @@ use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::Status;
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use outspan_wire::PieceContent;
 use outspan_wire::ReadRequest;
 use outspan_wire::otlp::WireError;
@@ -319,6 +320,29 @@ fn an_error_is_a_status_with_its_words() {
         get(&not_an_error.attributes, "otel.status_code").cloned(),
         text("good")
     );
+}
+
+#[test]
+fn a_span_without_a_kind_is_internal_where_opentelemetry_wrote_it() {
+    let kind = |fields: Json| only_span(fields).1.kind;
+    let internal = SpanKind::Internal as i32;
+    let unspecified = SpanKind::Unspecified as i32;
+    for name in ["otel.scope.name", "otel.library.name"] {
+        assert_eq!(kind(json!({"tags": {name: "shop"}})), internal);
+        let other = json!({"tags": {name: "shop", "span.kind": "strange"}});
+        assert_eq!(kind(other), unspecified, "another kind is told by a tag");
+        let client = json!({"kind": "CLIENT", "tags": {name: "shop"}});
+        assert_eq!(kind(client), SpanKind::Client as i32);
+        let marked = json!({"tags": {name: "shop", "outspan.otlp": "kind=0"}});
+        assert_eq!(kind(marked), unspecified);
+        let attribute = json!({"tags": {name: "shop", "outspan.otlp": name}});
+        assert_eq!(kind(attribute), unspecified, "it is an attribute, no scope");
+    }
+    assert_eq!(
+        kind(json!({"tags": {"otel.scope.version": "1"}})),
+        unspecified
+    );
+    assert_eq!(kind(json!({"tags": {"a": "b"}})), unspecified);
 }
 
 #[test]

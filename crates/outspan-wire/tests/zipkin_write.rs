@@ -323,6 +323,39 @@ fn writes_every_field_as_the_collector_does() {
 }
 
 #[test]
+fn the_collector_has_ways_of_its_own() {
+    let options = WriteOptions::default().dialect(Dialect::Collector);
+    let mut modern = span();
+    modern.attributes = vec![
+        attribute("large", Value::DoubleValue(f64::MAX)),
+        attribute("small", Value::DoubleValue(1e-9)),
+        attribute("whole", Value::DoubleValue(2.0)),
+        attribute("text", text("1e5")),
+        attribute("http.response.status_code", Value::IntValue(503)),
+    ];
+    let mut both = modern.clone();
+    both.attributes
+        .push(attribute("http.status_code", Value::IntValue(200)));
+    let written = only_json(
+        options,
+        &request(vec![modern.clone(), both, modern.clone()]),
+    );
+    for (number, old) in ["503", "200", "503"].into_iter().enumerate() {
+        let tags = &written[number]["tags"];
+        assert_eq!(tags["large"], "1.7976931348623157e+308");
+        assert_eq!(tags["small"], "1e-9");
+        assert_eq!(tags["whole"], "2");
+        assert_eq!(tags["text"], "1e5");
+        assert_eq!(tags["http.response.status_code"], "503");
+        assert_eq!(tags["http.status_code"], old);
+    }
+
+    let specified = only_json(WriteOptions::default(), &request(vec![modern]));
+    assert_eq!(specified[0]["tags"]["large"], "1.7976931348623157e308");
+    assert!(specified[0]["tags"].get("http.status_code").is_none());
+}
+
+#[test]
 fn fills_messages_up_to_the_limit() {
     let mut large = span();
     large.name = "x".repeat(5000);

@@ -9,6 +9,9 @@ pub(super) const STATUS_DESCRIPTION: &str = "otel.status_description";
 pub(super) const ERROR: &str = "error";
 pub(super) const TRACE_STATE: &str = "w3c.tracestate";
 pub(super) const SPAN_KIND: &str = "span.kind";
+/// The Collector writes the former under the name of the latter, which it had before version 1.21 of the conventions, as well.
+pub(super) const HTTP_RESPONSE_STATUS_CODE: &str = "http.response.status_code";
+pub(super) const HTTP_STATUS_CODE: &str = "http.status_code";
 pub(super) const SPAN_KIND_INTERNAL: &str = "internal";
 pub(super) const SCOPE_NAME: &str = "otel.scope.name";
 pub(super) const SCOPE_VERSION: &str = "otel.scope.version";

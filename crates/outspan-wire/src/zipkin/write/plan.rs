@@ -129,6 +129,8 @@ pub(super) struct Plan<'a> {
     /// For each attribute the key as it is prepared, or nothing if it becomes no tag.
     steps: Vec<Option<Range<usize>>>,
     prepared: Vec<u8>,
+    /// The attribute that the Collector writes under its old name as well.
+    status_code: Option<usize>,
     /// The tags that do not depend on the span any further.
     pub(super) tail: Vec<u8>,
     marks: Vec<u8>,
@@ -149,6 +151,7 @@ impl<'a> Plan<'a> {
         self.shape.clear();
         self.steps.clear();
         self.prepared.clear();
+        self.status_code = None;
         self.tail.clear();
         self.marks.clear();
         self.is_general = true;
@@ -267,6 +270,9 @@ impl<'a> Plan<'a> {
         }
         self.shared(marks::SCOPE, &source.scope, &mut known);
         self.shared(marks::RESOURCE, &source.resource, &mut known);
+        if mapper.dialect == Dialect::Collector {
+            self.copy_status_code(&source.span, &mut known);
+        }
         if mapper.has_marks && !self.marks.is_empty() {
             O::tag(&mut self.tail, names::MARKS.as_bytes(), &self.marks);
         }
@@ -295,6 +301,23 @@ impl<'a> Plan<'a> {
         if !is_text || names::is_read_specially(attribute.key) {
             marks::push_key(&mut self.marks, attribute.key, attribute.value.view());
         }
+    }
+
+    /// Sees to it that a span with `http.response.status_code` has `http.status_code` as well.
+    fn copy_status_code(&mut self, span: &RawSpan<'a>, known: &mut Known<'_, 'a>) {
+        let is_it = |attribute: &Attribute<'_>| {
+            attribute.key == names::HTTP_RESPONSE_STATUS_CODE.as_bytes()
+        };
+        let place = span.attributes.iter().position(is_it);
+        let old_key = names::HTTP_STATUS_CODE.as_bytes();
+        if place.is_some() && known.is_new(old_key, known.table.hash(old_key)) {
+            self.status_code = place;
+        }
+    }
+
+    /// Returns the attribute that the span at hand has under its old name as well.
+    pub(super) fn copied_status_code(&self, span: &RawSpan<'a>) -> Option<Attribute<'a>> {
+        span.attributes.get(self.status_code?).copied()
     }
 
     fn shared(&mut self, section: &str, part: &Part<'a>, known: &mut Known<'_, 'a>) {

@@ -115,6 +115,11 @@ impl SpanMapper {
             self.tag_of_key::<O>(out, key, value);
         });
         self.links::<O>(out, &source.span, &mut source.list);
+        if let Some(attribute) = plan.copied_status_code(&source.span) {
+            self.text.clear();
+            push_value(&mut self.text, attribute.value, self.dialect);
+            O::tag(out, names::HTTP_STATUS_CODE.as_bytes(), &self.text);
+        }
         out.extend_from_slice(&plan.tail);
         O::end_tags(out);
         plan.move_written(O::end_span(out, open, taken.debug, taken.shared));
@@ -185,9 +190,10 @@ impl SpanMapper {
         for event in &span.events {
             self.text.clear();
             let event = push_event(&mut self.text, event, list, self.dialect);
-            let micros = match self.dialect {
-                Dialect::Specification => event.time / NANOS_PER_MICRO,
-                Dialect::Collector => rounded_micros(event.time),
+            let micros = if O::IS_JSON && self.is_collector() {
+                rounded_micros(event.time)
+            } else {
+                event.time / NANOS_PER_MICRO
             };
             // Zipkin refuses a message for an annotation without a time.
             let micros = if micros == 0 {

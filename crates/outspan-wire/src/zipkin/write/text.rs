@@ -28,7 +28,7 @@ pub(super) fn push_value(out: &mut Vec<u8>, value: Value<'_>, dialect: Dialect) 
             list @ (ValueView::Array(_) | ValueView::Map(_)) => {
                 push_json(out, list, dialect, NESTING_MAX);
             }
-            scalar => push_scalar(out, scalar),
+            scalar => push_scalar(out, scalar, dialect),
         },
     }
 }
@@ -157,7 +157,7 @@ fn push_json(out: &mut Vec<u8>, value: ValueView<'_>, dialect: Dialect, nesting:
         ValueView::Bool(value) => push_bool(out, value),
         ValueView::Double(number) if number.is_finite() => {
             let start = out.len();
-            push_scalar(out, value);
+            push_scalar(out, value, dialect);
             let mut written = out.iter().skip(start);
             let is_whole = !written.any(|byte| b".e".contains(byte));
             if is_whole && dialect == Dialect::Specification {
@@ -166,7 +166,7 @@ fn push_json(out: &mut Vec<u8>, value: ValueView<'_>, dialect: Dialect, nesting:
         }
         ValueView::Double(_) | ValueView::Bytes(_) => {
             out.push(b'"');
-            push_scalar(out, value);
+            push_scalar(out, value, dialect);
             out.push(b'"');
         }
         ValueView::Array(_) | ValueView::Map(_) if nesting == 0 => out.extend_from_slice(b"null"),
@@ -218,10 +218,20 @@ fn push_quoted(out: &mut Vec<u8>, text: &[u8]) {
     out.push(b'"');
 }
 
-fn push_scalar(out: &mut Vec<u8>, value: ValueView<'_>) {
+/// Appends a scalar. Go, and so the Collector, writes the sign of every exponent.
+fn push_scalar(out: &mut Vec<u8>, value: ValueView<'_>, dialect: Dialect) {
+    let start = out.len();
     value
         .write_text(&mut Utf8(out))
         .expect("a Vec takes everything");
+    if dialect == Dialect::Specification || !matches!(value, ValueView::Double(_)) {
+        return;
+    }
+    let mut pairs = out.iter().zip(out.iter().skip(1)).skip(start);
+    let is_exponent = |(e, next): (&u8, &u8)| *e == b'e' && next.is_ascii_digit();
+    if let Some(e) = pairs.position(is_exponent) {
+        out.insert(start + e + 1, b'+');
+    }
 }
 
 /// Takes text as bytes.
