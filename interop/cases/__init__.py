@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CASES: dict[str, "Case"] = {}
-SECONDS_MAX = 60
+SECONDS_MAX = 300
 
 
 @dataclass(frozen=True)

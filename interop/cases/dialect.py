@@ -17,7 +17,7 @@ from spans import compare
 from spans import files
 from spans import rich
 
-KAFKA_SECONDS_MAX = 180
+KAFKA_SECONDS_MAX = 300
 ODD_MAP = '{"":"an empty key","ключ":"NaN","nothing":null}'
 FORMS = {"json": "json", "proto": "protobuf"}
 

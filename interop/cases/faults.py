@@ -69,7 +69,7 @@ def memory_case(transport: str) -> None:
         receivers = {"otlp": {"protocols": {transport: {"endpoint": f"127.0.0.1:{port}"}}}}
         limiter = {"memory_limiter": {"check_interval": "50ms", "limit_mib": MEMORY_LIMIT_MIB}}
         with Collector(run.folder, receivers, processors=limiter) as collector:
-            collector.program.until_printed("Refusing data", 20)
+            collector.program.until_printed("Refusing data", outspan.SEND_SECONDS_MAX)
             printed = expect_failed(run, file, count, f"{transport}://127.0.0.1:{port}", "")
             found = files.count(collector.file)
         if "trying again" not in printed:
@@ -111,7 +111,6 @@ def restart_case(transport: str) -> None:
     @case(
         f"fault-restart-{transport}",
         f"outspan generate while the Collector is killed and started again, {transport}: sent = found + counted",
-        120,
     )
     def run_case(run: Run) -> None:
         (port, behind) = free_ports(2)
@@ -134,13 +133,15 @@ def restart_case(transport: str) -> None:
                 arguments = [outspan.binary(), "generate", "--to", f"{transport}://127.0.0.1:{port}", *load]
                 with Program("generate", arguments, run.folder) as generator:
                     keeper.program.until(
-                        lambda: keeper.file.exists() and keeper.file.stat().st_size > 0, "first spans", 20
+                        lambda: keeper.file.exists() and keeper.file.stat().st_size > 0,
+                        "first spans",
+                        outspan.SEND_SECONDS_MAX,
                     )
                     time.sleep(1)  # some load goes through; what is shown does not hang on how much
                     first.program.kill()
                     time.sleep(DOWN_SECONDS)  # the time that it is away
                     with Collector(folders[2], front, exporter):
-                        generator.process.wait(60)
+                        generator.process.wait(outspan.SEND_SECONDS_MAX)
                     printed = generator.output()
             keeper.program.stop()
         compare_counts(run, printed, files.read_records(keeper.file))

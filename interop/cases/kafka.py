@@ -14,8 +14,8 @@ from spans import compare
 from spans import files
 from spans import rich
 
-SECONDS_MAX = 180
-READ_SECONDS_MAX = 60
+SECONDS_MAX = 300
+READ_SECONDS_MAX = 120
 CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
 
 

@@ -18,8 +18,8 @@ from programs.collector import Collector
 from spans import compare
 from spans import files
 
-SECONDS_MAX = 120
-CLIENT_SECONDS_MAX = 60
+SECONDS_MAX = 300
+CLIENT_SECONDS_MAX = 120
 # The SDK for JavaScript tries again over HTTP only; over gRPC it gives up at once, and says with our words why.
 GIVE_UP = {("node", "otlp-grpc")}
 
@@ -67,7 +67,7 @@ def overload_case(language: str, command: Callable[[], list], exporter: str) -> 
                 url = f"http://127.0.0.1:{agent.port(listen)}"
                 with Program("client", [*client, url], run.folder) as sdk:
                     agent.program.until(
-                        lambda: agent.requests("deferred") > refused_before, "refusal of the client", 20
+                        lambda: agent.requests("deferred") > refused_before, "refusal of the client", CLIENT_SECONDS_MAX
                     )
                     destination.program.process.send_signal(signal.SIGCONT)
                     status = sdk.process.wait(CLIENT_SECONDS_MAX)

@@ -20,9 +20,9 @@ from spans import compare
 from spans import files
 from spans import rich
 
-SECONDS_MAX = 120
-CLIENT_SECONDS_MAX = 60
-ARRIVE_SECONDS_MAX = 30
+SECONDS_MAX = 300
+CLIENT_SECONDS_MAX = 120
+ARRIVE_SECONDS_MAX = 120
 BROKEN_SPANS = 10
 NO_TRACE = bytes(16)
 

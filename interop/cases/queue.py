@@ -17,8 +17,8 @@ from spans import compare
 from spans import files
 from spans import rich
 
-SECONDS_MAX = 120
-ARRIVE_SECONDS_MAX = 60
+SECONDS_MAX = 300
+ARRIVE_SECONDS_MAX = 120
 RETRY = {"initial_interval": "100ms", "max_interval": "1s", "max_elapsed_time": "0s"}  # 0: without end
 
 

@@ -9,7 +9,7 @@ from spans import files
 from spans import jaeger
 from spans import rich
 
-SECONDS_MAX = 90
+SECONDS_MAX = 300
 WARNINGS = "@jaeger@warnings"
 
 # Form: what it is, our URL for a running Jaeger, further options.

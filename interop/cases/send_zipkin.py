@@ -9,7 +9,7 @@ from spans import files
 from spans import rich
 from spans import zipkin
 
-SECONDS_MAX = 120
+SECONDS_MAX = 300
 
 
 def zipkin_case(protocol: str) -> None:

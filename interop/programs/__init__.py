@@ -14,7 +14,7 @@ from pathlib import Path
 
 POLL_SECONDS = 0.05
 PORTS = (10_000, 30_000)
-STOP_SECONDS_MAX = 20
+STOP_SECONDS_MAX = 60
 
 
 class Failed(Exception):

@@ -10,8 +10,8 @@ from install import collector
 from programs import Program
 from spans import files
 
-START_SECONDS_MAX = 30
-ARRIVE_SECONDS_MAX = 30
+START_SECONDS_MAX = 120
+ARRIVE_SECONDS_MAX = 120
 
 
 class Collector:

@@ -14,8 +14,8 @@ from programs import free_ports
 from programs import http
 from spans import files
 
-START_SECONDS_MAX = 60
-ARRIVE_SECONDS_MAX = 30
+START_SECONDS_MAX = 120
+ARRIVE_SECONDS_MAX = 120
 BINARY_PORT = 6832
 
 

@@ -12,8 +12,8 @@ from programs import Program
 from programs import free_ports
 from programs import run
 
-START_SECONDS_MAX = 90
-COMMAND_SECONDS_MAX = 60
+START_SECONDS_MAX = 120
+COMMAND_SECONDS_MAX = 120
 PARTITIONS = 4
 
 

@@ -12,8 +12,8 @@ from programs import http
 from programs import run
 from spans import files
 
-SEND_SECONDS_MAX = 60
-START_SECONDS_MAX = 20
+SEND_SECONDS_MAX = 120
+START_SECONDS_MAX = 120
 
 
 def binary() -> Path:
@@ -84,8 +84,10 @@ class Relay:
 
     def requests(self, outcome: str) -> int:
         """Returns how many requests had an outcome, such as `deferred`, so far."""
-        status = http.get_json(f"http://127.0.0.1:{self.admin}/status") or {}
-        return sum(receiver["requests"][outcome] for receiver in status.get("receivers", []))
+        status = http.get_json(f"http://127.0.0.1:{self.admin}/status")
+        if status is None:
+            raise Failed(f"the agent does not tell how it is: {self.program.last_lines()}")
+        return sum(receiver["requests"][outcome] for receiver in status["receivers"])
 
 
 class Agent:
@@ -114,7 +116,7 @@ class Agent:
         """Returns the port that the agent took for `scheme`."""
         return port_in(self.program.output(), scheme)
 
-    def received(self, count: int, seconds: float = 30) -> list:
+    def received(self, count: int, seconds: float = START_SECONDS_MAX) -> list:
         """Stops the agent once it wrote `count` spans, and returns the requests it wrote."""
         self.program.until(lambda: files.count(self.file) >= count, f"file of {count} spans", seconds)
         self.program.stop()

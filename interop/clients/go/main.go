@@ -25,22 +25,28 @@ import (
 )
 
 const (
-	smallSpans     = 100
-	brokenSpans    = 10
-	shutdownWithin = 30 * time.Second
+	smallSpans  = 100
+	brokenSpans = 10
+	// How long an export may take with all attempts: longer than by default, so that a slow machine does not decide.
+	exportWithin   = 30 * time.Second
+	shutdownWithin = 100 * time.Second
 )
 
 func exporter(ctx context.Context, fullName, url string) (sdktrace.SpanExporter, error) {
 	name, compression, _ := strings.Cut(fullName, "+")
 	switch name {
 	case "otlp-grpc":
-		options := []otlptracegrpc.Option{otlptracegrpc.WithEndpointURL(url), otlptracegrpc.WithInsecure()}
+		options := []otlptracegrpc.Option{
+			otlptracegrpc.WithEndpointURL(url), otlptracegrpc.WithInsecure(), otlptracegrpc.WithTimeout(exportWithin),
+		}
 		if compression != "" {
 			options = append(options, otlptracegrpc.WithCompressor(compression))
 		}
 		return otlptracegrpc.New(ctx, options...)
 	case "otlp-http":
-		options := []otlptracehttp.Option{otlptracehttp.WithEndpointURL(url + "/v1/traces")}
+		options := []otlptracehttp.Option{
+			otlptracehttp.WithEndpointURL(url + "/v1/traces"), otlptracehttp.WithTimeout(exportWithin),
+		}
 		if compression != "" {
 			options = append(options, otlptracehttp.WithCompression(otlptracehttp.GzipCompression))
 		}
@@ -133,7 +139,7 @@ func run(words []string) error {
 		if isBreaking {
 			made = breaking{made}
 		}
-		options = append(options, sdktrace.WithBatcher(made))
+		options = append(options, sdktrace.WithBatcher(made, sdktrace.WithExportTimeout(exportWithin)))
 	}
 	provider := sdktrace.NewTracerProvider(options...)
 	makeSpans(ctx, provider.Tracer("interop", trace.WithInstrumentationVersion("1.0")))

@@ -11,6 +11,7 @@ import io.opentelemetry.exporter.otlp.http.trace.OtlpHttpSpanExporter;
 import io.opentelemetry.exporter.otlp.trace.OtlpGrpcSpanExporter;
 import io.opentelemetry.exporter.zipkin.ZipkinSpanExporter;
 import io.opentelemetry.sdk.common.CompletableResultCode;
+import io.opentelemetry.sdk.common.export.RetryPolicy;
 import io.opentelemetry.sdk.resources.Resource;
 import io.opentelemetry.sdk.trace.SdkTracerProvider;
 import io.opentelemetry.sdk.trace.SdkTracerProviderBuilder;
@@ -18,6 +19,7 @@ import io.opentelemetry.sdk.trace.data.DelegatingSpanData;
 import io.opentelemetry.sdk.trace.data.SpanData;
 import io.opentelemetry.sdk.trace.export.BatchSpanProcessor;
 import io.opentelemetry.sdk.trace.export.SpanExporter;
+import java.time.Duration;
 import java.util.Collection;
 import java.util.List;
 import java.util.concurrent.TimeUnit;
@@ -31,7 +33,12 @@ import java.util.concurrent.TimeUnit;
 public final class Client {
     private static final int SMALL_SPANS = 100;
     private static final int BROKEN_SPANS = 10;
-    private static final int SHUTDOWN_SECONDS_MAX = 30;
+    /** How long an export may take with all attempts: longer than by default, so that a slow machine does not decide. */
+    private static final Duration EXPORT_MAX = Duration.ofSeconds(30);
+    /** As by default, but for waits that are twice as long. */
+    private static final RetryPolicy RETRY =
+            RetryPolicy.builder().setInitialBackoff(Duration.ofSeconds(2)).setMaxBackoff(Duration.ofSeconds(10)).build();
+    private static final int SHUTDOWN_SECONDS_MAX = 100;
 
     private Client() {}
 
@@ -39,10 +46,17 @@ public final class Client {
         String name = fullName.split("\\+")[0];
         String compression = fullName.contains("+") ? fullName.split("\\+")[1] : "none";
         return switch (name) {
-            case "otlp-grpc" -> OtlpGrpcSpanExporter.builder().setEndpoint(url).setCompression(compression).build();
+            case "otlp-grpc" -> OtlpGrpcSpanExporter.builder()
+                    .setEndpoint(url)
+                    .setCompression(compression)
+                    .setTimeout(EXPORT_MAX)
+                    .setRetryPolicy(RETRY)
+                    .build();
             case "otlp-http" -> OtlpHttpSpanExporter.builder()
                     .setEndpoint(url + "/v1/traces")
                     .setCompression(compression)
+                    .setTimeout(EXPORT_MAX)
+                    .setRetryPolicy(RETRY)
                     .build();
             case "zipkin" -> ZipkinSpanExporter.builder().setEndpoint(url + "/api/v2/spans").build();
             default -> throw new IllegalArgumentException("no exporter is called " + name);
@@ -141,7 +155,9 @@ public final class Client {
             String name = words[index].replace("+broken", "");
             SpanExporter made = exporter(name, words[index + 1]);
             boolean isBreaking = !name.equals(words[index]);
-            builder.addSpanProcessor(BatchSpanProcessor.builder(isBreaking ? new Breaking(made) : made).build());
+            builder.addSpanProcessor(BatchSpanProcessor.builder(isBreaking ? new Breaking(made) : made)
+                    .setExporterTimeout(EXPORT_MAX)
+                    .build());
         }
         SdkTracerProvider provider = builder.build();
         makeSpans(provider.get("interop", "1.0"));

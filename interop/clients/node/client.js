@@ -10,21 +10,23 @@ const { BasicTracerProvider, BatchSpanProcessor } = require("@opentelemetry/sdk-
 
 const SMALL_SPANS = 100;
 const BROKEN_SPANS = 10;
+// How long an export may take with all attempts: longer than by default, so that a slow machine does not decide.
+const EXPORT_MILLISECONDS = 30_000;
 
 function exporter(fullName, url) {
   const [name, compression = "none"] = fullName.split("+");
   switch (name) {
     case "otlp-grpc": {
       const { OTLPTraceExporter } = require("@opentelemetry/exporter-trace-otlp-grpc");
-      return new OTLPTraceExporter({ url, compression });
+      return new OTLPTraceExporter({ url, compression, timeoutMillis: EXPORT_MILLISECONDS });
     }
     case "otlp-http": {
       const { OTLPTraceExporter } = require("@opentelemetry/exporter-trace-otlp-proto");
-      return new OTLPTraceExporter({ url: `${url}/v1/traces`, compression });
+      return new OTLPTraceExporter({ url: `${url}/v1/traces`, compression, timeoutMillis: EXPORT_MILLISECONDS });
     }
     case "otlp-json": {
       const { OTLPTraceExporter } = require("@opentelemetry/exporter-trace-otlp-http");
-      return new OTLPTraceExporter({ url: `${url}/v1/traces`, compression });
+      return new OTLPTraceExporter({ url: `${url}/v1/traces`, compression, timeoutMillis: EXPORT_MILLISECONDS });
     }
     case "zipkin": {
       const { ZipkinExporter } = require("@opentelemetry/exporter-zipkin");
@@ -99,7 +101,8 @@ async function main() {
   for (let index = 0; index < words.length; index += 2) {
     const name = words[index].replace("+broken", "");
     const made = exporter(name, words[index + 1]);
-    spanProcessors.push(new BatchSpanProcessor(name === words[index] ? made : breaking(made)));
+    const exportTimeoutMillis = EXPORT_MILLISECONDS;
+    spanProcessors.push(new BatchSpanProcessor(name === words[index] ? made : breaking(made), { exportTimeoutMillis }));
   }
   const resource = defaultResource().merge(resourceFromAttributes({ "service.name": "client-node", "shop.id": 7 }));
   const provider = new BasicTracerProvider({ resource, spanProcessors });

@@ -20,6 +20,8 @@ from opentelemetry.trace import StatusCode
 
 SMALL_SPANS = 100
 BROKEN_SPANS = 10
+# How long an export may take with all attempts: longer than by default, so that a slow machine does not decide.
+EXPORT_SECONDS = 30
 
 
 def exporter(name: str, url: str):
@@ -30,13 +32,13 @@ def exporter(name: str, url: str):
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 
         algorithm = grpc.Compression.Gzip if compression else grpc.Compression.NoCompression
-        return OTLPSpanExporter(endpoint=url, insecure=True, compression=algorithm)
+        return OTLPSpanExporter(endpoint=url, insecure=True, compression=algorithm, timeout=EXPORT_SECONDS)
     if name == "otlp-http":
         from opentelemetry.exporter.otlp.proto.http import Compression
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
         algorithm = Compression.Gzip if compression else Compression.NoCompression
-        return OTLPSpanExporter(endpoint=f"{url}/v1/traces", compression=algorithm)
+        return OTLPSpanExporter(endpoint=f"{url}/v1/traces", compression=algorithm, timeout=EXPORT_SECONDS)
     if name == "zipkin":
         from opentelemetry.exporter.zipkin.json import ZipkinExporter
 
