@@ -45,7 +45,10 @@ def through_zipkin(spans: dict, sdk: Zipkin) -> dict:
 
 
 def zipkin_span(span: dict, sdk: Zipkin) -> dict:
-    """Returns one span: no flags, no links, no schemas, no kind that is internal, and texts for all attributes."""
+    """Returns one span: no flags, no links, no schemas, and texts for all attributes.
+
+    None writes the kind internal; it is what a span is of which there is a scope, but no kind.
+    """
     about = texts(span["resource"]["attributes"], sdk.list_text) if sdk.keeps_resource else {}
     resource = {key: value for key, value in about.items() if key in OF_RESOURCES}
     resource["service.name"] = span["resource"]["attributes"]["service.name"]
@@ -55,7 +58,7 @@ def zipkin_span(span: dict, sdk: Zipkin) -> dict:
         attributes["zipkin.debug"] = ("bool", True)
     return without_what_otlp_adds(span) | {
         "flags": 0,
-        "kind": 0 if span["kind"] == INTERNAL else span["kind"],
+        "kind": 0 if span["kind"] == INTERNAL and not sdk.keeps_scope else span["kind"],
         "links": [],
         "attributes": attributes,
         "events": [sdk.event(event) for event in span["events"]],
@@ -181,11 +184,6 @@ def event_without_escapes(event: dict) -> dict:
     return event
 
 
-def event_with_message(event: dict) -> dict:
-    """An event as the SDK for Python writes it to Jaeger: its name stands in a field `message`, which is no name."""
-    return event | {"name": "", "attributes": event["attributes"] | {"message": ("string", event["name"])}}
-
-
 ZIPKIN = {
     "go": Zipkin(list_text=as_json, event=whole_event),
     "java": Zipkin(list_text=with_commas, event=event_without_escapes, keeps_resource=False),
@@ -194,7 +192,7 @@ ZIPKIN = {
 }
 JAEGER = {
     "node": Jaeger(list_text=with_commas, event=whole_event, integers_are_doubles=True),
-    "python": Jaeger(list_text=as_tuple, event=event_with_message, integers_are_doubles=False),
+    "python": Jaeger(list_text=as_tuple, event=whole_event, integers_are_doubles=False),
 }
 
 

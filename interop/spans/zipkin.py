@@ -106,6 +106,9 @@ def marks_of(span, own, scope, scope_schema, scoped, resource, resource_schema, 
     sections = {"": {typed(key, value) for key, value in own.items() if value.WhichOneof("value") != "string_value"}}
     if span.flags:
         sections[""].add(f"flags={span.flags}")
+    # Without a kind it is read as internal if there is a scope with a name.
+    if span.kind == Span.SPAN_KIND_UNSPECIFIED and scope.name:
+        sections[""].add("kind=0")
     for name, message, schema, attributes in (
         ("scope:", scope, scope_schema, scoped),
         ("resource:", resource, resource_schema, about),

@@ -5,6 +5,9 @@ import math
 from spans import compare
 from spans import zipkin
 
+UNSPECIFIED = 0
+INTERNAL = 1
+
 # Those of the rich set that our reader knows as attributes of resources.
 OF_RESOURCES = (*zipkin.OF_RESOURCES, "service.name", "deployment.environment.name")
 
@@ -46,6 +49,7 @@ def change(flat: dict, resource, carried: dict, span, form: str) -> None:
     length = rounded(duration) if form == "json" else duration // 1000 * 1000
     flat.update(
         flags=0,
+        kind=INTERNAL if flat["kind"] == UNSPECIFIED and carried["name"] else flat["kind"],
         start=start,
         end=start + (max(1000, length) if duration else 0),
         dropped_attributes=0,
