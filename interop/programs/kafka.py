@@ -1,7 +1,5 @@
 """One broker of Apache Kafka that is its own controller (KRaft), and kcat to look into it."""
 
-import base64
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +10,8 @@ from programs import Program
 from programs import free_ports
 from programs import run
 
+# Sixteen bytes in base64, the same in each run: one that begins with `-` would be taken for an option.
+CLUSTER = "b3V0c3Bhbi1pbnRlcm9wIQ"
 START_SECONDS_MAX = 120
 COMMAND_SECONDS_MAX = 120
 PARTITIONS = 4
@@ -50,8 +50,7 @@ class Kafka:
             "-cp",
             classes,
         ]
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        run([*java, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", properties], folder, COMMAND_SECONDS_MAX)
+        run([*java, "kafka.tools.StorageTool", "format", "-t", CLUSTER, "-c", properties], folder, COMMAND_SECONDS_MAX)
         self.program = Program("kafka", [*java, "kafka.Kafka", properties], folder)
 
     def settings(self, controller: int) -> str:
