@@ -41,15 +41,24 @@ async fn a_person_with_a_browser_is_told_what_is_here() {
 #[tokio::test]
 async fn other_signals_are_told_that_only_traces_are_taken() {
     let rig = Rig::new();
-    for signal in ["metrics", "logs"] {
-        let seen = rig
-            .send(at(&format!("/v1/{signal}"), post_spans(Form::Json, 1)))
-            .await;
+    for (path, signal) in [
+        ("/v1/metrics", "metrics"),
+        ("/v1/logs", "logs"),
+        ("/v1/profiles", "profiles"),
+        ("/v1development/profiles", "profiles"),
+    ] {
+        let seen = rig.send(at(path, post_spans(Form::Json, 1))).await;
         assert_eq!(seen.status, 404);
-        assert!(seen.http_status().message.contains("traces only"));
+        let words = seen.http_status().message;
+        let said = format!("traces only: send {signal} elsewhere");
+        assert!(words.contains(&said), "{words}");
     }
-    for (service, signal) in [("metrics", "Metrics"), ("logs", "Logs")] {
-        let path = format!("/opentelemetry.proto.collector.{service}.v1.{signal}Service/Export");
+    for (service, signal) in [
+        ("metrics.v1", "Metrics"),
+        ("logs.v1", "Logs"),
+        ("profiles.v1development", "Profiles"),
+    ] {
+        let path = format!("/opentelemetry.proto.collector.{service}.{signal}Service/Export");
         let status = rig.send(at(&path, post_spans(Form::Grpc, 1))).await.grpc();
         assert_eq!(status.code(), tonic::Code::Unimplemented);
         assert!(
@@ -63,8 +72,10 @@ async fn other_signals_are_told_that_only_traces_are_taken() {
             "/grpc.health.v1.Health/Check",
             post_spans(Form::Grpc, 1),
         ))
-        .await;
-    assert_eq!(status.grpc().code(), tonic::Code::Unimplemented);
+        .await
+        .grpc();
+    assert_eq!(status.code(), tonic::Code::Unimplemented);
+    assert!(status.message().contains("nothing is at"), "{status}");
 }
 
 #[tokio::test]

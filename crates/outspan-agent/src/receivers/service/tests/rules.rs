@@ -77,8 +77,18 @@ async fn rule_74_and_89_the_limit_holds_after_decompression() {
         assert_eq!(rig.send(grpc).await.grpc().code(), expected);
         let http = post(Form::Protobuf, Script::of(gzip)).with("content-encoding", "gzip");
         assert_eq!(rig.send(http).await.status, if fits { 200 } else { 413 });
+
+        let plain = request_of_bytes(bytes);
+        let grpc = post(Form::Grpc, Script::of(message(false, &plain)));
+        assert_eq!(rig.send(grpc).await.grpc().code(), expected);
+        let says_nothing = Script::of(plain.clone());
+        let says_its_size = Script::of(plain).saying(bytes as u64);
+        for body in [says_nothing, says_its_size] {
+            let http = post(Form::Protobuf, body);
+            assert_eq!(rig.send(http).await.status, if fits { 200 } else { 413 });
+        }
     }
-    assert_eq!(rig.delivered().await, 2);
+    assert_eq!(rig.delivered().await, 5);
 }
 
 #[tokio::test]
