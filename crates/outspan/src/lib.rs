@@ -147,6 +147,11 @@ pub use secret::Secret;
 #[doc = include_str!("../../../README.md")]
 mod readme {}
 
+/// The examples of the crate's own page.
+#[cfg(all(doctest, feature = "grpc", feature = "sdk"))]
+#[doc = include_str!("../README.md")]
+mod package_page {}
+
 /// What belongs where in a stack.
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/stacks.md")]
