@@ -22,6 +22,7 @@ from cases import dialect  # noqa: F401
 from cases import faults  # noqa: F401
 from cases import itself  # noqa: F401
 from cases import kafka  # noqa: F401
+from cases import library  # noqa: F401
 from cases import overload  # noqa: F401
 from cases import partial  # noqa: F401
 from cases import queue  # noqa: F401
@@ -30,6 +31,7 @@ from cases import send_collector  # noqa: F401
 from cases import send_jaeger  # noqa: F401
 from cases import send_zipkin  # noqa: F401
 from cases import table
+from cases import users  # noqa: F401
 from install import CannotInstall
 from programs import outspan
 

@@ -55,8 +55,12 @@ class Collector:
     def __exit__(self, *_error) -> None:
         self.program.stop()
 
+    def wait_for(self, count: int, seconds: float = ARRIVE_SECONDS_MAX) -> None:
+        """Waits until the Collector wrote `count` spans."""
+        self.program.until(lambda: files.count(self.file) >= count, f"file of {count} spans", seconds)
+
     def received(self, count: int, seconds: float = ARRIVE_SECONDS_MAX) -> list:
         """Stops the Collector once it wrote `count` spans, and returns the requests it wrote."""
-        self.program.until(lambda: files.count(self.file) >= count, f"file of {count} spans", seconds)
+        self.wait_for(count, seconds)
         self.program.stop()
         return files.read_records(self.file)

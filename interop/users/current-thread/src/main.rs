@@ -1,0 +1,22 @@
+//! tokio with one thread.
+
+use std::time::Duration;
+
+use opentelemetry::Context;
+use opentelemetry::trace::FutureExt;
+use opentelemetry::trace::TraceContextExt;
+use opentelemetry::trace::Tracer;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> outspan::Result<()> {
+    let guard = outspan::init()?;
+    let tracer = guard.tracer("current-thread");
+    let context = Context::current_with_span(tracer.start("work"));
+    let part = async {
+        let part = tracer.start("part");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        drop(part);
+    };
+    part.with_context(context).await;
+    Ok(())
+}
