@@ -187,18 +187,14 @@ impl<'a> Text<'a> {
     /// it must have been read from the same place in an object on.
     #[inline]
     pub(crate) fn take_end_like(&mut self, before: Range<usize>) -> bool {
-        let text = self.text.as_bytes();
-        let before = text.get(before).unwrap_or_default();
-        let rest = text.get(self.at..).unwrap_or_default();
-        if before.is_empty() || !rest.starts_with(before) {
-            return false;
+        let is_like = self.take_object_like(before);
+        if is_like {
+            self.open.pop();
         }
-        self.at += before.len();
-        self.open.pop();
-        true
+        is_like
     }
 
-    /// Goes over the value at hand if it is the object that stands at `before` as well; tells whether it did.
+    /// Goes over the object at hand, or the rest of one, if it stands at `before` as well; tells whether it did.
     #[inline]
     pub(crate) fn take_object_like(&mut self, before: Range<usize>) -> bool {
         let text = self.text.as_bytes();

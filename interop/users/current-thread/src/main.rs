@@ -1,7 +1,5 @@
 //! tokio with one thread.
 
-use std::time::Duration;
-
 use opentelemetry::Context;
 use opentelemetry::trace::FutureExt;
 use opentelemetry::trace::TraceContextExt;
@@ -14,7 +12,7 @@ async fn main() -> outspan::Result<()> {
     let context = Context::current_with_span(tracer.start("work"));
     let part = async {
         let part = tracer.start("part");
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        tokio::task::yield_now().await;
         drop(part);
     };
     part.with_context(context).await;
