@@ -15,6 +15,7 @@ mod collector;
 pub mod promises;
 mod run;
 mod scripted;
+mod written;
 
 pub use batches::Released;
 pub use batches::batch_from;
@@ -52,3 +53,4 @@ pub use scripted::Call;
 pub use scripted::DrainAct;
 pub use scripted::Ended;
 pub use scripted::ScriptedExporter;
+pub use written::Written;

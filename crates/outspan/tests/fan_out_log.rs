@@ -3,37 +3,19 @@
 // In a test a panic is the report; clippy's own exception covers test functions, not their helpers.
 #![allow(clippy::unwrap_used)]
 
-use std::io::Write;
-use std::sync::Arc;
-use std::sync::Mutex;
-
 use outspan::Export;
 use outspan::combinators::FanOut;
 use outspan::combinators::WaitFor;
 use outspan_testkit::Act;
 use outspan_testkit::ScriptedExporter;
+use outspan_testkit::Written;
 use outspan_testkit::batch_of;
 use outspan_testkit::soon;
 use tracing_subscriber::layer::SubscriberExt;
 
-/// Keeps what a subscriber writes.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 #[tokio::test]
 async fn a_child_behind_that_loses_or_refuses_spans_is_in_the_log() {
-    let lines = Lines::default();
+    let lines = Written::default();
     let writer = lines.clone();
     let subscriber = tracing_subscriber::registry().with(
         tracing_subscriber::fmt::layer()
@@ -56,7 +38,7 @@ async fn a_child_behind_that_loses_or_refuses_spans_is_in_the_log() {
     assert!(delivery.is_complete());
     exporter.shutdown(soon()).await.unwrap();
 
-    let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    let text = lines.text();
     let warned = |name: &str, spans: &str| {
         text.lines()
             .any(|line| line.contains("outspan") && line.contains(name) && line.contains(spans))

@@ -4,35 +4,18 @@
 // In a test a panic is the report; clippy's own exception covers test functions, not their helpers.
 #![allow(clippy::unwrap_used)]
 
-use std::io::Write;
-use std::sync::Arc;
-use std::sync::Mutex;
 use std::time::Duration;
 
 use outspan::Deadline;
 use outspan::Export;
 use outspan::kafka;
+use outspan_testkit::Written;
 use outspan_testkit::batch_of;
 use tracing_subscriber::layer::SubscriberExt;
 
-/// Keeps what a subscriber writes.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 #[tokio::test]
 async fn a_broker_that_is_away_is_a_warning_of_ours_and_the_password_is_not_in_it() {
-    let lines = Lines::default();
+    let lines = Written::default();
     let writer = lines.clone();
     let subscriber = tracing_subscriber::registry().with(
         tracing_subscriber::fmt::layer()
@@ -53,7 +36,7 @@ async fn a_broker_that_is_away_is_a_warning_of_ours_and_the_password_is_not_in_i
     exporter.export(batch_of(1), until).await.unwrap_err();
     exporter.shutdown(until).await.unwrap();
 
-    let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    let text = lines.text();
     let warnings: Vec<&str> = text
         .lines()
         .filter(|line| line.contains(" WARN "))

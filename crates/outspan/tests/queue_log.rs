@@ -4,10 +4,6 @@
 // In a test a panic is the report; clippy's own exception covers test functions, not their helpers.
 #![allow(clippy::unwrap_used)]
 
-use std::io::Write;
-use std::sync::Arc;
-use std::sync::Mutex;
-
 use outspan::Batch;
 use outspan::Deadline;
 use outspan::Delivery;
@@ -18,30 +14,9 @@ use outspan::Exporter;
 use outspan::Losses;
 use outspan::Result;
 use outspan::queue::MemoryQueue;
+use outspan_testkit::Written;
 use outspan_testkit::batch_of;
 use outspan_testkit::soon;
-
-/// Keeps what a subscriber writes.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Lines {
-    /// What was written since the last call.
-    fn take(&self) -> String {
-        String::from_utf8(std::mem::take(&mut *self.0.lock().unwrap())).unwrap()
-    }
-}
 
 /// Answers every batch with these numbers and words, and a flush with what became of spans since.
 #[derive(Clone, Debug, Default)]
@@ -85,7 +60,7 @@ async fn send(exporter: Answering) {
 
 #[tokio::test]
 async fn refusals_and_words_are_told_and_nothing_else_is() {
-    let lines = Lines::default();
+    let lines = Written::default();
     let writer = lines.clone();
     tracing_subscriber::fmt()
         .with_ansi(false)

@@ -4,9 +4,6 @@
 // In a test a panic is the report; clippy's own exception covers test functions, not their helpers.
 #![allow(clippy::unwrap_used)]
 
-use std::io;
-use std::sync::Arc;
-use std::sync::Mutex;
 use std::time::Duration;
 
 use opentelemetry::KeyValue;
@@ -24,26 +21,7 @@ use outspan::env::Settings;
 use outspan::sdk::BatchProcessor;
 use outspan::sdk::SimpleProcessor;
 use outspan::wire::otlp::SpanLimits;
-
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Lines {
-    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(text);
-        Ok(text.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Lines {
-    fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
-    }
-}
+use outspan_testkit::Written;
 
 /// One of each, and texts of three characters.
 fn narrow() -> SpanLimits {
@@ -82,14 +60,14 @@ fn make_span(tracer: &impl Tracer<Span: Send>) {
 
 #[test]
 fn limits_are_told_by_the_counts_in_the_span_and_never_in_the_log() {
-    let log = Lines::default();
+    let log = Written::default();
     let writer = log.clone();
     tracing_subscriber::fmt()
         .with_ansi(false)
         .with_max_level(tracing::Level::TRACE)
         .with_writer(move || writer.clone())
         .init();
-    let shown = Lines::default();
+    let shown = Written::default();
     let exporter = || {
         let lines = outspan::stdout::otlp_json_lines().writer(shown.clone());
         lines.build().unwrap()

@@ -4,34 +4,17 @@
 // In a test a panic is the report; clippy's own exception covers test functions, not their helpers.
 #![allow(clippy::unwrap_used)]
 
-use std::io;
-use std::sync::Arc;
-use std::sync::Mutex;
-
 use opentelemetry::trace::Tracer;
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use outspan::sdk::SimpleProcessor;
 use outspan_testkit::Act;
 use outspan_testkit::ScriptedExporter;
-
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Lines {
-    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(text);
-        Ok(text.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
+use outspan_testkit::Written;
 
 #[test]
 fn a_row_of_losses_costs_two_lines() {
-    let lines = Lines::default();
+    let lines = Written::default();
     let writer = lines.clone();
     tracing_subscriber::fmt()
         .with_ansi(false)
@@ -47,7 +30,7 @@ fn a_row_of_losses_costs_two_lines() {
     for _ in 0..6 {
         drop(tracer.start("work"));
     }
-    let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    let text = lines.text();
     let told: Vec<_> = text.lines().map(str::trim).collect();
     assert_eq!(
         told,
