@@ -12,6 +12,7 @@ mod agent;
 mod arguments;
 mod convert;
 mod demo;
+mod describe;
 mod destination;
 #[doc(hidden)]
 pub mod fuzzing;
@@ -47,9 +48,11 @@ pub fn main_with(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let arguments = Arguments::parse_from(arguments);
     match arguments.command {
         Command::Agent(agent) => agent::run(*agent),
+        Command::Completions(completions) => describe::complete(&completions),
         Command::Convert(convert) => convert::run(*convert),
         Command::Demo(demo) => demo::run(*demo),
         Command::Generate(generate) => generate::run(*generate),
+        Command::Man(man) => describe::describe(&man),
         Command::Send(send) => send::run(*send),
     }
 }

@@ -3,6 +3,7 @@
 mod agent;
 mod convert;
 mod demo;
+mod describe;
 mod destination;
 mod format;
 mod generate;
@@ -18,6 +19,8 @@ pub(crate) use self::agent::ReceivingArguments;
 pub(crate) use self::convert::ConvertArguments;
 pub(crate) use self::convert::Dialect;
 pub(crate) use self::demo::DemoArguments;
+pub(crate) use self::describe::CompletionsArguments;
+pub(crate) use self::describe::ManArguments;
 pub(crate) use self::destination::DestinationArguments;
 pub(crate) use self::destination::LocalArguments;
 pub(crate) use self::destination::OtlpArguments;
@@ -40,9 +43,11 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Agent(Box<AgentArguments>),
+    Completions(CompletionsArguments),
     Convert(Box<ConvertArguments>),
     Demo(Box<DemoArguments>),
     Generate(Box<GenerateArguments>),
+    Man(ManArguments),
     Send(Box<SendArguments>),
 }
 
