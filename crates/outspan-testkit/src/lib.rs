@@ -54,3 +54,8 @@ pub use scripted::DrainAct;
 pub use scripted::Ended;
 pub use scripted::ScriptedExporter;
 pub use written::Written;
+
+/// The examples of the crate's own page.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod package_page {}
