@@ -4,6 +4,7 @@
 
 mod command;
 mod conformance;
+mod dist;
 mod exceptions;
 mod features;
 mod fuzz;
@@ -27,6 +28,8 @@ usage: cargo xtask COMMAND
   fuzz [--seconds N]     runs every fuzz target for N seconds (20 by default)
   conformance [OUTPUT]   holds docs/conformance.md to the tests that it names; with the output of
                          `cargo test` in a file, also to their having run
+  dist [--features LIST] packs the program with manual, completions and unit: a tarball, a
+                         Debian package and their checksums, in target/dist
   readme PREFIX          runs the first command of README.md that starts with PREFIX
 ";
 
@@ -39,6 +42,7 @@ enum Task {
     Features { tests: bool },
     Fuzz { each: Duration },
     Conformance { output: Option<String> },
+    Dist { features: String },
     Readme { prefix: String },
     Help,
 }
@@ -81,6 +85,12 @@ fn parse(arguments: &[String]) -> Result<Task, String> {
         ["conformance", output] => Ok(Task::Conformance {
             output: Some((*output).to_owned()),
         }),
+        ["dist"] => Ok(Task::Dist {
+            features: String::new(),
+        }),
+        ["dist", "--features", features] => Ok(Task::Dist {
+            features: (*features).to_owned(),
+        }),
         ["readme", prefix] => Ok(Task::Readme {
             prefix: (*prefix).to_owned(),
         }),
@@ -107,6 +117,7 @@ fn perform(task: Task) -> Result<(), String> {
         Task::Features { tests } => features::run(tests),
         Task::Fuzz { each } => fuzz::run(each),
         Task::Conformance { output } => conformance::run(output.as_deref()),
+        Task::Dist { features } => dist::run(&features),
         Task::Readme { prefix } => readme::run(&prefix),
         Task::Help => {
             eprint!("{USAGE}");

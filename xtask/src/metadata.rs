@@ -25,6 +25,8 @@ pub(crate) struct Package {
     pub(crate) name: String,
     pub(crate) version: String,
     pub(crate) license: Option<String>,
+    #[serde(default)]
+    pub(crate) manifest_path: String,
     /// Where it comes from; nothing for a crate of this repository.
     pub(crate) source: Option<String>,
     /// The registries it may be published to; nothing for any of them.
@@ -90,6 +92,19 @@ impl Metadata {
         let mut cargo = command::cargo(root);
         cargo.args(["metadata", "--format-version", "1", "--no-deps"]);
         cargo.args(["--manifest-path", manifest]);
+        Self::parse(&command::output(&mut cargo)?)
+    }
+
+    /// Asks cargo about a member of the workspace with features of its own, and its dependencies.
+    ///
+    /// # Errors
+    ///
+    /// When cargo fails, as it does when there is no such feature.
+    pub(crate) fn of_member(root: &Path, manifest: &str, features: &str) -> Result<Self, String> {
+        let mut cargo = command::cargo(root);
+        cargo.args(["metadata", "--format-version", "1", "--locked"]);
+        cargo.args(["--manifest-path", manifest, "--features", features]);
+        cargo.args(["--filter-platform", PLATFORM]);
         Self::parse(&command::output(&mut cargo)?)
     }
 
