@@ -2,6 +2,7 @@
 //!
 //! Each subcommand is one module. What CI runs is in `.ci/run`, which calls these.
 
+mod api;
 mod command;
 mod conformance;
 mod dist;
@@ -28,6 +29,7 @@ usage: cargo xtask COMMAND
   fuzz [--seconds N]     runs every fuzz target for N seconds (20 by default)
   conformance [OUTPUT]   holds docs/conformance.md to the tests that it names; with the output of
                          `cargo test` in a file, also to their having run
+  api [--keep]           holds the public API of the libraries to xtask/api; --keep writes it there
   dist [--features LIST] packs the program with manual, completions and unit: a tarball, a
                          Debian package and their checksums, in target/dist
   readme PREFIX          runs the first command of README.md that starts with PREFIX
@@ -42,6 +44,7 @@ enum Task {
     Features { tests: bool },
     Fuzz { each: Duration },
     Conformance { output: Option<String> },
+    Api { keep: bool },
     Dist { features: String },
     Readme { prefix: String },
     Help,
@@ -85,6 +88,8 @@ fn parse(arguments: &[String]) -> Result<Task, String> {
         ["conformance", output] => Ok(Task::Conformance {
             output: Some((*output).to_owned()),
         }),
+        ["api"] => Ok(Task::Api { keep: false }),
+        ["api", "--keep"] => Ok(Task::Api { keep: true }),
         ["dist"] => Ok(Task::Dist {
             features: String::new(),
         }),
@@ -117,6 +122,7 @@ fn perform(task: Task) -> Result<(), String> {
         Task::Features { tests } => features::run(tests),
         Task::Fuzz { each } => fuzz::run(each),
         Task::Conformance { output } => conformance::run(output.as_deref()),
+        Task::Api { keep } => api::run(keep),
         Task::Dist { features } => dist::run(&features),
         Task::Readme { prefix } => readme::run(&prefix),
         Task::Help => {
