@@ -11,6 +11,7 @@ mod features;
 mod fuzz;
 mod lint;
 mod metadata;
+mod minimal;
 mod openssl;
 mod readme;
 mod repository;
@@ -32,6 +33,7 @@ usage: cargo xtask COMMAND
   api [--keep]           holds the public API of the libraries to xtask/api; --keep writes it there
   dist [--features LIST] packs the program with manual, completions and unit: a tarball, a
                          Debian package and their checksums, in target/dist
+  minimal-versions       compiles the crates with the oldest direct dependencies they allow
   readme PREFIX          runs the first command of README.md that starts with PREFIX
 ";
 
@@ -46,6 +48,7 @@ enum Task {
     Conformance { output: Option<String> },
     Api { keep: bool },
     Dist { features: String },
+    MinimalVersions,
     Readme { prefix: String },
     Help,
 }
@@ -96,6 +99,7 @@ fn parse(arguments: &[String]) -> Result<Task, String> {
         ["dist", "--features", features] => Ok(Task::Dist {
             features: (*features).to_owned(),
         }),
+        ["minimal-versions"] => Ok(Task::MinimalVersions),
         ["readme", prefix] => Ok(Task::Readme {
             prefix: (*prefix).to_owned(),
         }),
@@ -124,6 +128,7 @@ fn perform(task: Task) -> Result<(), String> {
         Task::Conformance { output } => conformance::run(output.as_deref()),
         Task::Api { keep } => api::run(keep),
         Task::Dist { features } => dist::run(&features),
+        Task::MinimalVersions => minimal::run(),
         Task::Readme { prefix } => readme::run(&prefix),
         Task::Help => {
             eprint!("{USAGE}");
