@@ -282,7 +282,7 @@ fn failure_of(fault: Fault, encoding: Encoding, buffer: &Buffer) -> Box<Failure>
 }
 
 /// What to say to a request that needs so much in all: later, unless there will never be as much.
-fn no_room(needed: usize, intake: &Intake) -> Box<Failure> {
+pub(super) fn no_room(needed: usize, intake: &Intake) -> Box<Failure> {
     match needed > intake.max() {
         true => Failure::too_large(Bound::Memory(intake.max())),
         false => Failure::no_room(),

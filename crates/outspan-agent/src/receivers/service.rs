@@ -33,9 +33,9 @@ use super::answer::Answer;
 use super::answer::Form;
 use super::body::Content;
 use super::body::Turns;
+use super::body::no_room;
 use super::cors::Cors;
 use super::counters::Transport;
-use super::failure::Bound;
 use super::failure::Failure;
 use super::grpc;
 use super::grpc::Message;
@@ -299,10 +299,7 @@ impl Service {
         };
         let besides = content.len().saturating_mul(form.expansion());
         if !taken.grow(besides) {
-            return Err(match taken.bytes() + besides > self.intake.max() {
-                true => Failure::too_large(Bound::Memory(self.intake.max())),
-                false => Failure::no_room(),
-            });
+            return Err(no_room(taken.bytes() + besides, &self.intake));
         }
         let (spans, mut taken) = match content.len() <= in_place {
             true => (Spans::read(form, content)?, taken),
@@ -319,7 +316,7 @@ impl Service {
         let missing = spans.batch.memory().saturating_sub(taken.bytes());
         match taken.grow(missing) {
             true => Ok((spans, taken)),
-            false => Err(Failure::no_room()),
+            false => Err(no_room(taken.bytes() + missing, &self.intake)),
         }
     }
 }

@@ -4,6 +4,8 @@ use std::task::Waker;
 
 use proptest::prelude::*;
 
+use super::bodies::gzip;
+use super::bodies::zstd_with_window;
 use super::*;
 
 /// Takes all of the intake but `free` bytes.
@@ -149,6 +151,172 @@ async fn json_that_needs_more_than_there_is_in_all_is_too_large() {
         rig.send(post(Form::Json, Script::of(json))).await.status,
         200
     );
+}
+
+#[tokio::test]
+async fn spans_that_nobody_took_are_counted_with_the_invalid_ones_beside_them() {
+    let rig = Rig::with(|plan| plan.queue = 2000);
+    let body = request_with_one_bad().encode_to_vec();
+    while rig
+        .send(post(Form::Protobuf, Script::cut(&body, 50)))
+        .await
+        .status
+        == 200
+    {}
+    assert_eq!(rig.counted(Transport::Http).deferred_spans, 3);
+
+    let rig = Rig::with(|plan| plan.queue = 2000);
+    let large = request_with(4, |number, span| match number {
+        0 => span.trace_id = vec![0; 16],
+        _ => span.name = "n".repeat(1000),
+    });
+    let body = Script::cut(&large.encode_to_vec(), 500);
+    assert_eq!(rig.send(post(Form::Protobuf, body)).await.status, 413);
+    assert_eq!(rig.counted(Transport::Http).refused_spans, 4);
+}
+
+/// What a sender of so many bytes hears which never come.
+async fn heard_without_a_body(rig: &Rig, form: Form, declared: usize) -> String {
+    let body = Script::default()
+        .saying(declared as u64)
+        .ending(End::Stalls);
+    rig.send(post(form, body)).await.http_status().message
+}
+
+const READ: &str = "the request did not arrive";
+
+#[tokio::test(start_paused = true)]
+async fn a_length_that_can_never_fit_is_said_before_the_body_is_read() {
+    let rig = Rig::with(|plan| plan.queue = 4000);
+    let heard = heard_without_a_body(&rig, Form::Protobuf, 4000).await;
+    assert!(heard.starts_with(READ), "{heard}");
+    let heard = heard_without_a_body(&rig, Form::Protobuf, 4001).await;
+    assert!(heard.contains("which no destination"), "{heard}");
+
+    // JSON needs room twice: as it came, and for what it becomes.
+    let rig = Rig::with(|plan| plan.memory = 10_000);
+    let heard = heard_without_a_body(&rig, Form::Json, 5000).await;
+    assert!(heard.starts_with(READ), "{heard}");
+    let heard = heard_without_a_body(&rig, Form::Json, 5001).await;
+    assert!(heard.contains("5000 bytes"), "{heard}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn json_is_expected_to_become_a_quarter_of_its_length() {
+    let rig = Rig::with(|plan| plan.queue = 20_000);
+    let large = request_with(1, |_, span| span.name = "n".repeat(16_000));
+    let body = Script::of(large.encode_to_vec());
+    assert_eq!(rig.send(post(Form::Protobuf, body)).await.status, 200);
+    let fits = |bytes: &usize| rig.pipeline.check(*bytes).is_ok();
+    let free = (0..20_000).rev().find(fits).unwrap();
+    assert!((1000..4000).contains(&free), "{free}");
+
+    let heard = heard_without_a_body(&rig, Form::Json, free * 4 + 3).await;
+    assert!(heard.starts_with(READ), "{heard}");
+    let heard = heard_without_a_body(&rig, Form::Json, free * 4 + 4).await;
+    assert!(heard.contains("no destination has room"), "{heard}");
+    // What is kept as it comes is not guessed at.
+    let heard = heard_without_a_body(&rig, Form::Protobuf, free + 1).await;
+    assert!(heard.contains("no destination has room"), "{heard}");
+}
+
+#[tokio::test]
+async fn a_guess_alone_sends_nobody_away_for_good() {
+    let rig = Rig::with(|plan| plan.queue = 4000);
+    let mut spaced = encoded(Form::Json, &request(1));
+    spaced.resize(20_000, b' ');
+    let seen = rig.send(post(Form::Json, Script::of(spaced))).await;
+    assert_eq!(seen.status, 200, "{seen:?}");
+
+    // A content that its compression only lengthens.
+    let mut members = gzip(&request(1).encode_to_vec());
+    while members.len() <= 4000 {
+        members.extend(gzip(b""));
+    }
+    let request = post(Form::Protobuf, Script::of(members)).with("content-encoding", "gzip");
+    let seen = rig.send(request).await;
+    assert_eq!(seen.status, 200, "{seen:?}");
+}
+
+/// The status of an answer while others have taken all of the memory but `free` bytes.
+async fn status_with(rig: &Rig, free: usize, request: Request<Script>) -> u16 {
+    let others = take_all_but(rig, free);
+    let response = rig.service.answer(protocol_of(&request), request).await;
+    assert_eq!(rig.intake.used(), others.bytes());
+    response.status().as_u16()
+}
+
+#[tokio::test]
+async fn who_needs_more_than_there_will_ever_be_is_told_so_and_others_come_back() {
+    let rig = Rig::with(|plan| plan.memory = 1 << 20);
+    let all = 1 << 20;
+    let plain = |bytes: usize| {
+        let encoded = request_with(1, |_, span| span.name = "n".repeat(bytes)).encode_to_vec();
+        assert!(encoded.len() < bytes + 200);
+        encoded
+    };
+    let sent = |encoding, body: Vec<u8>| {
+        post(Form::Protobuf, Script::of(body)).with("content-encoding", encoding)
+    };
+    // Decompressing takes 64 KiB besides.
+    let much = || sent("gzip", gzip(&plain(all - (32 << 10))));
+    assert_eq!(rig.send(much()).await.status, 413);
+    let little = || sent("gzip", gzip(&plain(300 << 10)));
+    assert_eq!(rig.send(little()).await.status, 200);
+    assert_eq!(status_with(&rig, 200 << 10, little()).await, 503);
+
+    // A second frame needs its window besides what came out of the first: 704 KiB.
+    let frames = |bytes| {
+        [
+            zstd_with_window(&plain(bytes), 10),
+            zstd_with_window(&plain(1), 17),
+        ]
+        .concat()
+    };
+    let much = || sent("zstd", frames(400 << 10));
+    assert_eq!(rig.send(much()).await.status, 413);
+    let little = || sent("zstd", frames(200 << 10));
+    assert_eq!(rig.send(little()).await.status, 200);
+    assert_eq!(status_with(&rig, 600 << 10, little()).await, 503);
+}
+
+#[tokio::test]
+async fn who_needs_exactly_what_there_is_may_come_back() {
+    let body = encoded(Form::Protobuf, &request(3));
+    let json = encoded(Form::Json, &request(3));
+    let held = Spans::read(Form::Protobuf, body.clone().into()).unwrap();
+    let held = held.batch.memory();
+    assert!(held > body.len());
+    for (form, body, needed) in [
+        (Form::Protobuf, body.clone(), held),
+        (Form::Json, json.clone(), held.max(2 * json.len())),
+    ] {
+        let rig = Rig::with(|plan| plan.memory = needed);
+        let whole = || post(form, Script::of(body.clone()));
+        assert_eq!(status_with(&rig, needed - 1, whole()).await, 503);
+        assert_eq!(rig.send(whole()).await.status, 200);
+        let rig = Rig::with(|plan| plan.memory = needed - 1);
+        assert_eq!(rig.send(whole()).await.status, 413);
+    }
+    // What is there is enough for the bytes alone, and never for what they become.
+    let rig = Rig::with(|plan| plan.memory = body.len());
+    let seen = rig.send(post(Form::Protobuf, Script::of(body))).await;
+    assert_eq!(seen.status, 413);
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_who_gets_spans_in_waits_while_queues_are_crowded() {
+    let rig = Rig::with(|plan| plan.queue = 100_000);
+    let large = request_with(1, |_, span| span.name = "n".repeat(20_000));
+    let start = tokio::time::Instant::now();
+    let body = Script::of(large.encode_to_vec());
+    assert_eq!(rig.send(post(Form::Protobuf, body)).await.status, 200);
+    assert_eq!(start.elapsed().as_millis() / 10, 10);
+
+    let start = tokio::time::Instant::now();
+    let body = Script::of(&b"nonsense"[..]);
+    assert_eq!(rig.send(post(Form::Protobuf, body)).await.status, 400);
+    assert_eq!(start.elapsed(), Duration::ZERO);
 }
 
 #[tokio::test]

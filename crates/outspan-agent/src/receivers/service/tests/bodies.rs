@@ -34,7 +34,7 @@ pub(super) fn zstd(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// zstd whose header does not say how long the content is, with a window of two to the power of `window_log`.
-fn zstd_with_window(bytes: &[u8], window_log: u32) -> Vec<u8> {
+pub(super) fn zstd_with_window(bytes: &[u8], window_log: u32) -> Vec<u8> {
     let mut encoder = zstd::Encoder::new(Vec::new(), 3).unwrap();
     encoder.window_log(window_log).unwrap();
     encoder.write_all(bytes).unwrap();
@@ -272,6 +272,25 @@ async fn a_content_holds_on_to_no_more_than_its_length() {
             taken.bytes(),
             plain.len()
         );
+    }
+}
+
+/// The end of a bare stream says nothing of its length, so input may be used up while output waits.
+#[tokio::test]
+async fn contents_that_end_near_a_slice_come_out_whole() {
+    let rig = Rig::new();
+    for length in (1..=3).flat_map(|slices| slices * 4096 - 300..=slices * 4096 + 300) {
+        let plain = vec![0; length];
+        for (encoding, body) in [
+            (Encoding::Deflate, deflate(&plain)),
+            (Encoding::Zstd, zstd(&plain)),
+        ] {
+            let mut content = Content::begin(&rig.intake, 1 << 20, encoding, None).unwrap();
+            let mut turns = Turns::default();
+            content.add(body.into(), &mut turns).await.unwrap();
+            let (bytes, _) = content.finish().unwrap();
+            assert_eq!(bytes.len(), length, "{}", encoding.as_str());
+        }
     }
 }
 
