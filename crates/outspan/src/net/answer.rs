@@ -238,6 +238,31 @@ mod tests {
     }
 
     #[test]
+    fn the_servers_own_words_are_found_in_every_form() {
+        let shown = |content_type: &str, body: &[u8]| {
+            let headers = headers(header::CONTENT_TYPE, content_type);
+            let answer = answer(StatusCode::BAD_REQUEST, headers, body);
+            read_failure(&STATUSES, &answer, &[]).message().to_owned()
+        };
+        let start = "the server answered HTTP 400 Bad Request";
+        let said = format!("{start}: no such tenant");
+        assert_eq!(
+            shown("Application/JSON; q=1", br#"{"message":"no such tenant"}"#),
+            said
+        );
+        assert_eq!(
+            shown("application/x-protobuf", b"\x12\x0eno such tenant"),
+            said
+        );
+        assert_eq!(shown("text/plain", b" no such tenant\n"), said);
+        assert_eq!(
+            shown("application/json", br#"{"error":"other"}"#),
+            format!("{start}: {{\"error\":\"other\"}}")
+        );
+        assert_eq!(shown("text/html", b"<html>a page</html>"), start);
+    }
+
+    #[test]
     fn a_secret_that_is_repeated_is_taken_out_wherever_it_stands() {
         let text = headers(header::CONTENT_TYPE, "text/plain");
         let secrets = [Secret::new("Bearer s3cr3t-token")];

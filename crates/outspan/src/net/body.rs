@@ -108,3 +108,30 @@ pub(crate) async fn read_limited(mut body: Incoming, limit: usize) -> Result<(Ve
     }
     Ok((bytes, trailers))
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body::Body as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_body_is_over_with_its_last_byte() {
+        let sent = Sent::default();
+        let mut body = Body::new(
+            Bytes::from_static(b"12345"),
+            Bytes::from_static(b"payload"),
+            sent.clone(),
+        );
+        for (left, frame, counted) in [(12, "12345", 0), (7, "payload", 7)] {
+            assert!(!body.is_end_stream());
+            assert_eq!(body.size_hint().exact(), Some(left));
+            let next = body.frame().await.unwrap().unwrap();
+            assert_eq!(next.into_data().unwrap(), frame);
+            assert_eq!(sent.bytes(), counted);
+        }
+        assert!(body.is_end_stream());
+        assert_eq!(body.size_hint().exact(), Some(0));
+        assert!(body.frame().await.is_none());
+    }
+}

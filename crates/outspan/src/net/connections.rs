@@ -291,3 +291,36 @@ where
         runtime::spawn_detached(work);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_user_may_have_meant_is_told_by_the_cause() {
+        let names = " (check the host name in the endpoint)";
+        for (cause, hint) in [
+            (
+                "Connection refused (os error 111)",
+                " (is the server running at this address?)",
+            ),
+            ("failed to lookup address information", names),
+            ("Name or service not known", names),
+            ("Connection reset by peer (os error 104)", ""),
+        ] {
+            assert_eq!(network_hint(cause), hint, "{cause}");
+        }
+        let socket = " (is the server running, and is this its socket?)";
+        for (cause, hint) in [
+            ("Connection refused (os error 111)", socket),
+            ("No such file or directory (os error 2)", socket),
+            (
+                "Permission denied (os error 13)",
+                " (who writes to a socket needs the right to write to its file)",
+            ),
+            ("Connection reset by peer (os error 104)", ""),
+        ] {
+            assert_eq!(socket_hint(cause), hint, "{cause}");
+        }
+    }
+}

@@ -415,3 +415,44 @@ impl Write for Stream {
         this.hear_out(written, context)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    #[test]
+    fn how_a_connection_broke_is_known_until_the_next_begins() {
+        let heard = Heard::default();
+        assert_eq!(heard.failure(), None);
+        heard.note(&io::ErrorKind::UnexpectedEof.into());
+        assert_eq!(heard.failure(), None, "a mere end says nothing");
+        heard.note_if_first(&io::Error::other("first"));
+        heard.note_if_first(&io::Error::other("second"));
+        assert_eq!(heard.failure().as_deref(), Some("first"));
+        heard.note(&io::Error::other("what the server said"));
+        assert_eq!(heard.failure().as_deref(), Some("what the server said"));
+        heard.begin();
+        assert_eq!(heard.failure(), None);
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_write_waits_for_words_that_do_not_come_but_not_for_ever() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        drop(theirs);
+        let socket = Socket::Plain(TokioIo::new(Transport::Unix(ours)));
+        let mut stream = Stream::new(socket, Heard::default(), false);
+        let mut polls = 0;
+        let written = poll_fn(|context| {
+            polls += 1;
+            assert!(polls < 100, "it does not end");
+            Pin::new(&mut stream).poll_write(context, b"x")
+        });
+        let error = written.await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+        assert_eq!(polls, 5);
+        assert!(stream.heard.failure().is_some());
+    }
+}

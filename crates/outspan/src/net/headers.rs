@@ -301,4 +301,11 @@ mod tests {
         assert_eq!(scrub("token abcdef is old", &secrets), "token *** is old");
         assert_eq!(scrub("Bearer abcdef", &secrets), "***");
     }
+
+    #[test]
+    fn a_short_secret_does_not_blot_out_words() {
+        assert_eq!(scrub("an abc", &[Secret::new("abc")]), "an abc");
+        assert_eq!(scrub("an abcd", &[Secret::new("abcd")]), "an ***");
+        assert_eq!(scrub("no end", &[Secret::new("")]), "no end");
+    }
 }

@@ -399,3 +399,58 @@ fn delivery(spans: u64, accepted: Accepted) -> Delivery {
         ..Delivery::default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(spans: Range<usize>, body: &'static [u8]) -> Message {
+        Message {
+            spans,
+            body: Ok(Bytes::from_static(body)),
+        }
+    }
+
+    #[test]
+    fn each_span_has_to_be_in_exactly_one_message() {
+        let covers = |ranges: &[Range<usize>], spans| {
+            let messages: Vec<_> = ranges.iter().map(|r| message(r.clone(), b"")).collect();
+            covers(&messages, spans)
+        };
+        assert!(covers(&[], 0));
+        assert!(covers(&[0..3], 3));
+        assert!(covers(&[0..1, 1..3], 3));
+        assert!(!covers(&[], 1));
+        assert!(!covers(&[0..2], 3), "one is missing at the end");
+        assert!(!covers(&[1..3], 3), "one is missing at the start");
+        assert!(!covers(&[0..1, 2..3], 3), "one is missing in between");
+        assert!(!covers(&[0..2, 1..3], 3), "one is there twice");
+        assert!(!covers(&[0..3, 3..3], 3), "one message is empty");
+    }
+
+    #[test]
+    fn a_message_may_have_as_many_bytes_as_the_limit() {
+        for (limit, fits) in [(4, false), (5, true), (6, true)] {
+            let checked = checked(message(0..2, b"12345"), limit);
+            assert_eq!(checked.spans, 0..2);
+            match checked.body {
+                Ok(body) => assert!(fits && body == "12345"),
+                Err(error) => assert!(!fits && error.is_too_large(), "{error}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_server_refuses_no_more_spans_than_it_got() {
+        for (refused, accepted) in [(0, 3), (2, 1), (3, 0), (9, 0)] {
+            let answer = Accepted {
+                refused,
+                ..Accepted::all(StatusCode::OK)
+            };
+            let delivery = delivery(3, answer);
+            assert_eq!(delivery.accepted, accepted);
+            assert_eq!(delivery.refused, 3 - accepted);
+            assert_eq!((delivery.message, delivery.status), (None, Some(200)));
+        }
+    }
+}

@@ -395,3 +395,96 @@ impl ServerCertVerifier for AcceptAny {
         self.0.signature_verification_algorithms.supported_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use outspan_testkit::Certificates;
+
+    use super::*;
+
+    fn authority() -> String {
+        Certificates::new().authority()
+    }
+
+    fn trusted(tls: &Tls) -> String {
+        match tls.trusted() {
+            Ok(store) => format!("{} authorities", store.len()),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    /// Not a test of its own: says whom [`what_the_system_trusts`] trusts in the system it is shown.
+    #[test]
+    fn program() {
+        println!("said: {}", trusted(&Tls::new()));
+        println!("said: {}", trusted(&Tls::new().system_roots()));
+        let both = Tls::new().ca_pem(authority()).system_roots();
+        println!("said: {}", trusted(&both));
+    }
+
+    fn what_the_system_trusts(authorities: &str) -> Vec<String> {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("authorities.pem");
+        std::fs::write(&file, authorities).unwrap();
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command
+            .args(["--exact", "--nocapture", "net::tls::tests::program"])
+            .env("SSL_CERT_FILE", &file)
+            .env_remove("SSL_CERT_DIR");
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        let said = text.lines().filter_map(|line| line.split_once("said: "));
+        said.map(|(_, said)| said.to_owned()).collect()
+    }
+
+    #[test]
+    fn the_system_s_authorities_are_trusted_and_where_there_are_none_the_bundled_ones() {
+        let known = what_the_system_trusts(&[authority(), authority()].concat());
+        assert_eq!(known, ["2 authorities", "2 authorities", "3 authorities"]);
+
+        let unknown = what_the_system_trusts("");
+        let bundled = format!("{} authorities", webpki_roots::TLS_SERVER_ROOTS.len());
+        let [by_default, asked_for, both] = unknown.as_slice() else {
+            panic!("{unknown:?}");
+        };
+        assert_eq!(*by_default, bundled);
+        for said in [asked_for, both] {
+            assert!(
+                said.starts_with("the system has no certificate authorities"),
+                "{said}"
+            );
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_in_place_of_another_is_seen_though_length_and_time_are_the_same() {
+        let directory = tempfile::tempdir().unwrap();
+        let [first, second] = ["first", "second"].map(|name| {
+            let path = directory.path().join(name);
+            std::fs::write(&path, name.len().to_string()).unwrap();
+            let file = std::fs::File::options().append(true).open(&path).unwrap();
+            file.set_modified(std::time::UNIX_EPOCH).unwrap();
+            path
+        });
+        let settings = Tls::new().ca_file(&first);
+        let before = stamps(&settings);
+        assert!(before == stamps(&settings) && before.iter().all(Option::is_some));
+        std::fs::rename(second, first).unwrap();
+        assert!(before != stamps(&settings));
+    }
+
+    #[test]
+    fn given_authorities_are_trusted_alone_or_beside_others() {
+        let given = Tls::new().ca_pem(authority());
+        assert_eq!(trusted(&given), "1 authorities");
+        let bundled = webpki_roots::TLS_SERVER_ROOTS.len();
+        let alone = Tls::new().bundled_roots();
+        assert_eq!(trusted(&alone), format!("{bundled} authorities"));
+        let beside = given.bundled_roots();
+        assert_eq!(trusted(&beside), format!("{} authorities", bundled + 1));
+    }
+}

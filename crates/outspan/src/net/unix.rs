@@ -202,6 +202,12 @@ mod tests {
             assert!(error.starts_with("invalid endpoint \""), "{error}");
             assert!(error.contains(why), "{error}");
         }
+        #[cfg(target_os = "linux")]
+        {
+            let long = format!("unix-abstract:{}", "x".repeat(200));
+            let error = parse(&long).unwrap_err().to_string();
+            assert!(error.contains("no socket can have this name"), "{error}");
+        }
         let error = parse("http+unix://%00?key=secret").unwrap_err().to_string();
         assert!(!error.contains("secret"), "{error}");
     }

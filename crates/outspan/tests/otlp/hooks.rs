@@ -296,7 +296,9 @@ async fn an_interceptor_changes_the_body(wire: Wire) {
         .to_collector(&collector)
         .interceptor(move |request: &mut OutgoingRequest<'_>| {
             assert!(request.header("user-agent").is_some());
-            assert!(request.header("content-type").is_some());
+            let content_type = request.header("content-type").unwrap();
+            assert!(content_type.starts_with("application/"), "{content_type}");
+            assert_eq!(request.header("x-absent"), None);
             request.set_body(other_body.clone());
             Ok(())
         })

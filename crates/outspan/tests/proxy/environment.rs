@@ -148,3 +148,21 @@ fn a_variable_that_is_no_proxy_is_a_mistake_found_when_building() {
         );
     });
 }
+
+#[cfg(unix)]
+#[test]
+fn the_environment_s_proxy_is_not_asked_for_a_unix_socket() {
+    run_test(async {
+        for transport in ["grpc", "http"] {
+            let collector = Collector::grpc();
+            let proxy = FakeProxy::start(Manner::Http(None), collector.address()).await;
+            let variables = ["ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY"]
+                .map(|variable| (variable, proxy.url("http", "")));
+            let endpoint = format!("{transport} unix:///nowhere/to/be/found.sock");
+            let said = export_with(endpoint, variables.to_vec()).await;
+            assert!(said.contains("not delivered: cannot connect"), "{said}");
+            assert!(said.contains("is this its socket?"), "{said}");
+            assert!(!said.contains("proxy"), "{said}");
+        }
+    });
+}

@@ -52,7 +52,10 @@ fn check(error: &Error) {
 async fn says(proxy: &FakeProxy, scheme: &str, user: &str, words: &str) {
     let error = fails(proxy, scheme, user).await.to_string();
     let named = format!("proxy {scheme}://{}", proxy.address);
-    assert!(error.contains(&named), "{error}");
+    assert!(!error.contains("cannot connect: "), "{error}");
+    assert_eq!(error.matches(&named).count(), 1, "{error}");
+    let address = proxy.address.to_string();
+    assert_eq!(error.matches(&address).count(), 1, "{error}");
     assert!(error.contains(words), "{error}");
 }
 

@@ -581,6 +581,34 @@ mod tests {
     }
 
     #[test]
+    fn trouble_with_a_proxy_is_told_by_its_cause() {
+        let options = ProxyOptions {
+            choice: ProxyChoice::Url(Secret::new("https://p:1")),
+            tls: None,
+        };
+        let endpoint = Endpoint::parse("http://c:2", None, None).unwrap();
+        let found = options.find(&endpoint, &Tls::new(), Versions::Two);
+        let proxied = found.unwrap().unwrap();
+        let broken = |kind: io::ErrorKind| proxied.trouble(&Trouble::Broken(kind.into()));
+        assert_eq!(
+            broken(io::ErrorKind::UnexpectedEof).to_string(),
+            "proxy https://p:1 hung up before it opened the tunnel to c:2"
+        );
+        let reset = broken(io::ErrorKind::ConnectionReset).to_string();
+        assert!(
+            reset.starts_with("proxy https://p:1 broke the connection"),
+            "{reset}"
+        );
+
+        let failed = |cause: &str| proxied.tls_failed(&io::Error::other(cause)).to_string();
+        for cause in ["InvalidContentType", "received corrupt message"] {
+            let said = failed(cause);
+            assert!(said.contains("(the proxy does not speak TLS"), "{said}");
+        }
+        assert_eq!(failed("gone"), "no TLS with proxy https://p:1: gone");
+    }
+
+    #[test]
     fn tls_for_a_proxy_without_tls_is_a_mistake() {
         let options = ProxyOptions {
             choice: ProxyChoice::Url(Secret::new("http://p")),

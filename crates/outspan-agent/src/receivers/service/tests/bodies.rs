@@ -279,7 +279,7 @@ async fn a_content_holds_on_to_no_more_than_its_length() {
 #[tokio::test]
 async fn contents_that_end_near_a_slice_come_out_whole() {
     let rig = Rig::new();
-    for length in (1..=3).flat_map(|slices| slices * 4096 - 300..=slices * 4096 + 300) {
+    for length in (1..=3).flat_map(|slices| slices * 4096 - 2..=slices * 4096 + 8) {
         let plain = vec![0; length];
         for (encoding, body) in [
             (Encoding::Deflate, deflate(&plain)),
