@@ -17,6 +17,7 @@ over_each_wire![
     a_batch_over_the_limit_is_split,
     the_limit_holds_before_compression,
     the_limit_holds_after_compression,
+    a_request_may_have_exactly_as_many_bytes_as_the_limit,
     a_giant_span_is_left_with_its_name_and_the_others_arrive,
     a_giant_span_alone_is_an_error,
     a_server_that_finds_it_too_large_gets_smaller_ones,
@@ -97,6 +98,27 @@ async fn the_limit_holds_after_compression(wire: Wire) {
     let delivery = export(&exporter(plain + 100), &batch).await.unwrap();
     assert_eq!((delivery.accepted, delivery.attempts), (2, 1));
     assert!(collector.requests()[0].wire_bytes > plain);
+}
+
+async fn a_request_may_have_exactly_as_many_bytes_as_the_limit(wire: Wire) {
+    let collector = wire.collector();
+    let batch = batch_of(1);
+    let bytes = match wire {
+        Wire::HttpJson => batch.to_json().len(),
+        _ => batch.size(),
+    };
+    let exporter = |limit| {
+        wire.to_collector(&collector)
+            .compression(Compression::None)
+            .max_request_bytes(limit)
+            .build()
+            .unwrap()
+    };
+    let delivery = export(&exporter(bytes), &batch).await.unwrap();
+    assert_eq!((delivery.accepted, delivery.attempts), (1, 1));
+    let error = export(&exporter(bytes - 1), &batch).await.unwrap_err();
+    assert!(error.is_too_large(), "{error}");
+    assert_eq!(error.attempts(), 0);
 }
 
 async fn a_giant_span_is_left_with_its_name_and_the_others_arrive(wire: Wire) {

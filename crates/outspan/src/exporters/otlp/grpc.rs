@@ -166,6 +166,37 @@ mod tests {
     }
 
     #[test]
+    fn an_http_status_without_grpc_s_is_translated() {
+        let read = |status: u16| {
+            let status = StatusCode::from_u16(status).unwrap();
+            Status::of(status, &HeaderMap::new(), &HeaderMap::new())
+        };
+        for (http, code) in [
+            (400, 13),
+            (401, 16),
+            (403, 7),
+            (404, 12),
+            (413, 8),
+            (429, 14),
+            (502, 14),
+            (503, 14),
+            (504, 14),
+            (200, 2),
+            (500, 2),
+            (302, 2),
+        ] {
+            let status = read(http);
+            assert_eq!(status.code, code, "{http}");
+            let temporary = [429, 502, 503, 504].contains(&http);
+            let error = status.into_error();
+            assert_eq!(error.is_temporary(), temporary, "{http}");
+            assert_eq!(error.is_too_large(), http == 413, "{http}");
+        }
+        assert!(read(404).message.contains("is this the OTLP/HTTP port?"));
+        assert!(read(500).message.contains("is this a gRPC server?"));
+    }
+
+    #[test]
     fn each_library_s_words_for_too_large_are_understood() {
         for (code, words) in [
             (8, "grpc: received message larger than max (5 vs. 4)"),

@@ -237,6 +237,25 @@ mod tests {
     }
 
     #[test]
+    fn each_reply_has_words_of_its_own() {
+        let words: Vec<_> = (0..=9).map(reply_words).collect();
+        let known = [
+            "failure",
+            "rules",
+            "network unreachable",
+            "host unreachable",
+            "refused",
+            "time to live",
+            "command",
+            "address type",
+        ];
+        for (reply, known) in (1..).zip(known) {
+            assert!(words[reply].contains(known), "{reply}: {}", words[reply]);
+        }
+        assert!(words[0].contains("does not know") && words[9] == words[0]);
+    }
+
+    #[test]
     fn user_and_password_are_given_when_asked_for() {
         let answer = [&[5, 2, 1, 0, 5, 0, 0], ADDRESS].concat();
         let (said, result, _) = ask(&answer, Some(("me", "pass")));
