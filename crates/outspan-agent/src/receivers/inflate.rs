@@ -514,6 +514,39 @@ mod tests {
         assert!(seen >= 8);
     }
 
+    /// RFC 8878, 3.1.1.1.2: an exponent and a mantissa of eighths.
+    #[test]
+    fn a_window_is_as_large_as_the_header_says() {
+        let buffers = |descriptor: u8, rest: &[u8]| {
+            let frame = [&FrameHeader::MAGIC.to_le_bytes()[..], &[descriptor], rest].concat();
+            let mut header = FrameHeader::default();
+            assert_eq!(header.read(&frame), frame.len());
+            header.buffers()
+        };
+        let block = ZSTD_BLOCK_BYTES_MAX;
+        for (window, bytes) in [
+            (0, 1 << 10),
+            (1, (1 << 10) + (1 << 7)),
+            (7, (1 << 10) + 7 * (1 << 7)),
+            (7 << 3, 1 << 17),
+            (7 << 3 | 5, (1 << 17) + 5 * (1 << 14)),
+            (13 << 3, 8 << 20),
+        ] {
+            let needed = bytes + 3 * block.min(bytes);
+            assert_eq!(buffers(0, &[window]), Ok(Some(needed)), "{window}");
+        }
+        for window in [13 << 3 | 1, 14 << 3, 0xFF] {
+            assert_eq!(buffers(0, &[window]), Err(Fault::Window), "{window}");
+        }
+        // All in one segment: the window is the content, of one byte or two.
+        assert_eq!(buffers(0x20, &[100]), Ok(Some(200)));
+        let two = 256 + 0x1234;
+        assert_eq!(buffers(0x60, &[0x34, 0x12]), Ok(Some(2 * two)));
+        // Half a header says nothing yet.
+        assert_eq!(buffers(0x60, &[0x34]), Ok(None));
+        assert_eq!(buffers(3, &[0, 1, 2, 3]), Ok(None));
+    }
+
     #[test]
     fn zlib_is_told_from_a_bare_stream_at_any_level() {
         for level in 0..=9 {
