@@ -155,5 +155,7 @@ mod tests {
             None
         );
         assert_eq!(open_files_in(""), None);
+        #[cfg(target_os = "linux")]
+        assert!(open_files_max().is_some_and(|files| files > 2));
     }
 }

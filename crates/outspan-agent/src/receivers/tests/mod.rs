@@ -18,6 +18,7 @@ use bytes::Bytes;
 use http::Request;
 use http::Response;
 use http::StatusCode;
+use http_body::Body;
 use http_body_util::BodyExt;
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -88,6 +89,13 @@ impl Answers for Fake {
                 let mut response = Response::new("no".into());
                 *response.status_mut() = StatusCode::PAYLOAD_TOO_LARGE;
                 return response;
+            }
+            "/first" => {
+                let mut body = request.into_body();
+                drop(body.frame().await);
+                let is_over = Body::is_end_stream(&body);
+                let words = format!("that was all: {is_over}");
+                return Response::new(words.into());
             }
             _ => {}
         }

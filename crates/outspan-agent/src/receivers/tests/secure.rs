@@ -160,6 +160,10 @@ async fn tls_where_none_is_wanted_ends_without_harm() {
     let server = Server::start().await;
     let config = config(&certificates.authority(), None, "h2");
     assert!(connect(&server, config).await.is_err());
+    let mut stream = server.connect().await;
+    let hello = [0x16, 3, 1, 0, 5, 1, 0, 0, 1, 3];
+    stream.write_all(&hello).await.unwrap();
+    assert_eq!(read_all(&mut stream).await, b"", "HTTP says nothing");
     server.has_open(0).await;
     server.is_well().await;
 }

@@ -142,22 +142,33 @@ async fn streams_that_are_opened_and_reset_all_the_time_leave_nothing() {
 #[tokio::test]
 async fn an_answer_before_the_end_of_the_request_is_readable_when_all_is_sent() {
     let server = Server::start().await;
-    let mut stream = server.connect().await;
-    let head = format!(
-        "POST /refuse HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n",
-        16 << 20
-    );
-    stream.write_all(head.as_bytes()).await.unwrap();
     let chunk = vec![0; 1 << 20];
-    for _ in 0..16 {
-        timeout(SOON, stream.write_all(&chunk))
-            .await
-            .expect("somebody reads")
-            .unwrap();
+    for (path, status, words) in [
+        ("/refuse", "413", "no"),
+        ("/first", "200", "that was all: false"),
+    ] {
+        let mut stream = server.connect().await;
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n",
+            16 << 20
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        for _ in 0..16 {
+            timeout(SOON, stream.write_all(&chunk))
+                .await
+                .expect("somebody reads")
+                .unwrap();
+        }
+        let answer = String::from_utf8(read_all(&mut stream).await).unwrap();
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{answer}"
+        );
+        assert!(answer.ends_with(&format!("\r\n\r\n{words}")), "{answer}");
     }
-    let answer = String::from_utf8(read_all(&mut stream).await).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
-    assert!(answer.ends_with("\r\n\r\nno"), "{answer}");
+    let mut http1 = server.http1().await;
+    assert_eq!(http1.send("/first", b"ab").await, "that was all: true");
+    assert_eq!(http1.send("/", b"").await, "0", "the connection stays");
 
     let mut http2 = server.http2().await;
     let response = http2.try_send("/refuse", &vec![0; 16 << 20]).await.unwrap();
