@@ -24,9 +24,11 @@ from cases import itself  # noqa: F401
 from cases import kafka  # noqa: F401
 from cases import library  # noqa: F401
 from cases import overload  # noqa: F401
+from cases import package  # noqa: F401
 from cases import partial  # noqa: F401
 from cases import queue  # noqa: F401
 from cases import receive  # noqa: F401
+from cases import rich_sdk  # noqa: F401
 from cases import send_collector  # noqa: F401
 from cases import send_jaeger  # noqa: F401
 from cases import send_zipkin  # noqa: F401

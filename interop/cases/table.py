@@ -23,7 +23,7 @@ ALL = "all fields"
 ALL_ONCE = "all fields, none lost"
 KEPT = "all that {} says is kept"
 # Cases of the comparison itself, and of whole programs, which are about no pair of a program and a transport.
-WITHOUT_ROW = ("itself-", "user", "library-")
+WITHOUT_ROW = ("itself-", "user", "library-", "package-")
 
 
 @dataclass(frozen=True)

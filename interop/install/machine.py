@@ -14,11 +14,16 @@ from install import case_bound_stands_still
 
 # Debian's Go is too old.
 PACKAGES = {
+    "dpkg-deb": "dpkg",
+    "fish": "fish",
     "java": "default-jdk-headless",
     "javac": "default-jdk-headless",
+    "man": "man-db",
     "mvn": "maven",
     "node": "nodejs",
     "npm": "npm",
+    "systemd-analyze": "systemd",
+    "zsh": "zsh",
 }
 GO = "Go 1.25 or later"
 LISTS = Path("/var/lib/apt/lists")

@@ -261,11 +261,9 @@ def otlp_span(span: dict) -> dict:
 
 
 def event_read(annotation_: dict) -> dict:
-    """Returns an event: only the form with bars is understood, anything else is a name."""
-    name, attributes, dropped = annotation_["value"], "{}", "0"
-    if name.count("|") >= 2:
-        name, rest = name.split("|", 1)
-        attributes, dropped = rest.rsplit("|", 1)
+    """Returns an event: only the form with two bars is understood, anything else is a name, which ends at the first bar."""
+    name, _, rest = annotation_["value"].partition("|")
+    attributes, dropped = rest.rsplit("|", 1) if "|" in rest else ("{}", "0")
     return {
         "time": annotation_["timestamp"] * 1000,
         "name": name,

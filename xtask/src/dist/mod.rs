@@ -72,6 +72,7 @@ pub(crate) fn run(features: &str) -> Result<(), String> {
     let root = repository::root();
     let release = Release::make(&root, features)?;
     let folder = root.join("target/dist");
+    make_anew(&folder)?;
     let mut sums = String::new();
     for (name, bytes) in [release.tarball(&root)?, release.debian_package(&root)?] {
         write(&folder.join(&name), &bytes)?;
@@ -185,6 +186,15 @@ fn time_of_commit(root: &Path) -> Result<u64, String> {
     text.trim()
         .parse()
         .map_err(|_| format!("`{}` is not a number of seconds since 1970", text.trim()))
+}
+
+/// Leaves nothing in the folder that an earlier run made.
+fn make_anew(folder: &Path) -> Result<(), String> {
+    if folder.exists() {
+        fs::remove_dir_all(folder)
+            .map_err(|error| format!("cannot remove {}: {error}", folder.display()))?;
+    }
+    fs::create_dir_all(folder).map_err(|error| format!("cannot make {}: {error}", folder.display()))
 }
 
 fn sum(bytes: &[u8]) -> String {

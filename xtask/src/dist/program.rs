@@ -8,6 +8,9 @@ use std::process::Command;
 
 use crate::command;
 
+/// Where it is built, apart from other builds, whose flags differ.
+const FOLDER: &str = "target/dist-build";
+
 /// The program as users get it.
 pub(super) struct Program {
     path: PathBuf,
@@ -22,11 +25,11 @@ pub(super) struct Program {
 impl Program {
     /// Builds and strips it, in a folder of its own: the paths of this machine are not compiled in.
     pub(super) fn build(root: &Path, features: &str) -> Result<Self, String> {
-        let folder = root.join("target/dist");
+        let folder = root.join(FOLDER);
         let flags = without_paths(root, &registries()?);
         let mut cargo = command::cargo(root);
         cargo.args(["build", "--release", "--locked", "--package=outspan-agent"]);
-        cargo.args(["--bin=outspan", "--target-dir=target/dist"]);
+        cargo.args(["--bin=outspan", "--target-dir", FOLDER]);
         cargo.arg(format!("--features={features}"));
         cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.rust.join("\x1f"));
         cargo.env("CFLAGS", flags.c.join(" "));
