@@ -255,3 +255,36 @@ impl AsyncWrite for Watched {
         Pin::new(&mut self.socket).poll_shutdown(context)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_read_is_told_and_only_as_much_as_was_read() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut sender = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let (socket, _) = listener.accept().await.unwrap();
+        let activity = Arc::new(Activity::new());
+        activity.change(|now| now.may_read = 100);
+        let mut watched = Watched::new(socket, Arc::clone(&activity));
+        sender.write_all(b"12345").await.unwrap();
+
+        let mut room = [0; 64];
+        let mut buffer = ReadBuf::new(&mut room);
+        buffer.put_slice(b"before");
+        let read = poll_fn(|context| Pin::new(&mut watched).poll_read(context, &mut buffer));
+        read.await.unwrap();
+        let read = buffer.filled().len() - b"before".len();
+        assert!((1..=5).contains(&read), "{read}");
+        assert_eq!(activity.now().may_read, 100 - read);
+        assert!(activity.now().head_since.is_some());
+    }
+}

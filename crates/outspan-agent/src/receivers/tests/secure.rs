@@ -151,6 +151,9 @@ async fn plain_senders_are_told_that_tls_is_wanted() {
         );
         assert!(body.contains("TLS"), "{body}");
     }
+    let mut silent = server.connect().await;
+    silent.shutdown().await.unwrap();
+    assert_eq!(read_all(&mut silent).await, b"", "it said nothing");
     server.has_open(0).await;
 }
 
