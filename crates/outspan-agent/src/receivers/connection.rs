@@ -485,3 +485,66 @@ impl fmt::Display for Cause {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::ReadBuf;
+
+    use super::*;
+
+    /// A sender that never stops, and counts what is taken from it.
+    #[derive(Default)]
+    struct Endless {
+        taken: usize,
+        is_shut: bool,
+    }
+
+    impl AsyncRead for &mut Endless {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _context: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            assert!(
+                self.taken <= 2 * limits::LINGER_BYTES_MAX,
+                "it does not end"
+            );
+            self.taken += buffer.remaining();
+            buffer.advance(buffer.remaining());
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncWrite for &mut Endless {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _context: &mut Context<'_>,
+            _bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            panic!("nothing is to be said any more")
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(
+            mut self: Pin<&mut Self>,
+            _context: &mut Context<'_>,
+        ) -> Poll<io::Result<()>> {
+            self.is_shut = true;
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_sender_that_never_stops_is_read_to_a_bound_and_only_where_it_helps() {
+        let limits = Limits::new(None);
+        for (lingers, taken) in [(true, limits::LINGER_BYTES_MAX), (false, 0)] {
+            let mut sender = Endless::default();
+            close(&mut sender, &limits, lingers).await;
+            assert!(sender.is_shut);
+            assert_eq!(sender.taken, taken);
+        }
+    }
+}

@@ -478,6 +478,17 @@ mod tests {
     }
 
     #[test]
+    fn another_server_on_the_way_learns_neither_who_we_are_nor_has_the_name() {
+        let tls = Tls::new()
+            .ca_pem(authority())
+            .identity_pem("chain", "key")
+            .server_name("c");
+        let alone = tls.trust_alone();
+        assert!(alone.identity.is_none() && alone.server_name.is_none());
+        assert_eq!(trusted(&alone), "1 authorities");
+    }
+
+    #[test]
     fn given_authorities_are_trusted_alone_or_beside_others() {
         let given = Tls::new().ca_pem(authority());
         assert_eq!(trusted(&given), "1 authorities");

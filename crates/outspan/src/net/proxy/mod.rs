@@ -537,6 +537,15 @@ mod tests {
     }
 
     #[test]
+    fn socks_has_room_for_255_bytes_of_user_and_password() {
+        for (user, password, fits) in [(255, 255, true), (256, 1, false), (1, 256, false)] {
+            let (user, password) = ("u".repeat(user), "p".repeat(password));
+            let said = parse(&format!("socks5://{user}:{password}@p"));
+            assert_eq!(said == "proxy socks5://p:1080", fits, "{said}");
+        }
+    }
+
+    #[test]
     fn a_choice_hides_the_password() {
         let options = ProxyOptions {
             choice: ProxyChoice::Url(Secret::new("http://u:hunter2@p:1")),
