@@ -163,6 +163,27 @@ async fn a_sender_that_does_not_read_its_answers_is_cut_off() {
 }
 
 #[tokio::test]
+async fn a_sender_that_reads_its_answers_late_gets_them_all() {
+    let limits = Limits {
+        write: SOON,
+        ..Limits::new(None)
+    };
+    let server = Server::limited(limits).await;
+    let mut stream = server.connect().await;
+    let requests = b"GET /long HTTP/1.1\r\nhost: x\r\n\r\n".repeat(31);
+    stream.write_all(&requests).await.unwrap();
+    let last = b"GET /long HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    stream.write_all(last).await.unwrap();
+    server.has_begun(1).await;
+    // Sleeps: until nothing fits between the two any more.
+    tokio::time::sleep(millis(300)).await;
+    let begun = server.fake.begun.load(Ordering::SeqCst);
+    assert!(begun < 32, "nobody is kept waiting by {begun} answers");
+    let received = read_all(&mut stream).await;
+    assert!(received.len() > 32 << 20, "{}", received.len());
+}
+
+#[tokio::test]
 async fn heads_that_are_too_long_are_refused_in_words_of_http() {
     let server = Server::start().await;
     let mut stream = server.connect().await;

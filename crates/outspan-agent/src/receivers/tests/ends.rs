@@ -86,6 +86,48 @@ async fn requests_on_an_old_connection_get_their_time_and_no_more() {
     assert_eq!(server.fake.over.load(Ordering::SeqCst), 4, "dropped");
 }
 
+#[tokio::test]
+async fn an_old_connection_of_http2_is_told_at_once() {
+    let limits = Limits {
+        grace: 10 * SOON,
+        ..aged(50)
+    };
+    let server = Server::limited(limits).await;
+    let mut client = server.http2().await;
+    client.send("/", b"").await;
+    client.is_closed().await;
+    server.has_open(0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stopping_says_farewell_only_to_those_without_requests() {
+    let limits = Limits {
+        farewell: millis(20),
+        ..Limits::new(None)
+    };
+    let server = Server::limited(limits).await;
+    let mut http1 = server.http1().await;
+    let mut http2 = server.http2().await;
+    let (one, other, (), ()) = tokio::join!(
+        http1.try_send("/hold", b"1"),
+        http2.try_send("/hold", b"22"),
+        async {
+            server.has_begun(2).await;
+            server.receivers.stop(Deadline::after(SOON)).await;
+        },
+        async {
+            server.has_begun(2).await;
+            // Sleeps: the time of the farewell is to pass.
+            tokio::time::sleep(millis(200)).await;
+            server.fake.release.0.add_permits(2);
+        },
+    );
+    let one = one.unwrap();
+    assert_eq!(one.headers()["connection"], "close");
+    assert_eq!(text(one).await, "1");
+    assert_eq!(text(other.unwrap()).await, "2");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stopping_lets_requests_end_and_gives_the_address_free_at_once() {
     let server = Server::start().await;
