@@ -297,6 +297,37 @@ mod tests {
     use super::*;
 
     #[test]
+    fn trouble_with_tls_is_told_by_its_cause() {
+        for (cause, words) in [
+            (
+                "peer doesn't support any known protocol: NoApplicationProtocol",
+                "offers no HTTP/2",
+            ),
+            (
+                "received fatal alert: CertificateRequired",
+                "client certificate",
+            ),
+            ("received fatal alert: UnknownCA", "client certificate"),
+            ("InvalidContentType", "does not speak TLS"),
+            ("received corrupt message", "does not speak TLS"),
+            ("invalid peer certificate: UnknownIssuer", "authority"),
+            ("certificate not valid for name", "another name"),
+            ("NotValidForName", "another name"),
+            ("invalid peer certificate: Expired", "has expired"),
+            ("certificate expired: verification time 5", "has expired"),
+            ("tls handshake eof", "hung up"),
+        ] {
+            let hint = tls_hint(cause);
+            assert!(hint.contains(words), "{cause}: {hint}");
+        }
+        for cause in ["Connection reset", "received fatal alert: InternalError"] {
+            assert_eq!(tls_hint(cause), "", "{cause}");
+        }
+        // Ours, not the server's: nobody demanded anything.
+        assert_eq!(tls_hint("invalid peer certificate: Certificate"), "");
+    }
+
+    #[test]
     fn what_the_user_may_have_meant_is_told_by_the_cause() {
         let names = " (check the host name in the endpoint)";
         for (cause, hint) in [

@@ -7,6 +7,9 @@ use outspan_testkit::batch_of;
 use outspan_testkit::batch_with;
 use outspan_testkit::run_test;
 use outspan_testkit::span_ids;
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
 
 use outspan::Compression;
 
@@ -255,6 +258,42 @@ fn the_default_limits_fit_stock_servers() {
             let collector = wire.collector();
             export(&wire.exporter(&collector), &large()).await.unwrap();
             assert_eq!(collector.requests().len(), 1);
+        }
+    });
+}
+
+#[test]
+fn limits_of_no_bytes_are_a_mistake() {
+    let to = || outspan::otlp::http("http://localhost");
+    for builder in [to().max_request_bytes(0), to().max_response_bytes(0)] {
+        let error = builder.build().unwrap_err().to_string();
+        assert!(error.contains("at least 1 byte"), "{error}");
+    }
+}
+
+#[test]
+fn an_answer_may_have_exactly_as_many_bytes_as_the_limit() {
+    const ANSWER: &[u8] =
+        b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 10\r\n\r\n0123456789";
+
+    run_test(async {
+        for (limit, words) in [(10, ": 0123456789"), (9, "limit of 9 bytes")] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let endpoint = format!("http://{}", listener.local_addr().unwrap());
+            let server = tokio::spawn(async move {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut seen = Vec::new();
+                while !seen.windows(4).any(|end| end == b"\r\n\r\n") {
+                    assert!(stream.read_buf(&mut seen).await.unwrap() > 0);
+                }
+                stream.write_all(ANSWER).await.unwrap();
+                stream
+            });
+            let exporter = outspan::otlp::http(endpoint).max_response_bytes(limit);
+            let exporter = exporter.build().unwrap();
+            let error = export(&exporter, &batch_of(1)).await.unwrap_err();
+            assert!(error.to_string().contains(words), "{error}");
+            drop(server.await.unwrap());
         }
     });
 }
