@@ -166,6 +166,18 @@ mod tests {
     }
 
     #[test]
+    fn a_status_is_named_in_the_specification_s_words() {
+        for (code, said) in [
+            (7, "the server answered PERMISSION_DENIED"),
+            (14, "the server answered UNAVAILABLE"),
+            (99, "the server answered an unknown gRPC status"),
+        ] {
+            let error = status(code, "", None);
+            assert!(error.message().starts_with(said), "{error}");
+        }
+    }
+
+    #[test]
     fn an_http_status_without_grpc_s_is_translated() {
         let read = |status: u16| {
             let status = StatusCode::from_u16(status).unwrap();
