@@ -252,3 +252,38 @@ impl Drop for Slot {
         self.0.connections.fetch_sub(1, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn a_sender_that_is_gone_does_not_stop_others() {
+        for kind in [
+            ErrorKind::ConnectionAborted,
+            ErrorKind::ConnectionReset,
+            ErrorKind::Interrupted,
+        ] {
+            assert!(is_of_the_sender(&kind.into()), "{kind}");
+        }
+        // No files are left, for example: asking again at once would be in vain.
+        for kind in [ErrorKind::OutOfMemory, ErrorKind::Other] {
+            assert!(!is_of_the_sender(&kind.into()), "{kind}");
+        }
+    }
+
+    #[tokio::test]
+    async fn connections_send_at_once_and_ask_whether_the_sender_is_there() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let sender = TcpStream::connect(address).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        assert!(!stream.nodelay().unwrap());
+        tune(&stream);
+        assert!(stream.nodelay().unwrap());
+        assert!(SockRef::from(&stream).keepalive().unwrap());
+        drop(sender);
+    }
+}
