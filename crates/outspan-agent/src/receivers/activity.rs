@@ -101,3 +101,31 @@ impl Drop for OpenRequest<'_> {
         now.quiet_since = Instant::now();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_begins_with_its_first_byte_and_ends_with_the_request() {
+        let activity = Activity::new();
+        activity.read(0);
+        assert_eq!(activity.now().head_since, None, "the end is no byte");
+        activity.read(1);
+        let begun = activity.now().head_since;
+        assert_eq!(begun, Some(Instant::now()));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        activity.read(1);
+        assert_eq!(activity.now().head_since, begun);
+
+        let request = activity.begin();
+        assert_eq!(activity.now().head_since, None);
+        activity.read(1);
+        assert_eq!(activity.now().head_since, None, "it is the body's");
+        drop(request);
+        activity.read(1);
+        assert_eq!(activity.now().head_since, Some(Instant::now()));
+    }
+}

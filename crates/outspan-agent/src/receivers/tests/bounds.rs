@@ -244,6 +244,17 @@ async fn open_requests_have_a_bound_and_those_beyond_it_may_come_back() {
     }
     let counted = server.receivers.status();
     assert_eq!(counted[0].deferred_requests, 34, "{counted:?}");
+    let plain = Request::post("http://localhost/hold")
+        .header("content-type", "application/json")
+        .header("long", "y".repeat(10_000))
+        .body(Full::<Bytes>::default())
+        .unwrap();
+    assert!(is_refused(
+        client.clone().send_request(plain).await.unwrap_err()
+    ));
+    let counted = server.receivers.status();
+    let deferred: Vec<_> = counted.iter().map(|of| of.deferred_requests).collect();
+    assert_eq!(&deferred[..2], [34, 1], "gRPC's and HTTP's apart");
     let mut another = Client::Http2(client);
     assert!(
         another.try_send("/", &[]).await.is_ok(),
