@@ -20,6 +20,7 @@ class Case:
     what: str
     seconds_max: int
     function: Callable
+    is_asked_for: bool
 
 
 class Run:
@@ -48,13 +49,16 @@ class Shared:
         return self.running[name]
 
 
-def case(name: str, what: str, seconds_max: int = SECONDS_MAX) -> Callable:
-    """Registers a function as the case `name`, which shows `what` and takes `seconds_max` at most."""
+def case(name: str, what: str, seconds_max: int = SECONDS_MAX, is_asked_for: bool = False) -> Callable:
+    """Registers a function as the case `name`, which shows `what` and takes `seconds_max` at most.
+
+    One that is asked for is about no program of ours, and runs when it is named only.
+    """
 
     def register(function: Callable) -> Callable:
         if name in CASES:
             raise ValueError(f"two cases are called {name}")
-        CASES[name] = Case(name, what, seconds_max, function)
+        CASES[name] = Case(name, what, seconds_max, function, is_asked_for)
         return function
 
     return register

@@ -14,6 +14,7 @@ import time
 import traceback
 from pathlib import Path
 
+import ease
 from cases import CASES
 from cases import Case
 from cases import Run
@@ -52,10 +53,16 @@ def main() -> int:
     parser.add_argument(
         "--table", action="store_true", help="write the tables of docs/compatibility.md, and run nothing"
     )
+    parser.add_argument(
+        "--ease", action="store_true", help="build programs and their twins, write the table of docs/ease.md, run nothing"
+    )
     parser.add_argument("--keep", action="store_true", help="keep the folder with what programs printed and wrote")
     arguments = parser.parse_args()
     if arguments.table:
         table.write()
+        return 0
+    if arguments.ease:
+        ease.write()
         return 0
     chosen = choose(arguments.cases)
     if not chosen:
@@ -77,9 +84,9 @@ def main() -> int:
 
 
 def choose(names: list[str]) -> list[Case]:
-    """Returns the cases whose names begin with one of `names`."""
+    """Returns the cases whose names begin with one of `names`; without names, all but those that have to be asked for."""
     if not names:
-        return list(CASES.values())
+        return [each for each in CASES.values() if not each.is_asked_for]
     return [each for each in CASES.values() if each.name.startswith(tuple(names))]
 
 

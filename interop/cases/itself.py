@@ -1,5 +1,6 @@
 """The comparison itself: whatever is changed in the rich set is found, so that no case passes because nothing is compared."""
 
+import ease
 from cases import Run
 from cases import case
 from cases import table
@@ -42,6 +43,12 @@ def files_keep_everything(run: Run) -> None:
 def page(run: Run) -> None:
     if not table.is_true():
         raise Failed(f"{table.PAGE.name} is not true any more: `interop/run --table` writes it anew")
+
+
+@case("itself-ease", "docs/ease.md has the lines, dependencies and packages of the programs as they are")
+def ease_page(run: Run) -> None:
+    if differences := list(ease.untrue()):
+        raise Failed(f"{ease.PAGE.name} is not true any more, `interop/run --ease` writes it anew: {'; '.join(differences)}")
 
 
 def leaves(message, path: str):

@@ -23,7 +23,7 @@ ALL = "all fields"
 ALL_ONCE = "all fields, none lost"
 KEPT = "all that {} says is kept"
 # Cases of the comparison itself, and of whole programs, which are about no pair of a program and a transport.
-WITHOUT_ROW = ("itself-", "user", "library-", "package-")
+WITHOUT_ROW = ("itself-", "user", "library-", "package-", "peer-")
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def table(rows: list[Row]) -> str:
 
 def all_cases() -> str:
     """Returns every case as a row of a table of Markdown."""
-    lines = [f"| `{each.name}` | {each.what} |" for each in CASES.values()]
+    lines = [f"| `{each.name}` | {each.what} |" for each in CASES.values() if not each.is_asked_for]
     return "\n".join(["| case | what it shows |", "|---|---|", *lines]) + "\n"
 
 

@@ -33,23 +33,31 @@ class Span:
 
 
 def user(name: str, what: str, expected: list[Span], drive=None) -> None:
-    """Registers the case of one program. `drive` runs it, unless it runs to its end by itself."""
+    """Registers the cases of one program and of its twin. `drive` runs it, unless it runs to its end by itself."""
 
     @case(f"user-{name}", f"{what}: every span, once, in its place", SECONDS_MAX)
     def run_case(run: Run) -> None:
-        program = users.ensure(name)
-        (port,) = free_ports(1)
-        environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}", "OTEL_SERVICE_NAME": name}
-        with Collector(run.folder, otlp_http(port)) as collector:
-            if drive:
-                drive(run.folder, program, environment, collector)
-            else:
-                printed = run_command([program], run.folder, RUN_SECONDS_MAX, environment)
-                if printed.strip() and name != "custom":
-                    raise Failed(f"{name} printed {printed!r}")
-            found = found_spans(collector.received(len(expected)))
-        if found != sorted(expected):
-            raise compare.Different(f"expected {sorted(expected)}, found {found}")
+        check(run, name, users.ensure(name), expected, drive)
+
+    @case(f"peer-{name}", f"{what}, on opentelemetry-otlp: the same spans", SECONDS_MAX, is_asked_for=True)
+    def run_twin(run: Run) -> None:
+        check(run, name, users.ensure_twin(name), expected, drive)
+
+
+def check(run: Run, name: str, program: Path, expected: list[Span], drive) -> None:
+    """Runs a program beside a Collector, and fails unless it makes and delivers the spans expected."""
+    (port,) = free_ports(1)
+    environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}", "OTEL_SERVICE_NAME": name}
+    with Collector(run.folder, otlp_http(port)) as collector:
+        if drive:
+            drive(run.folder, program, environment, collector)
+        else:
+            printed = run_command([program], run.folder, RUN_SECONDS_MAX, environment)
+            if printed.strip() and name != "custom":
+                raise Failed(f"{name} printed {printed!r}")
+        found = found_spans(collector.received(len(expected)))
+    if found != sorted(expected):
+        raise compare.Different(f"expected {sorted(expected)}, found {found}")
 
 
 def found_spans(requests: list) -> list[Span]:

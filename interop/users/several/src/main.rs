@@ -1,14 +1,12 @@
 //! Several providers, one for each tenant, on one exporter: one connection, one queue.
 
-use std::time::Duration;
-
 use opentelemetry::trace::Tracer;
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use outspan::sdk::BatchProcessor;
 
-fn main() -> outspan::Result<()> {
+fn main() -> Result<(), Box<dyn std::error::Error>> {
     let exporter = outspan::env::exporter()?;
     let providers = ["tea", "cup"].map(|tenant| {
         SdkTracerProvider::builder()
@@ -20,9 +18,7 @@ fn main() -> outspan::Result<()> {
         provider.tracer("several").in_span("order", |_| {});
     }
     for provider in providers {
-        provider
-            .shutdown_with_timeout(Duration::from_secs(5))
-            .expect("the collector is there");
+        provider.shutdown()?;
     }
     Ok(())
 }
