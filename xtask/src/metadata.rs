@@ -1,6 +1,7 @@
 //! What cargo knows about the workspace and its dependencies.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -118,6 +119,37 @@ impl Metadata {
         self.packages
             .iter()
             .filter(|package| self.workspace_members.contains(&package.id))
+    }
+
+    /// Every package that is linked into one of the members chosen, each with who depends on it.
+    ///
+    /// What only runs in the compiler, as procedural macros do, is not linked.
+    pub(crate) fn linked(&self, into: impl Fn(&Package) -> bool) -> Vec<(&Package, &Package)> {
+        let packages: BTreeMap<&str, &Package> = self
+            .packages
+            .iter()
+            .map(|package| (package.id.as_str(), package))
+            .collect();
+        let nodes = self.resolve.iter().flat_map(|resolve| &resolve.nodes);
+        let nodes: BTreeMap<&str, _> = nodes.map(|node| (node.id.as_str(), node)).collect();
+        let mut pairs = Vec::new();
+        let mut seen = BTreeSet::new();
+        let mut waiting: Vec<&Package> = self.members().filter(|package| into(package)).collect();
+        while let Some(package) = waiting.pop() {
+            if !seen.insert(package.id.as_str()) {
+                continue;
+            }
+            let edges = nodes.get(package.id.as_str()).map(|node| &node.deps);
+            let normal = edges.into_iter().flatten().filter(|edge| edge.is_normal());
+            let linked = normal
+                .filter_map(|edge| packages.get(edge.pkg.as_str()).copied())
+                .filter(|package| !package.is_proc_macro());
+            for dependency in linked {
+                pairs.push((dependency, package));
+                waiting.push(dependency);
+            }
+        }
+        pairs
     }
 }
 

@@ -77,7 +77,7 @@ pub(crate) fn run(features: &str) -> Result<(), String> {
     for (name, bytes) in [release.tarball(&root)?, release.debian_package(&root)?] {
         write(&folder.join(&name), &bytes)?;
         writeln!(sums, "{}  {name}", sum(&bytes)).expect("a string takes everything");
-        println!("target/dist/{name}: {} bytes", bytes.len());
+        eprintln!("target/dist/{name}: {} bytes", bytes.len());
     }
     write(&folder.join("SHA256SUMS"), sums.as_bytes())
 }
@@ -85,7 +85,7 @@ pub(crate) fn run(features: &str) -> Result<(), String> {
 impl Release {
     fn make(root: &Path, features: &str) -> Result<Self, String> {
         let program = Program::build(root, features)?;
-        println!(
+        eprintln!(
             "the program has {} bytes, stripped; it needs {}",
             program.bytes.len(),
             program.needs.join(", ")

@@ -1,7 +1,6 @@
 //! What others wrote in the program, and their terms, which want to be handed out with it.
 
 use std::collections::BTreeMap;
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -55,43 +54,13 @@ pub(super) fn of_program(root: &Path, features: &str) -> Result<String, String> 
 
 /// The packages of others that are linked into one of ours, by their names.
 fn linked<'a>(metadata: &'a Metadata, program: &str) -> Vec<&'a Package> {
-    let of_id: BTreeMap<&str, &Package> = metadata
-        .packages
-        .iter()
-        .map(|package| (package.id.as_str(), package))
-        .collect();
-    let nodes = metadata.resolve.iter().flat_map(|resolve| &resolve.nodes);
-    let edges: BTreeMap<&str, Vec<&str>> = nodes
-        .map(|node| {
-            let normal = node.deps.iter().filter(|edge| edge.is_normal());
-            (
-                node.id.as_str(),
-                normal.map(|edge| edge.pkg.as_str()).collect(),
-            )
-        })
-        .collect();
-
-    let mut open: Vec<&str> = metadata
-        .members()
-        .filter(|package| package.name == program)
-        .map(|package| package.id.as_str())
-        .collect();
-    let mut seen = BTreeSet::new();
-    while let Some(id) = open.pop() {
-        let is_linked = of_id
-            .get(id)
-            .is_some_and(|package| !package.is_proc_macro());
-        if is_linked && seen.insert(id) {
-            open.extend(edges.get(id).into_iter().flatten());
-        }
-    }
-    let mut packages: Vec<&Package> = seen
-        .into_iter()
-        .filter_map(|id| of_id.get(id).copied())
+    let pairs = metadata.linked(|package| package.name == program);
+    let foreign = pairs.into_iter().map(|(package, _)| package);
+    let by_name: BTreeMap<_, _> = foreign
         .filter(|package| package.source.is_some())
+        .map(|package| ((&package.name, &package.version), package))
         .collect();
-    packages.sort_by(|one, other| (&one.name, &one.version).cmp(&(&other.name, &other.version)));
-    packages
+    by_name.into_values().collect()
 }
 
 /// The texts of the terms that a package comes with.

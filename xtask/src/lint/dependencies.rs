@@ -56,13 +56,8 @@ fn check_source(package: &Package) -> Option<Finding> {
 ///
 /// What only runs in the compiler, as procedural macros do, is not shipped and may differ.
 fn check_duplicates(metadata: &Metadata) -> Vec<Finding> {
-    let packages: BTreeMap<&str, &Package> = metadata
-        .packages
-        .iter()
-        .map(|package| (package.id.as_str(), package))
-        .collect();
     let mut versions: BTreeMap<&str, BTreeMap<&str, BTreeSet<&str>>> = BTreeMap::new();
-    for (package, dependent) in shipped(metadata, &packages) {
+    for (package, dependent) in metadata.linked(Package::is_published) {
         let versions = versions.entry(&package.name).or_default();
         let dependents = versions.entry(&package.version).or_default();
         dependents.insert(&dependent.name);
@@ -88,36 +83,6 @@ fn described(versions: &BTreeMap<&str, BTreeSet<&str>>) -> String {
         })
         .collect();
     format!("several versions are shipped: {}", each.join("; "))
-}
-
-/// Every package that is linked into a published crate, each with who depends on it.
-fn shipped<'a>(
-    metadata: &'a Metadata,
-    packages: &BTreeMap<&'a str, &'a Package>,
-) -> Vec<(&'a Package, &'a Package)> {
-    let nodes = metadata.resolve.iter().flat_map(|resolve| &resolve.nodes);
-    let nodes: BTreeMap<&str, _> = nodes.map(|node| (node.id.as_str(), node)).collect();
-    let mut pairs = Vec::new();
-    let mut seen = BTreeSet::new();
-    let mut waiting: Vec<&Package> = metadata
-        .members()
-        .filter(|package| package.is_published())
-        .collect();
-    while let Some(package) = waiting.pop() {
-        if !seen.insert(package.id.as_str()) {
-            continue;
-        }
-        let edges = nodes.get(package.id.as_str()).map(|node| &node.deps);
-        let normal = edges.into_iter().flatten().filter(|edge| edge.is_normal());
-        let linked = normal
-            .filter_map(|edge| packages.get(edge.pkg.as_str()).copied())
-            .filter(|package| !package.is_proc_macro());
-        for dependency in linked {
-            pairs.push((dependency, package));
-            waiting.push(dependency);
-        }
-    }
-    pairs
 }
 
 fn finding(rule: &'static str, package: &Package, text: String) -> Finding {
