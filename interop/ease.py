@@ -35,11 +35,12 @@ class Form:
     features: str
 
 
-FORMS = (
-    Form("Outspan", "users", "user", ""),
-    Form("opentelemetry-otlp, HTTP alone", "peers", "peer", ""),
-    Form("opentelemetry-otlp, with what Outspan has", "peers", "peer", "full"),
-)
+OURS = Form("Outspan", "users", "user", "")
+PLAIN = Form("opentelemetry-otlp, HTTP alone", "peers", "peer", "")
+FULL = Form("opentelemetry-otlp, with what Outspan has", "peers", "peer", "full")
+
+# The program that stands for all in the form that nobody would choose for its size.
+EXAMPLE = "cli"
 
 
 @dataclass(frozen=True)
@@ -53,10 +54,11 @@ class Counts:
 
 @dataclass(frozen=True)
 class Built:
-    """What a cold build takes: seconds of all processors, and seconds on the clock."""
+    """What a cold build takes, in seconds of all processors and in seconds on the clock, and the bytes of the program."""
 
     processor: float
     clock: float
+    size: int
 
 
 def programs() -> list[str]:
@@ -64,19 +66,30 @@ def programs() -> list[str]:
     return sorted(each.name for each in (INTEROP / "peers").iterdir() if (each / "Cargo.toml").is_file())
 
 
+def forms() -> Iterator[tuple[str, Form]]:
+    """Yields every program with each form in which it stands in the table, in the table's order."""
+    for name in programs():
+        yield name, OURS
+        yield name, PLAIN
+        if name == EXAMPLE:
+            yield name, FULL
+
+
 def write() -> None:
     """Builds every program in each form, and writes the table anew. Prints a line for each build."""
+    alike: dict[tuple, list[str]] = {}
+    for name, form in forms():
+        alike.setdefault((form, frozenset(packages(form, name, "{p} {f}"))), []).append(name)
+    built = {}
+    for (form, _), names in alike.items():
+        for name, each in build_cold(form, names):
+            print(f"{name}, {form.shown}: {each}", flush=True)
+            built[name, form] = each
     rows = []
-    cold: dict[frozenset, Built] = {}
-    for name in programs():
-        for form in FORMS:
-            tree = frozenset(packages(form, name, "{p} {f}"))
-            if tree not in cold:
-                cold[tree] = build_cold(form, name)
-            counts, built, size = count(form, name), cold[tree], release_size(form, name)
-            print(f"{name}, {form.shown}: {counts}, {built}, {size} bytes", flush=True)
-            shown = f"{counts.lines} | {counts.direct} | {counts.packages} | {built.processor:.0f} s | {size / 2**20:.1f} MiB"
-            rows.append(f"| `{name}` | {form.shown} | {shown} |")
+    for name, form in forms():
+        counts, each = count(form, name), built[name, form]
+        shown = f"{counts.lines} | {counts.direct} | {counts.packages} | {each.processor:.0f} s | {each.size / 2**20:.1f} MiB"
+        rows.append(f"| `{name}` | {form.shown} | {shown} |")
     rustc = run_command([machine.need("rustc"), "--version"], INTEROP, COUNT_SECONDS_MAX).split()[1]
     about = f"Measured on {datetime.date.today()} with Rust {rustc} on {os.cpu_count()} cores."
     head = "| program | with | lines | direct dependencies | packages | cold build | binary |\n|---|---|--:|--:|--:|--:|--:|"
@@ -88,11 +101,10 @@ def untrue() -> Iterator[str]:
     """Yields what the page says about lines, dependencies and packages and is not so any more."""
     rows = re.findall(r"^\| `(.+?)` \| (.+?) \| (\d+) \| (\d+) \| (\d+) \|", split_page()[1], re.MULTILINE)
     said = {(name, shown): Counts(*map(int, numbers)) for name, shown, *numbers in rows}
-    for name in programs():
-        for form in FORMS:
-            counts = count(form, name)
-            if said.pop((name, form.shown), None) != counts:
-                yield f"{name} with {form.shown} has {counts}"
+    for name, form in forms():
+        counts = count(form, name)
+        if said.pop((name, form.shown), None) != counts:
+            yield f"{name} with {form.shown} has {counts}"
     yield from (f"{name} with {shown} is in the page and not here" for name, shown in said)
 
 
@@ -131,31 +143,31 @@ def chosen(form: Form, name: str) -> list[str]:
     return ["--package", f"{form.prefix}-{name}", "--features", form.features]
 
 
-def build_cold(form: Form, name: str) -> Built:
-    """Builds a program for the first time, with nothing there but downloaded sources."""
+def build_cold(form: Form, names: list[str]) -> Iterator[tuple[str, Built]]:
+    """Yields what it takes to build programs of the same packages with nothing there but downloaded sources.
+
+    The first is built so; the others take as long, and are built for their size.
+    """
     step([machine.need("cargo"), "fetch", "--locked"], INTEROP / form.workspace)
     target = Path(tempfile.mkdtemp(prefix="outspan-ease-"))
     try:
         before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-        build(form, name, target)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        build(form, names[0], target)
+        clock, after = time.monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
         processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        return Built(processor, time.monotonic() - began)
+        for name in names:
+            build(form, name, target)
+            size = (target / "release" / f"{form.prefix}-{name}").stat().st_size
+            yield name, Built(processor, clock, size)
     finally:
         shutil.rmtree(target)
 
 
-def release_size(form: Form, name: str) -> int:
-    """Returns the bytes of a program as a release without symbols."""
-    target = INTEROP.parent / "target" / "ease" / f"{form.workspace}-{form.features}"
-    build(form, name, target, "--release", "--config", 'profile.release.strip="symbols"')
-    return (target / "release" / f"{form.prefix}-{name}").stat().st_size
-
-
-def build(form: Form, name: str, target: Path, *options: str) -> None:
-    """Builds a program, within a bound."""
+def build(form: Form, name: str, target: Path) -> None:
+    """Builds a program as a release without symbols, within a bound."""
+    options = ["--release", "--locked", "--quiet", "--config", 'profile.release.strip="symbols"', "--target-dir", target]
     subprocess.run(
-        [machine.need("cargo"), "build", "--locked", "--quiet", "--target-dir", target, *options, *chosen(form, name)],
+        [machine.need("cargo"), "build", *options, *chosen(form, name)],
         cwd=INTEROP / form.workspace,
         stdin=subprocess.DEVNULL,
         timeout=SECONDS_MAX,
