@@ -148,7 +148,8 @@ impl Files {
 
     /// Gives the file another name, and begins a new one.
     fn put_aside(&mut self) -> Result<()> {
-        let (Some((rotation, names)), Some(current)) = (&self.rotation, &mut self.current) else {
+        let (Some((rotation, names)), Some(current)) = (&mut self.rotation, &mut self.current)
+        else {
             return Ok(());
         };
         let path = &self.place.path;
@@ -214,6 +215,9 @@ struct Names {
     directory: PathBuf,
     before: String,
     extension: String,
+    /// No time before this one is given to a file, in milliseconds since 1970: a name that became free again when its
+    /// file was removed would make the latest file the earliest, and so would a clock that is set back.
+    earliest: u64,
 }
 
 impl Names {
@@ -233,6 +237,7 @@ impl Names {
             directory: directory_of(path).to_owned(),
             before: before.to_owned(),
             extension: extension.to_owned(),
+            earliest: 0,
         })
     }
 
@@ -272,19 +277,21 @@ impl Names {
         stamp.is_some_and(is_stamp)
     }
 
-    /// A name that no file has.
-    fn free(&self, now: SystemTime) -> Result<PathBuf> {
+    /// A name that no file has, behind all that were given before.
+    fn free(&mut self, now: SystemTime) -> Result<PathBuf> {
         /// More files than that are not put aside within a second.
         const TRIES: u64 = 1000;
 
         let now = now.duration_since(SystemTime::UNIX_EPOCH);
         let now = now.map_or(0, |now| now.as_millis() as u64);
-        for later in 0..TRIES {
-            let stamp = stamp(now + later);
+        let now = now.max(self.earliest);
+        for millis in now..now + TRIES {
+            let stamp = stamp(millis);
             let name = format!("{}-{stamp}{}", self.before, self.extension);
             let path = self.directory.join(name);
             // A link that leads nowhere is a name as well.
             if fs::symlink_metadata(&path).is_err() {
+                self.earliest = millis + 1;
                 return Ok(path);
             }
         }
@@ -355,16 +362,32 @@ mod tests {
     #[test]
     fn a_file_that_is_there_is_never_overwritten() {
         let directory = tempfile::tempdir().unwrap();
-        let names = Names::of(&directory.path().join("t.pb")).unwrap();
         let at = SystemTime::UNIX_EPOCH + Duration::from_millis(999);
         for expected in [
             "t-1970-01-01T00-00-00.999.pb",
             "t-1970-01-01T00-00-01.000.pb",
             "t-1970-01-01T00-00-01.001.pb",
         ] {
+            let mut names = Names::of(&directory.path().join("t.pb")).unwrap();
             let free = names.free(at).unwrap();
             assert_eq!(free.file_name().unwrap(), expected);
             fs::write(free, "").unwrap();
+        }
+    }
+
+    #[test]
+    fn a_later_file_has_a_later_name_though_an_earlier_one_is_free_or_the_clock_goes_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut names = Names::of(&directory.path().join("t.pb")).unwrap();
+        for (millis, expected) in [
+            (999, "t-1970-01-01T00-00-00.999.pb"),
+            (999, "t-1970-01-01T00-00-01.000.pb"),
+            (5, "t-1970-01-01T00-00-01.001.pb"),
+            (2000, "t-1970-01-01T00-00-02.000.pb"),
+        ] {
+            let at = SystemTime::UNIX_EPOCH + Duration::from_millis(millis);
+            let free = names.free(at).unwrap();
+            assert_eq!(free.file_name().unwrap(), expected);
         }
     }
 
