@@ -76,6 +76,7 @@
 mod account;
 mod batch;
 pub mod combinators;
+mod component;
 mod compression;
 mod deadline;
 mod delivery;

@@ -9,7 +9,6 @@ mod page;
 mod report;
 mod stats;
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -45,6 +44,7 @@ use crate::Error;
 use crate::Export;
 use crate::Exporter;
 use crate::Result;
+use crate::component::numbered_name;
 use crate::runtime;
 
 /// The type of an exporter that nobody has named: the conventions ask for the name of the type in its language.
@@ -495,16 +495,4 @@ impl Drop for Operation<'_> {
             self.core.end(self.spans, &outcome, self.began);
         }
     }
-}
-
-/// The type and a number from 0 for each type, as the conventions recommend.
-fn numbered_name(component_type: &str) -> String {
-    static NUMBERS: Mutex<Option<HashMap<String, u64>>> = Mutex::new(None);
-
-    let mut numbers = NUMBERS.lock().unwrap_or_else(PoisonError::into_inner);
-    let numbers = numbers.get_or_insert_default();
-    let next = numbers.entry(component_type.to_owned()).or_default();
-    let name = format!("{component_type}/{next}");
-    *next += 1;
-    name
 }
