@@ -29,6 +29,9 @@ use outspan_testkit::batch_of;
 use outspan_testkit::soon;
 use proptest::prelude::*;
 
+#[cfg(feature = "metrics")]
+mod otel_metrics;
+
 const SECOND: Duration = Duration::from_secs(1);
 
 /// How long a message from another thread may take, on a machine with much to do.
@@ -636,99 +639,27 @@ mod opentelemetry_metrics {
     use std::collections::BTreeMap;
 
     use opentelemetry::metrics::MeterProvider;
-    use opentelemetry_sdk::metrics::InMemoryMetricExporter;
-    use opentelemetry_sdk::metrics::PeriodicReader;
-    use opentelemetry_sdk::metrics::SdkMeterProvider;
-    use opentelemetry_sdk::metrics::data::AggregatedMetrics;
-    use opentelemetry_sdk::metrics::data::MetricData;
 
+    use super::otel_metrics::Component;
+    use super::otel_metrics::Metrics;
     use super::*;
 
     const INFLIGHT: &str = "otel.sdk.exporter.span.inflight";
     const EXPORTED: &str = "otel.sdk.exporter.span.exported";
     const DURATION: &str = "otel.sdk.exporter.operation.duration";
 
-    /// A meter, and what the SDK made of what it recorded.
-    struct Metrics {
-        provider: SdkMeterProvider,
-        collected: InMemoryMetricExporter,
+    fn metrics() -> Metrics {
+        Metrics::of(Component {
+            component_type: "otlp_grpc_span_exporter",
+            is_name: |name| name == "otlp_grpc_span_exporter/0",
+        })
     }
 
-    impl Metrics {
-        fn new() -> Self {
-            let collected = InMemoryMetricExporter::default();
-            let reader = PeriodicReader::builder(collected.clone()).build();
-            let provider = SdkMeterProvider::builder().with_reader(reader).build();
-            Self {
-                provider,
-                collected,
-            }
-        }
-
-        fn measure(&self, child: Exporter) -> Measured {
-            Measured::new(child)
-                .name("otlp_grpc_span_exporter/0")
-                .component_type("otlp_grpc_span_exporter")
-                .meter(&self.provider.meter("outspan"))
-        }
-
-        /// Every series with its value (for histograms count and sum), and its unit.
-        fn read(&self) -> BTreeMap<String, f64> {
-            self.collected.reset();
-            self.provider.force_flush().unwrap();
-            let mut series = BTreeMap::new();
-            for resource in self.collected.get_finished_metrics().unwrap() {
-                for metric in resource.scope_metrics().flat_map(|scope| scope.metrics()) {
-                    let name = format!("{} {}", metric.name(), metric.unit());
-                    read_metric(&name, metric.data(), &mut series);
-                }
-            }
-            series
-        }
-    }
-
-    fn read_metric(name: &str, data: &AggregatedMetrics, series: &mut BTreeMap<String, f64>) {
-        let mut add = |name: String, value: f64| {
-            assert!(series.insert(name.clone(), value).is_none(), "{name} twice");
-        };
-        match data {
-            AggregatedMetrics::U64(MetricData::Sum(sum)) => {
-                assert!(sum.is_monotonic());
-                for point in sum.data_points() {
-                    let labels = labels(point.attributes());
-                    add(format!("{name} {labels}"), point.value() as f64);
-                }
-            }
-            AggregatedMetrics::I64(MetricData::Sum(sum)) => {
-                assert!(!sum.is_monotonic());
-                for point in sum.data_points() {
-                    let labels = labels(point.attributes());
-                    add(format!("{name} {labels}"), point.value() as f64);
-                }
-            }
-            AggregatedMetrics::F64(MetricData::Histogram(histogram)) => {
-                for point in histogram.data_points() {
-                    let labels = labels(point.attributes());
-                    assert_eq!(point.bounds().count(), 0, "no boundaries are advised");
-                    add(format!("{name} count {labels}"), point.count() as f64);
-                    add(format!("{name} sum {labels}"), point.sum());
-                }
-            }
-            other => panic!("{name}: {other:?}"),
-        }
-    }
-
-    /// The attributes but for the component's, which all have.
-    fn labels<'a>(attributes: impl Iterator<Item = &'a opentelemetry::KeyValue>) -> String {
-        let mut all: BTreeMap<_, _> = attributes
-            .map(|attribute| (attribute.key.as_str(), attribute.value.to_string()))
-            .collect();
-        let name = all.remove("otel.component.name");
-        assert_eq!(name.as_deref(), Some("otlp_grpc_span_exporter/0"));
-        let component_type = all.remove("otel.component.type");
-        assert_eq!(component_type.as_deref(), Some("otlp_grpc_span_exporter"));
-        let others = all.into_iter().map(|(key, value)| format!("{key}={value}"));
-        others.collect::<Vec<_>>().join(",")
+    fn measure(metrics: &Metrics, child: Exporter) -> Measured {
+        Measured::new(child)
+            .name("otlp_grpc_span_exporter/0")
+            .component_type("otlp_grpc_span_exporter")
+            .meter(&metrics.provider.meter("outspan"))
     }
 
     /// Says that an exporter that talks to a server failed there.
@@ -738,11 +669,11 @@ mod opentelemetry_metrics {
 
     #[tokio::test(start_paused = true)]
     async fn each_span_is_exported_once_however_often_it_is_tried() {
-        let metrics = Metrics::new();
+        let metrics = metrics();
         let child = ScriptedExporter::new();
         let retry = Retry::default().initial_interval(SECOND).multiplier(1.0);
         let retried = child.exporter().retry(retry.jitter(0.0).max_retries(2));
-        let (exporter, _) = metrics.measure(retried).build().unwrap();
+        let (exporter, _) = measure(&metrics, retried).build().unwrap();
         child.script([
             Act::after(SECOND, Act::unavailable()),
             Act::after(SECOND, Act::Deliver),
@@ -790,9 +721,9 @@ mod opentelemetry_metrics {
 
     #[tokio::test(start_paused = true)]
     async fn spans_are_in_flight_from_beginning_to_end_and_a_dropped_export_is_an_error() {
-        let metrics = Metrics::new();
+        let metrics = metrics();
         let child = ScriptedExporter::new();
-        let measured = metrics.measure(child.exporter());
+        let measured = measure(&metrics, child.exporter());
         let (exporter, _) = measured.server("collector", 4317).build().unwrap();
         child.always(Act::Hang);
         let inflight = format!("{INFLIGHT} {{span}} server.address=collector,server.port=4317");
