@@ -68,8 +68,8 @@
 //!
 //! `grpc` and `http` bring the OTLP exporters (`http` also [`http_post`]), `sdk` brings [`sdk`], [`init`] and [`builder`]; all
 //! three are on by default. `zipkin` and `jaeger` bring the exporters of these names.
-//! `metrics` and `prometheus` let a [measured](combinators::Measured) exporter record OpenTelemetry metrics and write its
-//! numbers in Prometheus's format. `kafka` brings the exporter to Apache Kafka and builds a C library for it; `kafka-tls` adds
+//! `metrics` lets a [measured](combinators::Measured) exporter and the processors record OpenTelemetry metrics, `prometheus` lets
+//! such an exporter write its numbers in Prometheus's format. `kafka` brings the exporter to Apache Kafka and builds a C library for it; `kafka-tls` adds
 //! TLS and SASL, and needs OpenSSL.
 //! Features add, they never change what is there.
 

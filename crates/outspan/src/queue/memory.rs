@@ -503,6 +503,7 @@ impl MemoryQueueBuilder {
             attempt_timeout: self.attempt_timeout,
             export_limit: self.export_limit,
             retry: self.retry,
+            observer: None,
         };
         let lines = Arc::clone(&diagnostics);
         let summaries = runtime::spawn(async move { lines.run().await })?;

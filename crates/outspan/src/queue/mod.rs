@@ -24,6 +24,7 @@ mod schedule;
 mod tests;
 
 use std::any::Any;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
@@ -81,6 +82,18 @@ pub(crate) struct Settings {
     pub(crate) export_limit: Option<Duration>,
     /// The waits between attempts.
     pub(crate) retry: Retry,
+    /// Who hears which spans went to the exporter, and which never did.
+    pub(crate) observer: Option<Arc<dyn HandOver>>,
+}
+
+/// Hears of each span once: when it is handed to the exporter for the first time, or dropped before.
+///
+/// It is called on the thread that exports or drops, and must not block.
+pub(crate) trait HandOver: fmt::Debug + Send + Sync {
+    fn handed_over(&self, spans: u64);
+
+    /// Spans will never go to the exporter, for a reason in the words of `error.type`.
+    fn dropped_before(&self, error_type: &'static str, spans: u64);
 }
 
 /// Holds batches in front of one exporter.
@@ -162,6 +175,8 @@ impl Queue {
             return;
         }
         self.shared.lose_queued(DropReason::Shutdown, spans as u64);
+        self.shared
+            .tell_dropped_before(DropReason::Shutdown, spans as u64);
         self.shared.budget.give_back(charged, spans);
     }
 
@@ -357,6 +372,11 @@ impl Shared {
             account.queued -= spans;
             account.in_flight += spans;
         });
+        if let Some(observer) = &self.settings.observer
+            && item.is_untried()
+        {
+            observer.handed_over(spans);
+        }
     }
 
     /// Hands a batch to the exporter, once.
@@ -517,6 +537,9 @@ impl Shared {
         };
         let spans = item.batch.spans();
         self.lose_queued(DropReason::QueueFull, spans as u64);
+        if item.is_untried() {
+            self.tell_dropped_before(DropReason::QueueFull, spans as u64);
+        }
         self.budget.give_back(item.charged, spans);
         self.progress.send_replace(());
         true
@@ -544,6 +567,14 @@ impl Shared {
         self.diagnostics.dropped(reason, spans, None);
     }
 
+    fn tell_dropped_before(&self, reason: DropReason, spans: u64) {
+        if let Some(observer) = &self.settings.observer
+            && spans > 0
+        {
+            observer.dropped_before(reason.as_str(), spans);
+        }
+    }
+
     /// Counts everything that is held as lost at shutdown, in flight or not.
     fn abandon(&self) {
         let remains = self.lock().end();
@@ -554,6 +585,7 @@ impl Shared {
             account.dropped.add(DropReason::Shutdown, lost);
         });
         self.budget.give_back(remains.charged, lost as usize);
+        self.tell_dropped_before(DropReason::Shutdown, remains.untried);
         self.diagnostics.dropped(DropReason::Shutdown, lost, None);
         self.progress.send_replace(());
     }

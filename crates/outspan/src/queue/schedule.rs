@@ -63,6 +63,11 @@ impl Item {
         }
     }
 
+    /// Whether the exporter never had it, nor what it is a part of.
+    pub(super) fn is_untried(&self) -> bool {
+        self.attempts == 0
+    }
+
     fn spans(&self) -> u64 {
         self.batch.spans() as u64
     }
@@ -81,6 +86,8 @@ pub(super) enum Step {
 #[derive(Debug, Default)]
 pub(super) struct Remains {
     pub(super) queued: u64,
+    /// Those of the queued ones that the exporter never had.
+    pub(super) untried: u64,
     pub(super) in_flight: u64,
     pub(super) charged: usize,
 }
@@ -374,6 +381,7 @@ impl Schedule {
         let mut held = Remains::default();
         for item in self.fresh.drain(..).chain(self.again.drain(..)) {
             held.queued += item.spans();
+            held.untried += u64::from(item.is_untried()) * item.spans();
             held.charged += item.charged;
         }
         for flight in self.flights.drain(..) {

@@ -1,4 +1,5 @@
 use std::collections::VecDeque;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
@@ -229,12 +230,37 @@ struct Rig {
     budget: Arc<Budget>,
 }
 
+/// Counts what a queue says of spans that went to the exporter or never will.
+#[derive(Debug, Default)]
+struct Heard {
+    handed_over: AtomicU64,
+    dropped_before: AtomicU64,
+}
+
+impl Heard {
+    fn read(&self) -> (u64, u64) {
+        let read = |count: &AtomicU64| count.load(Ordering::SeqCst);
+        (read(&self.handed_over), read(&self.dropped_before))
+    }
+}
+
+impl HandOver for Heard {
+    fn handed_over(&self, spans: u64) {
+        self.handed_over.fetch_add(spans, Ordering::SeqCst);
+    }
+
+    fn dropped_before(&self, _error_type: &'static str, spans: u64) {
+        self.dropped_before.fetch_add(spans, Ordering::SeqCst);
+    }
+}
+
 fn settings() -> Settings {
     Settings {
         concurrent_exports: 4,
         attempt_timeout: Some(Duration::from_secs(10)),
         export_limit: None,
         retry: Retry::default().jitter(0.0),
+        observer: None,
     }
 }
 
@@ -428,6 +454,63 @@ async fn a_part_is_as_old_as_its_batch_when_the_oldest_has_to_go() {
     assert_eq!(rig.account().queued, 3);
     assert!(rig.queue.shared.evict());
     assert_eq!(rig.account().dropped.of(DropReason::QueueFull), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_span_counts_as_handed_over_when_the_first_attempt_begins_and_never_again() {
+    let heard = Arc::new(Heard::default());
+    let one_at_once = Settings {
+        concurrent_exports: 1,
+        observer: Some(Arc::clone(&heard) as _),
+        ..settings()
+    };
+    let answers = [
+        Answer::Slow(Duration::from_secs(1)),
+        Answer::Fail(Error::too_large("too many bytes")),
+        Answer::DeliverHalf(Error::unavailable("down")),
+    ];
+    let rig = Rig::with(one_at_once, Script::new(answers, Answer::Deliver));
+    rig.push(3);
+    rig.push(8);
+    // Lets the first attempt begin.
+    tokio::task::yield_now().await;
+    assert_eq!(rig.account().delivered, 0);
+    assert_eq!(heard.read(), (3, 0));
+    assert_eq!(rig.settled().await.delivered, 11);
+    assert!(rig.script.calls().len() > 4, "parts went by themselves");
+    assert_eq!(heard.read(), (11, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_span_that_is_dropped_before_it_is_handed_over_counts_as_that() {
+    let heard = Arc::new(Heard::default());
+    let one_at_once = Settings {
+        concurrent_exports: 1,
+        attempt_timeout: None,
+        observer: Some(Arc::clone(&heard) as _),
+        ..settings()
+    };
+    let down = Answer::Fail(Error::unavailable("down"));
+    let rig = Rig::with(one_at_once, Script::new([down], Answer::Stall));
+    rig.push(1);
+    // Sleeps: in the test's time, until the first attempt failed.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    rig.push(2);
+    rig.push(4);
+    assert!(rig.queue.shared.evict());
+    assert_eq!(heard.read(), (1, 0), "this one had an attempt");
+    assert!(rig.queue.shared.evict());
+    assert_eq!(heard.read(), (1, 2));
+    rig.push(8);
+    // Sleeps: in the test's time, until the next attempt hangs.
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(heard.read(), (1 + 4, 2));
+    let until = Deadline::after(Duration::from_secs(1));
+    rig.queue.shutdown(until).await;
+    assert_eq!(heard.read(), (5, 2 + 8));
+    rig.push(16);
+    assert_eq!(heard.read(), (5, 10 + 16));
+    assert_eq!(rig.account().dropped.total(), 31);
 }
 
 #[tokio::test(start_paused = true)]
@@ -955,8 +1038,10 @@ proptest! {
             .build()
             .unwrap();
         runtime.block_on(async {
+            let heard = Arc::new(Heard::default());
             let settings = Settings {
                 export_limit: export_limit.map(Duration::from_secs),
+                observer: Some(Arc::clone(&heard) as _),
                 ..settings()
             };
             let rig = Rig::with(settings, Script::new(answers, otherwise));
@@ -991,6 +1076,9 @@ proptest! {
             assert_eq!(account.received, pushed);
             assert_eq!(rig.budget.bytes(), 0);
             assert_eq!(rig.script.in_flight.load(Ordering::SeqCst), 0, "no export is left behind");
+            let (handed_over, dropped_before) = heard.read();
+            assert!(handed_over >= account.delivered + account.refused);
+            assert_eq!(handed_over + dropped_before, pushed, "each span is heard of once");
         });
     }
 }

@@ -2,6 +2,8 @@
 
 mod batch_processor;
 mod from_sdk;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod outcome;
 mod sdk_exporter;
 mod simple_processor;

@@ -11,6 +11,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use opentelemetry::Context;
+#[cfg(feature = "metrics")]
+use opentelemetry::metrics::Meter;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkError;
 use opentelemetry_sdk::error::OTelSdkResult;
@@ -32,7 +34,12 @@ use crate::Export;
 use crate::Exporter;
 use crate::Result;
 use crate::account::Ledger;
+use crate::queue::HandOver;
 
+#[cfg(feature = "metrics")]
+use super::metrics::Instruments;
+#[cfg(feature = "metrics")]
+use super::metrics::SIMPLE;
 use super::outcome::drained;
 use super::span_data::SdkSpan;
 use super::span_data::encode_resource;
@@ -66,6 +73,7 @@ pub struct SimpleProcessor {
     encoder: Mutex<Encoder>,
     resource: EncodedResource,
     limit: Duration,
+    observer: Option<Arc<dyn HandOver>>,
 }
 
 /// Looks at a [`SimpleProcessor`] from outside.
@@ -99,6 +107,7 @@ impl SimpleProcessor {
             encoder: Mutex::new(Encoder::new(SpanLimits::unlimited())),
             resource: EncodedResource::default(),
             limit: Duration::from_secs(10),
+            observer: None,
         }
     }
 
@@ -114,6 +123,21 @@ impl SimpleProcessor {
     pub fn span_limits(self, limits: SpanLimits) -> Self {
         Self {
             encoder: Mutex::new(Encoder::new(limits)),
+            ..self
+        }
+    }
+
+    /// Records the OpenTelemetry metric `otel.sdk.processor.span.processed` of the semantic conventions (1.40, in
+    /// development), not unless told.
+    ///
+    /// A span is processed when it is handed to the exporter, whatever comes of it, or when it is dropped before that; then
+    /// `error.type` says why: `already_shutdown` (it ended after the shutdown), `timeout` (its time was over before its turn
+    /// came). `otel.component.type` is `simple_span_processor`, `otel.component.name` that with a number from 0.
+    #[cfg(feature = "metrics")]
+    #[must_use]
+    pub fn meter(self, meter: &Meter) -> Self {
+        Self {
+            observer: Some(Arc::new(Instruments::new(meter, SIMPLE))),
             ..self
         }
     }
@@ -179,13 +203,16 @@ impl SpanProcessor for SimpleProcessor {
         }
         if self.shared.is_shut_down.load(Ordering::Acquire) {
             self.shared.ledger.turn_away(DropReason::Shutdown, 1);
+            if let Some(observer) = &self.observer {
+                observer.dropped_before("already_shutdown", 1);
+            }
             return;
         }
         let Some(batch) = self.encode(&span) else {
             return;
         };
         drop(span);
-        let flight = Flight::begin(&self.shared);
+        let flight = Flight::begin(&self.shared, self.observer.clone());
         let until = Deadline::after(self.limit).named("limit of the simple processor");
         let waited = wait(until, flight.export(batch, until));
         if let Err(error) = waited {
@@ -279,10 +306,12 @@ impl Shared {
 struct Flight {
     shared: Arc<Shared>,
     has_landed: bool,
+    /// Who is to hear of the hand-over, until that happens.
+    observer: Option<Arc<dyn HandOver>>,
 }
 
 impl Flight {
-    fn begin(shared: &Arc<Shared>) -> Self {
+    fn begin(shared: &Arc<Shared>, observer: Option<Arc<dyn HandOver>>) -> Self {
         shared.ledger.step(|account| {
             account.received += 1;
             account.in_flight += 1;
@@ -290,13 +319,18 @@ impl Flight {
         Self {
             shared: Arc::clone(shared),
             has_landed: false,
+            observer,
         }
     }
 
     async fn export(mut self, batch: Batch, until: Deadline) {
         let shared = Arc::clone(&self.shared);
+        let observer = &mut self.observer;
         let work = async {
             let _turn = shared.turn.lock().await;
+            if let Some(observer) = observer.take() {
+                observer.handed_over(1);
+            }
             shared.exporter.export(batch.clone(), until).await
         };
         let exported = until.run(work).await;
@@ -334,6 +368,9 @@ impl Flight {
 
 impl Drop for Flight {
     fn drop(&mut self) {
+        if let Some(observer) = self.observer.take() {
+            observer.dropped_before("timeout", 1);
+        }
         if self.has_landed {
             return;
         }

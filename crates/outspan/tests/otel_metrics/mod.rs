@@ -9,21 +9,21 @@ use opentelemetry_sdk::metrics::data::AggregatedMetrics;
 use opentelemetry_sdk::metrics::data::MetricData;
 
 /// A meter, and what the SDK made of what it recorded.
-pub struct Metrics {
-    pub provider: SdkMeterProvider,
+pub(crate) struct Metrics {
+    pub(crate) provider: SdkMeterProvider,
     collected: InMemoryMetricExporter,
     component: Component,
 }
 
 /// What every series says about who it is.
 #[derive(Clone, Copy)]
-pub struct Component {
-    pub component_type: &'static str,
-    pub is_name: fn(&str) -> bool,
+pub(crate) struct Component {
+    pub(crate) component_type: &'static str,
+    pub(crate) is_name: fn(&str) -> bool,
 }
 
 impl Metrics {
-    pub fn of(component: Component) -> Self {
+    pub(crate) fn of(component: Component) -> Self {
         let collected = InMemoryMetricExporter::default();
         let reader = PeriodicReader::builder(collected.clone()).build();
         let provider = SdkMeterProvider::builder().with_reader(reader).build();
@@ -35,7 +35,7 @@ impl Metrics {
     }
 
     /// Every series with its value (for histograms count and sum), and its unit.
-    pub fn read(&self) -> BTreeMap<String, f64> {
+    pub(crate) fn read(&self) -> BTreeMap<String, f64> {
         self.collected.reset();
         self.provider.force_flush().unwrap();
         let mut series = BTreeMap::new();

@@ -6,6 +6,8 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+#[cfg(feature = "metrics")]
+use opentelemetry::metrics::Meter;
 use outspan_wire::otlp::EncodedResource;
 use outspan_wire::otlp::SpanLimits;
 use tokio::runtime::Handle;
@@ -26,8 +28,13 @@ use crate::diagnostics::DropEvent;
 use crate::diagnostics::Hook;
 use crate::queue;
 use crate::queue::Budget;
+use crate::queue::HandOver;
 use crate::queue::Queue;
 use crate::runtime;
+#[cfg(feature = "metrics")]
+use crate::sdk::metrics::BATCHING;
+#[cfg(feature = "metrics")]
+use crate::sdk::metrics::Instruments;
 
 /// A delay of nothing would have the worker run without a pause.
 const DELAY_MIN: Duration = Duration::from_millis(1);
@@ -63,6 +70,8 @@ pub struct BatchProcessorBuilder {
     span_limits: SpanLimits,
     retry: Retry,
     on_drop: Option<Hook>,
+    #[cfg(feature = "metrics")]
+    meter: Option<Meter>,
 }
 
 impl BatchProcessorBuilder {
@@ -82,6 +91,8 @@ impl BatchProcessorBuilder {
             span_limits: SpanLimits::unlimited(),
             retry: Retry::default(),
             on_drop: None,
+            #[cfg(feature = "metrics")]
+            meter: None,
         }
     }
 
@@ -187,6 +198,22 @@ impl BatchProcessorBuilder {
         self
     }
 
+    /// Records OpenTelemetry metrics about the processor, not unless told: `otel.sdk.processor.span.processed`,
+    /// `otel.sdk.processor.span.queue.size`, and, where [`queue_spans`](Self::queue_spans) sets one,
+    /// `otel.sdk.processor.span.queue.capacity` of the semantic conventions (1.40, in development).
+    ///
+    /// A span is processed when its batch is handed to the exporter for the first time, whatever comes of it, or when it is
+    /// dropped before that; then `error.type` says why: `queue_full`, `already_shutdown` (it ended after the shutdown),
+    /// `shutdown` (the time for the shutdown was over), `encode` (it has no valid ids). What becomes of spans after the
+    /// hand-over is in the metrics of a [measured](crate::combinators::Measured) exporter and in the
+    /// [account](super::ProcessorHandle::account). `otel.component.type` is `batching_span_processor`, `otel.component.name`
+    /// that with a number from 0. Nothing is recorded on a thread that ends a span.
+    #[cfg(feature = "metrics")]
+    pub fn meter(mut self, meter: &Meter) -> Self {
+        self.meter = Some(meter.clone());
+        self
+    }
+
     /// Makes the processor, and starts the library's thread if this is its first use.
     ///
     /// # Errors
@@ -221,6 +248,14 @@ impl BatchProcessorBuilder {
         let ledger = Arc::new(Ledger::default());
         let budget = Arc::new(Budget::new(self.queue_bytes, self.queue_spans));
         let diagnostics = Arc::new(Diagnostics::new(self.on_drop));
+        #[cfg(feature = "metrics")]
+        let instruments = self
+            .meter
+            .as_ref()
+            .map(|meter| Arc::new(Instruments::new(meter, BATCHING)));
+        let observer: Option<Arc<dyn HandOver>> = None;
+        #[cfg(feature = "metrics")]
+        let observer = observer.or_else(|| instruments.clone().map(|all| all as _));
         let queue = Queue::start(
             self.exporter,
             queue::Settings {
@@ -228,6 +263,7 @@ impl BatchProcessorBuilder {
                 attempt_timeout: self.attempt_timeout,
                 export_limit: self.export_limit,
                 retry: self.retry,
+                observer: observer.clone(),
             },
             Arc::clone(&ledger),
             Arc::clone(&budget),
@@ -247,6 +283,7 @@ impl BatchProcessorBuilder {
                 wait_when_full,
             ),
             queue,
+            observer,
             budget,
             diagnostics,
             runtime: runtime.clone(),
@@ -264,6 +301,13 @@ impl BatchProcessorBuilder {
             is_shut_down: AtomicBool::new(false),
             is_released: AtomicBool::new(false),
         });
+        #[cfg(feature = "metrics")]
+        if let (Some(meter), Some(instruments)) = (&self.meter, instruments) {
+            let core = Arc::downgrade(&core);
+            instruments.observe_queue(meter, self.queue_spans, move || {
+                Some(core.upgrade()?.buffer.account().queued)
+            });
+        }
         // It ends by itself when the processor is gone.
         drop(runtime.spawn(worker::work(Arc::clone(&core))));
         BatchProcessor { core }

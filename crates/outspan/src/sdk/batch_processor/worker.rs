@@ -23,10 +23,12 @@ use crate::Account;
 use crate::Batch;
 use crate::Deadline;
 use crate::Drained;
+use crate::DropReason;
 use crate::Error;
 use crate::diagnostics::Diagnostics;
 use crate::queue::Budget;
 use crate::queue::Flushed;
+use crate::queue::HandOver;
 use crate::queue::Queue;
 use crate::sdk::span_data::SdkSpan;
 
@@ -38,6 +40,7 @@ const ENCODERS_MAX: usize = 16;
 pub(super) struct Core {
     pub(super) buffer: Buffer,
     pub(super) queue: Queue,
+    pub(super) observer: Option<Arc<dyn HandOver>>,
     pub(super) budget: Arc<Budget>,
     pub(super) diagnostics: Arc<Diagnostics>,
     pub(super) runtime: Handle,
@@ -131,6 +134,14 @@ impl Core {
         let lost = self.buffer.take_losses();
         for (reason, spans) in lost.iter() {
             self.diagnostics.dropped(reason, spans, None);
+            if let Some(observer) = &self.observer {
+                let error_type = match reason {
+                    // The conventions' word.
+                    DropReason::Shutdown => "already_shutdown",
+                    reason => reason.as_str(),
+                };
+                observer.dropped_before(error_type, spans);
+            }
         }
     }
 
