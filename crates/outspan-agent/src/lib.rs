@@ -20,6 +20,8 @@ mod generate;
 #[cfg(feature = "kafka")]
 mod kafka_url;
 mod live;
+#[cfg(test)]
+mod log;
 mod pipeline;
 mod receivers;
 mod screen;

@@ -1,7 +1,6 @@
 //! The server over real sockets, with a snapshot made by hand.
 
 use std::net::SocketAddr;
-use std::sync::Mutex;
 use std::time::Duration;
 
 use outspan::Account;
@@ -16,6 +15,7 @@ use super::*;
 use crate::agent::MemoryStatus;
 use crate::agent::State;
 use crate::agent::Status;
+use crate::log::Log;
 use crate::pipeline::DestinationStatus;
 use crate::receivers::Counters;
 use crate::receivers::Kind;
@@ -271,42 +271,12 @@ async fn dropping_the_admin_frees_its_address_and_ends_its_connections() {
 
 #[tokio::test]
 async fn only_an_address_that_others_can_reach_is_warned_of() {
-    let log = Arc::new(Mutex::new(String::new()));
-    let subscriber = tracing_subscriber::fmt()
-        .with_ansi(false)
-        .with_writer(Lines(Arc::clone(&log)))
-        .finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let log = Log::begin();
     let server = || Arc::new(Server::new(Limits::default(), snapshot));
     let _quiet = Admin::serve("localhost:0", server()).await.unwrap();
-    assert_eq!(*log.lock().unwrap(), "");
+    assert_eq!(log.text(), "");
     let open = Admin::serve("0.0.0.0:0", server()).await.unwrap();
-    let text = log.lock().unwrap().clone();
+    let text = log.text();
     assert_eq!(text.matches("WARN").count(), 1, "{text}");
     assert!(text.contains(&open.address()["http://".len()..]), "{text}");
-}
-
-#[derive(Clone)]
-struct Lines(Arc<Mutex<String>>);
-
-impl std::io::Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0
-            .lock()
-            .unwrap()
-            .push_str(std::str::from_utf8(bytes).unwrap());
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl tracing_subscriber::fmt::MakeWriter<'_> for Lines {
-    type Writer = Self;
-
-    fn make_writer(&self) -> Self {
-        self.clone()
-    }
 }

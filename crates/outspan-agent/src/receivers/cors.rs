@@ -140,6 +140,28 @@ mod tests {
     }
 
     #[test]
+    fn a_question_beforehand_has_a_method_an_origin_and_what_it_asks_for() {
+        let cors = Cors::new(&["*".to_owned()]).unwrap();
+        let head = |method: Method, headers: &[HeaderName]| {
+            let mut request = http::Request::new(());
+            *request.method_mut() = method;
+            for name in headers {
+                request
+                    .headers_mut()
+                    .insert(name, HeaderValue::from_static("x"));
+            }
+            request.into_parts().0
+        };
+        let both = [header::ORIGIN, header::ACCESS_CONTROL_REQUEST_METHOD];
+        assert!(cors.preflight(&head(Method::OPTIONS, &both)).is_some());
+        assert!(cors.preflight(&head(Method::POST, &both)).is_none());
+        for one in &both {
+            let one = std::slice::from_ref(one);
+            assert!(cors.preflight(&head(Method::OPTIONS, one)).is_none());
+        }
+    }
+
+    #[test]
     fn without_origins_there_is_nothing() {
         assert!(Cors::new(&[]).is_none());
     }

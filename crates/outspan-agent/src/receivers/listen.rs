@@ -341,7 +341,11 @@ mod tests {
             ),
             ("jaeger+udp://x/y", "leave out /y"),
             ("localhost", "no scheme in \"localhost\": use grpc://"),
-            (":4317", "no scheme"),
+            (":4317", "no scheme in \":4317\": use grpc://"),
+            (
+                "localhost:otlp",
+                "no scheme in \"localhost:otlp\": use grpc://",
+            ),
             ("tcp://localhost", "unknown scheme \"tcp\""),
             ("grpc:localhost", "two slashes"),
             ("grpc", "two slashes"),
@@ -430,6 +434,14 @@ mod tests {
             .open()
             .await
             .unwrap();
+    }
+
+    #[test]
+    fn what_needs_a_privilege_is_told_with_what_does_not() {
+        let listen = Listen::parse("http://127.0.0.1:80").unwrap();
+        let denied = io::Error::from(ErrorKind::PermissionDenied);
+        let told = listen.cannot_listen("127.0.0.1:80".parse().unwrap(), &denied);
+        assert!(told.contains("take a port from 1024 on"), "{told}");
     }
 
     #[tokio::test]

@@ -254,6 +254,22 @@ mod tests {
         assert!(shown.contains("server.key") && !shown.contains(key.lines().nth(1).unwrap()));
     }
 
+    #[test]
+    fn a_file_that_took_the_place_of_another_is_another_one_however_alike() {
+        let directory = tempfile::tempdir().unwrap();
+        let [first, second] = ["first", "second"].map(|name| directory.path().join(name));
+        let time = std::time::SystemTime::UNIX_EPOCH;
+        for path in [&first, &second] {
+            fs::write(path, "as long").unwrap();
+            let file = fs::File::options().write(true).open(path).unwrap();
+            file.set_modified(time).unwrap();
+        }
+        let stamp = Stamp::of(&first);
+        assert!(stamp.is_some() && Stamp::of(&first) == stamp);
+        fs::rename(&second, &first).unwrap();
+        assert_ne!(Stamp::of(&first), stamp);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn files_are_read_again_when_they_change_and_broken_ones_are_not_used() {
         let certificates = Certificates::new();

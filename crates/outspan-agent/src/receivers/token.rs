@@ -220,6 +220,7 @@ mod tests {
     use http::HeaderValue;
 
     use super::*;
+    use crate::log::Log;
 
     fn headers(authorization: &str) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -265,6 +266,8 @@ mod tests {
         assert!(tokens.allow(&headers("Bearer other")).await);
 
         fs::write(&path, "new").unwrap();
+        tokio::time::advance(LOOK_INTERVAL / 2).await;
+        assert!(tokens.allow(&headers("Bearer old")).await, "not looked yet");
         tokio::time::advance(LOOK_INTERVAL).await;
         assert!(
             tokens.allow(&headers("Bearer new")).await,
@@ -272,9 +275,32 @@ mod tests {
         );
         assert!(!tokens.allow(&headers("Bearer old")).await);
 
+        fs::write(&path, "newer").unwrap();
+        tokio::time::advance(LOOK_INTERVAL / 2).await;
+        assert!(tokens.allow(&headers("Bearer new")).await, "not looked yet");
         fs::remove_file(&path).unwrap();
         tokio::time::advance(LOOK_INTERVAL).await;
         assert!(tokens.allow(&headers("Bearer new")).await);
+    }
+
+    #[test]
+    fn that_a_file_cannot_be_read_is_told_once_until_it_can() {
+        let log = Log::begin();
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("tokens");
+        fs::write(&path, "s3cret").unwrap();
+        let file = TokenFile::open(path.clone()).unwrap();
+        for round in 1..3 {
+            file.read_again();
+            fs::write(&path, "two words").unwrap();
+            for _ in 0..3 {
+                file.read_again();
+            }
+            let told = log.warnings("its tokens of before still hold");
+            assert_eq!(told, round, "{}", log.text());
+            fs::write(&path, "s3cret").unwrap();
+        }
+        assert!(!log.text().contains("s3cret"));
     }
 
     #[test]

@@ -216,6 +216,7 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
+    use crate::log::Log;
     use crate::pipeline::Destination;
     use crate::receivers::Kind;
     use crate::receivers::ReceiverStatus;
@@ -315,7 +316,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn garbage_is_counted_and_passed_over() {
+    async fn garbage_is_counted_told_and_passed_over() {
+        let log = Log::begin();
         let rig = Rig::new(1 << 20).await;
         let good = datagram(jaeger::Protocol::Compact, 1);
         rig.send(b"").await;
@@ -331,10 +333,14 @@ mod tests {
         );
         assert_eq!((binary.refused_requests, binary.accepted_requests), (1, 0));
         rig.end().await;
+        let from = rig.sender.local_addr().unwrap();
+        let words = format!("passed over a datagram from {from}: ");
+        assert_eq!(log.warnings(&words), 1, "{}", log.text());
     }
 
     #[tokio::test]
-    async fn what_finds_no_room_is_counted_as_dropped() {
+    async fn what_finds_no_room_is_counted_as_dropped_and_told() {
+        let log = Log::begin();
         let rig = Rig::new(4 << 10).await;
         let large = datagram(jaeger::Protocol::Compact, 20);
         for _ in 0..10 {
@@ -345,6 +351,7 @@ mod tests {
         assert_eq!(compact.accepted_spans + compact.dropped_spans, 200);
         assert!(compact.dropped_spans > 0, "{compact:?}");
         rig.end().await;
+        assert_eq!(log.warnings("lost 20 spans from "), 1, "{}", log.text());
     }
 
     #[tokio::test]

@@ -12,6 +12,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::*;
+use crate::log::Log;
 
 fn files(certificates: &Certificates, demands_certificates: bool) -> TlsFiles {
     let server = certificates.write("server", &certificates.server());
@@ -212,22 +213,56 @@ async fn addresses_and_certificates_have_to_fit() {
     assert!(error.contains("listen on grpcs://, https://"), "{error}");
 }
 
+fn guarded_by(tls: Option<TlsFiles>, tokens: &[&str]) -> Settings {
+    let tokens: Vec<String> = tokens.iter().map(ToString::to_string).collect();
+    Settings {
+        max_request_bytes: 1,
+        request_timeout: SOON,
+        max_connections: 1,
+        max_connection_age: None,
+        tls,
+        cors_origins: Vec::new(),
+        tokens: Tokens::parse(&tokens).unwrap(),
+    }
+}
+
+#[tokio::test]
+async fn of_the_addresses_that_strangers_can_send_to_one_of_each_kind_is_warned_of() {
+    let log = Log::begin();
+    let open = async |addresses: &[&str]| {
+        let mut sockets = Vec::new();
+        for address in addresses {
+            sockets.extend(Listen::parse(address).unwrap().open().await.unwrap());
+        }
+        sockets
+    };
+    let private = open(&["grpc://localhost:0", "jaeger+udp://localhost:0"]).await;
+    warn_of_strangers(&private, &guarded_by(None, &[]));
+    assert_eq!(log.text(), "");
+    let public = open(&[
+        "grpc://0.0.0.0:0",
+        "jaeger+udp://0.0.0.0:0",
+        "http://0.0.0.0:0",
+    ])
+    .await;
+    warn_of_strangers(&public, &guarded_by(None, &[]));
+    let words = |socket: &Socket| format!("anyone on the network can send to {}: ", socket.shown);
+    let told = |socket: &Socket| log.warnings(&words(socket));
+    let told: Vec<_> = public.iter().map(told).collect();
+    assert_eq!(told, [1, 1, 0], "{}", log.text());
+    // UDP has no tokens.
+    warn_of_strangers(&public, &guarded_by(None, &["secret"]));
+    assert_eq!(log.warnings(&words(&public[0])), 1);
+    assert_eq!(log.warnings(&words(&public[1])), 2);
+    assert!(!log.text().contains("secret"));
+}
+
 #[tokio::test]
 async fn an_address_is_open_to_strangers_unless_tokens_or_certificates_guard_it() {
     let certificates = Certificates::new();
     let is_open = async |address: &str, files: Option<TlsFiles>, tokens: &[&str]| {
         let sockets = Listen::parse(address).unwrap().open().await.unwrap();
-        let tokens: Vec<String> = tokens.iter().map(ToString::to_string).collect();
-        let settings = Settings {
-            max_request_bytes: 1,
-            request_timeout: SOON,
-            max_connections: 1,
-            max_connection_age: None,
-            tls: files,
-            cors_origins: Vec::new(),
-            tokens: Tokens::parse(&tokens).unwrap(),
-        };
-        open_to_strangers(&sockets, &settings).is_some()
+        open_to_strangers(&sockets, &guarded_by(files, tokens)).is_some()
     };
     let with = |demands_certificates| Some(files(&certificates, demands_certificates));
     assert!(is_open("grpc://0.0.0.0:0", None, &[]).await);

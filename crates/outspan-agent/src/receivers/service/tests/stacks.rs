@@ -444,6 +444,39 @@ async fn http_2_carries_otlp_over_http_too() {
 }
 
 #[tokio::test]
+async fn the_heads_of_open_requests_have_a_part_of_the_room() {
+    let server = Server::with(|plan| plan.memory = 800 << 10).await;
+    let long = "y".repeat(10_000);
+    let headers = [
+        ("content-type", "application/grpc"),
+        ("long", long.as_str()),
+    ];
+    let mut open = Vec::new();
+    let mut refused = 0;
+    for _ in 0..2 {
+        let mut frames = server.frames().await;
+        for _ in 0..20 {
+            let (response, send) = frames.begin(&headers).await;
+            open.push((Box::pin(response), send));
+        }
+    }
+    // A quarter is 200 KiB, and they have 12 KiB each: 16 have room.
+    while refused < 24 {
+        let ended = open.iter_mut().map(|(response, _)| response);
+        let (ended, which, _) = timeout(SOON, futures_util::future::select_all(ended))
+            .await
+            .unwrap();
+        assert_eq!(
+            ended.unwrap_err().reason(),
+            Some(h2::Reason::REFUSED_STREAM)
+        );
+        drop(open.swap_remove(which));
+        refused += 1;
+    }
+    assert_eq!(server.counted(Transport::Grpc).deferred_requests, 24);
+}
+
+#[tokio::test]
 async fn a_sender_that_writes_everything_first_reads_why_it_was_refused() {
     let server = Server::with(|plan| plan.settings.max_request_bytes = 1000).await;
     let mut socket = TcpStream::connect(server.address).await.unwrap();
