@@ -30,6 +30,7 @@ use rdkafka::consumer::ConsumerContext;
 use rdkafka::consumer::Rebalance;
 use rdkafka::error::KafkaError;
 use rdkafka::error::KafkaResult;
+use rdkafka::error::RDKafkaErrorCode;
 use tokio::sync::watch;
 
 use super::progress::Partition;
@@ -47,9 +48,6 @@ use crate::receivers::tally::Tally;
 
 /// How long the thread waits for a message before it looks after everything else.
 const POLL: Duration = Duration::from_millis(50);
-
-/// How often offsets are committed, if there are new ones. What is committed later is consumed twice after a crash.
-const COMMIT: Duration = Duration::from_millis(500);
 
 /// How long the destinations may have enough before consuming is paused. Pausing throws away what was fetched ahead.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -74,7 +72,6 @@ pub(super) struct Worker {
     held: VecDeque<Held>,
     settle: mpsc::Sender<u64>,
     settled: mpsc::Receiver<u64>,
-    committed_at: Instant,
     is_paused: bool,
     /// Since when the destinations have enough.
     crowded_since: Option<Instant>,
@@ -157,7 +154,6 @@ impl Worker {
             held: VecDeque::new(),
             settle,
             settled,
-            committed_at: Instant::now(),
             is_paused: false,
             crowded_since: None,
             remarks: Remarks::default(),
@@ -237,18 +233,15 @@ impl Worker {
             // Messages that come all the same are not noted, so that somebody else gets them.
             drop(consumer.poll(POLL));
         }
-        self.shared.commit(consumer, CommitMode::Sync);
+        self.shared.commit(consumer);
     }
 
-    /// Hands over what is due, and commits what is settled.
+    /// Hands over what is due, and has Kafka's library commit what is settled.
     fn look_after(&mut self, consumer: &BaseConsumer<Context>) {
         for group in self.settled.try_iter() {
             self.shared.progress().settle(group);
         }
-        if self.committed_at.elapsed() >= COMMIT {
-            self.committed_at = Instant::now();
-            self.shared.commit(consumer, CommitMode::Async);
-        }
+        self.shared.store(consumer);
         let is_due = |opened: Instant| opened.elapsed() >= self.limits.delay;
         if self.open.opened.is_some_and(is_due) {
             self.close();
@@ -465,35 +458,31 @@ impl Shared {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Commits what is settled. What cannot be committed now stays due.
-    fn commit(&self, consumer: &BaseConsumer<Context>, mode: CommitMode) {
-        let due = self.progress().due();
-        let mut list = TopicPartitionList::new();
-        for (partition, next) in &due {
-            let offset = Offset::Offset(*next);
-            drop(list.add_partition_offset(&partition.topic, partition.number, offset));
-        }
-        if list.count() == 0 {
+    /// Tells Kafka's library what is settled. It commits that every so often, and again what could not be committed.
+    fn store(&self, consumer: &BaseConsumer<Context>) {
+        let due = self.progress().take_due();
+        if due.is_empty() {
             return;
         }
-        match (consumer.commit(&list, mode), mode) {
-            (Ok(()), CommitMode::Sync) => self.committed(&list),
-            // The library calls back.
-            (Ok(()), CommitMode::Async) => {}
-            (Err(error), _) => tracing::debug!(target: "outspan", "kafka: cannot commit: {error}"),
+        let mut list = TopicPartitionList::new();
+        for (partition, next) in due {
+            let offset = Offset::Offset(next);
+            drop(list.add_partition_offset(&partition.topic, partition.number, offset));
+        }
+        if let Err(error) = consumer.store_offsets(&list) {
+            // Of partitions that are somebody else's now: they consume again what is not committed.
+            tracing::debug!(target: "outspan", "kafka: cannot commit all of what is settled: {error}");
         }
     }
 
-    fn committed(&self, list: &TopicPartitionList) {
-        let mut progress = self.progress();
-        for element in list.elements() {
-            if let (Offset::Offset(next), Ok(())) = (element.offset(), element.error()) {
-                let partition = Partition {
-                    topic: element.topic().to_owned(),
-                    number: element.partition(),
-                };
-                progress.committed(&partition, next);
-            }
+    /// Commits what is settled, and waits for that.
+    fn commit(&self, consumer: &BaseConsumer<Context>) {
+        const NOTHING_NEW: KafkaError = KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset);
+
+        self.store(consumer);
+        match consumer.commit_consumer_state(CommitMode::Sync) {
+            Ok(()) | Err(NOTHING_NEW) => {}
+            Err(error) => tracing::debug!(target: "outspan", "kafka: cannot commit: {error}"),
         }
     }
 }
@@ -510,7 +499,7 @@ impl ConsumerContext for Context {
         };
         // So that the next owner gets again only what is still open.
         if !consumer.assignment_lost() {
-            self.shared.commit(consumer, CommitMode::Sync);
+            self.shared.commit(consumer);
         }
         let mut progress = self.shared.progress();
         for element in list.elements() {
@@ -524,13 +513,6 @@ impl ConsumerContext for Context {
     fn post_rebalance(&self, _consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         if matches!(rebalance, Rebalance::Assign(_)) {
             self.shared.is_assigned_anew.store(true, Ordering::Release);
-        }
-    }
-
-    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
-        match result {
-            Ok(()) => self.shared.committed(offsets),
-            Err(error) => tracing::debug!(target: "outspan", "kafka: cannot commit: {error}"),
         }
     }
 }
@@ -566,3 +548,6 @@ fn place_of(message: &impl Message) -> String {
     let (topic, partition, offset) = (message.topic(), message.partition(), message.offset());
     format!("the message at offset {offset} of partition {partition} of topic {topic}")
 }
+
+#[cfg(test)]
+mod tests;

@@ -34,9 +34,6 @@ use crate::pipeline::Pipeline;
 
 pub(crate) use self::subscription::Subscription;
 
-/// Which part of a queue may be fetched ahead.
-const AHEAD_PART: usize = 8;
-
 /// Consumes from every Kafka that was asked for, each on a thread of its own.
 pub(crate) struct Consumers {
     consumers: Vec<Consumer>,
@@ -65,7 +62,7 @@ impl Consumers {
         let counters = Arc::<TransportCounters>::default();
         let mut workers = Vec::new();
         for subscription in subscriptions {
-            let config = subscription.client_config(queue_bytes_max / AHEAD_PART)?;
+            let config = subscription.client_config(queue_bytes_max)?;
             let (stopping, stop) = watch::channel(None);
             let worker = Worker::new(
                 subscription.clone(),
@@ -133,5 +130,38 @@ impl Consumers {
 impl fmt::Debug for Consumers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.addresses()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use outspan::queue::BatchLimits;
+    use outspan::queue::MemoryQueue;
+    use outspan_testkit::ScriptedExporter;
+
+    use super::*;
+    use crate::pipeline::Destination;
+
+    #[tokio::test]
+    async fn there_is_something_to_tell_of_where_something_is_consumed() {
+        let queue = MemoryQueue::builder(ScriptedExporter::new().exporter());
+        let destination = Destination {
+            name: "child".to_owned(),
+            queue: queue.start().unwrap(),
+        };
+        let limits = BatchLimits {
+            spans: 1,
+            bytes: 1,
+            delay: std::time::Duration::ZERO,
+        };
+        let pipeline = Arc::new(Pipeline::new(vec![destination], limits));
+        let start = |of: &[Subscription]| Consumers::start(of, 1 << 20, &pipeline).unwrap();
+        assert!(start(&[]).status().is_none());
+        let subscription = Subscription::parse("//127.0.0.1:1").unwrap();
+        let one = start(std::slice::from_ref(&subscription));
+        assert_eq!(one.status().map(|of| of.accepted_requests), Some(0));
+        let addresses: Vec<_> = one.addresses().collect();
+        assert_eq!(addresses, [subscription.to_string()]);
+        one.stop(outspan_testkit::soon()).await;
     }
 }

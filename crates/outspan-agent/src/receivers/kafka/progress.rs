@@ -17,8 +17,6 @@ pub(super) struct Partition {
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     partitions: HashMap<Partition, VecDeque<Stretch>>,
-    /// What may be committed, and was not yet.
-    due: HashMap<Partition, i64>,
 }
 
 /// A stretch of a partition, all of one group.
@@ -55,31 +53,22 @@ impl Progress {
         }
     }
 
-    /// The offsets that may be committed, each with its partition, until they are [`committed`](Self::committed).
-    pub(super) fn due(&mut self) -> Vec<(Partition, i64)> {
+    /// Takes the offsets that may be committed since the last time, each with its partition.
+    pub(super) fn take_due(&mut self) -> Vec<(Partition, i64)> {
+        let mut due = Vec::new();
         for (partition, stretches) in &mut self.partitions {
+            let mut next = None;
             while stretches.front().is_some_and(|first| first.is_settled) {
-                if let Some(stretch) = stretches.pop_front() {
-                    self.due.insert(partition.clone(), stretch.next);
-                }
+                next = stretches.pop_front().map(|stretch| stretch.next);
             }
+            due.extend(next.map(|next| (partition.clone(), next)));
         }
-        let due = self.due.iter();
-        due.map(|(partition, next)| (partition.clone(), *next))
-            .collect()
-    }
-
-    /// Notes that an offset was committed.
-    pub(super) fn committed(&mut self, partition: &Partition, next: i64) {
-        if self.due.get(partition).is_some_and(|due| *due <= next) {
-            self.due.remove(partition);
-        }
+        due
     }
 
     /// Forgets a partition that is somebody else's now. What is settled of it later says nothing about its next reader.
     pub(super) fn forget(&mut self, partition: &Partition) {
         self.partitions.remove(partition);
-        self.due.remove(partition);
     }
 
     /// Whether everything that was read is settled.
@@ -101,7 +90,7 @@ mod tests {
     }
 
     fn due(progress: &mut Progress) -> Vec<(i32, i64)> {
-        let due = progress.due().into_iter();
+        let due = progress.take_due().into_iter();
         let mut due: Vec<_> = due
             .map(|(partition, next)| (partition.number, next))
             .collect();
@@ -124,19 +113,8 @@ mod tests {
         assert!(!progress.is_settled());
         progress.settle(3);
         assert_eq!(due(&mut progress), [(0, 15)]);
+        assert_eq!(due(&mut progress), [], "it was taken");
         assert!(progress.is_settled());
-    }
-
-    #[test]
-    fn an_offset_is_due_until_it_or_a_later_one_was_committed() {
-        let mut progress = Progress::default();
-        progress.read(partition(0), 4, 1);
-        progress.settle(1);
-        assert_eq!(due(&mut progress), [(0, 5)]);
-        progress.committed(&partition(0), 4);
-        assert_eq!(due(&mut progress), [(0, 5)], "that was an older one");
-        progress.committed(&partition(0), 5);
-        assert_eq!(due(&mut progress), []);
     }
 
     #[test]
@@ -160,6 +138,8 @@ mod tests {
         assert_eq!(due(&mut progress), []);
         progress.settle(2);
         assert_eq!(due(&mut progress), [(0, 4)]);
+        progress.read(partition(0), 4, 3);
+        progress.settle(3);
         progress.forget(&partition(0));
         assert_eq!(due(&mut progress), []);
     }

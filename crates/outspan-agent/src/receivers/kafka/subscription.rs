@@ -12,20 +12,27 @@ use crate::kafka_url::Property;
 /// The group unless told. Not that of the Collector, whose share of the messages this one would silently take.
 const GROUP: &str = "outspan";
 
+/// Which part of a queue may be fetched ahead.
+const AHEAD_PART: usize = 8;
+
 /// How many bytes are fetched ahead at most, however much memory there is: enough for every network.
 const AHEAD_MAX: usize = 8 << 20;
+
+/// How often offsets are committed, if there are new ones. What is committed later is consumed twice after a crash.
+const COMMIT_MILLIS: &str = "500";
 
 /// What may stand behind the question mark.
 const OPTIONS: [&str; 4] = ["group", "offset", "encoding", "config"];
 
 /// Properties that the options set, or that would break what is promised.
-const RESERVED: [&str; 10] = [
+const RESERVED: [&str; 11] = [
     "bootstrap.servers",
     "metadata.broker.list",
     "group.id",
     "auto.offset.reset",
     "enable.auto.commit",
     "auto.commit.enable",
+    "auto.commit.interval.ms",
     "enable.auto.offset.store",
     "enable.partition.eof",
     "log.queue",
@@ -59,6 +66,16 @@ impl Subscription {
     /// Words for the user.
     pub(crate) fn parse(rest: &str) -> Result<Self, String> {
         let url = KafkaUrl::parse(rest, &OPTIONS)?;
+        for (place, topic) in url.topics.iter().enumerate() {
+            if topic.is_empty() {
+                return Err("a topic has no name: leave the comma beside it out".into());
+            }
+            if url.topics.iter().take(place).any(|other| other == topic) {
+                return Err(format!(
+                    "topic {topic} is given twice: leave one of them out"
+                ));
+            }
+        }
         let group = url.option("group").unwrap_or(GROUP).to_owned();
         if group.is_empty() {
             return Err("the group has no name: give it one, or leave group= out".into());
@@ -77,24 +94,31 @@ impl Subscription {
         })
     }
 
+    /// Consumes what nobody could have asked for.
+    #[cfg(test)]
+    pub(super) fn instead(mut self, topics: &[&str]) -> Self {
+        self.url.topics = topics.iter().map(ToString::to_string).collect();
+        self
+    }
+
     /// The topics to consume.
     pub(super) fn topics(&self) -> Vec<&str> {
         self.url.topics.iter().map(String::as_str).collect()
     }
 
-    /// The configuration of Kafka's library, which may fetch about so many bytes ahead.
+    /// The configuration of Kafka's library, which may fetch ahead a part of what a queue holds.
     ///
     /// # Errors
     ///
     /// Words for the user: which file or property is wrong.
-    pub(super) fn client_config(&self, ahead: usize) -> Result<ClientConfig, String> {
+    pub(super) fn client_config(&self, queue_bytes_max: usize) -> Result<ClientConfig, String> {
         let mut config = ClientConfig::new();
         config.set_log_level(RDKafkaLogLevel::Debug);
         config.set("client.id", "outspan");
         // Moves only those partitions at a rebalance that change their owner.
         config.set("partition.assignment.strategy", "cooperative-sticky");
         // What is fetched ahead lies in memory. A fetch has room for one message at least.
-        let ahead = ahead.clamp(1 << 20, AHEAD_MAX);
+        let ahead = (queue_bytes_max / AHEAD_PART).clamp(1 << 20, AHEAD_MAX);
         config.set("queued.max.messages.kbytes", (ahead >> 10).to_string());
         config.set("fetch.max.bytes", ahead.to_string());
         config.set("fetch.queue.backoff.ms", "100");
@@ -108,7 +132,9 @@ impl Subscription {
         config.set("bootstrap.servers", &self.url.brokers);
         config.set("group.id", &self.group);
         config.set("auto.offset.reset", self.offset);
-        config.set("enable.auto.commit", "false");
+        // It commits what it is told is settled, and nothing by itself.
+        config.set("enable.auto.commit", "true");
+        config.set("auto.commit.interval.ms", COMMIT_MILLIS);
         config.set("enable.auto.offset.store", "false");
         match config.create_native_config() {
             Ok(_) => Ok(config),
@@ -139,13 +165,15 @@ mod tests {
         );
         let config = plain.client_config(0).unwrap();
         assert_eq!(config.get("auto.offset.reset"), Some("earliest"));
-        assert_eq!(config.get("enable.auto.commit"), Some("false"));
+        assert_eq!(config.get("enable.auto.offset.store"), Some("false"));
         assert_eq!(config.get("queued.max.messages.kbytes"), Some("1024"));
         assert_eq!(plain.encoding, Encoding::Detected);
 
         let told = "//a:9092/x?group=g&offset=latest&encoding=otlp_json";
         let told = Subscription::parse(told).unwrap();
-        let config = told.client_config(64 << 20).unwrap();
+        let config = told.client_config(24 << 20).unwrap();
+        assert_eq!(config.get("fetch.max.bytes"), Some("3145728"));
+        let config = told.client_config(1 << 30).unwrap();
         assert_eq!(config.get("auto.offset.reset"), Some("latest"));
         assert_eq!(config.get("group.id"), Some("g"));
         assert_eq!(config.get("fetch.max.bytes"), Some("8388608"));
@@ -163,7 +191,8 @@ mod tests {
         };
         assert!(read("session.timeout.ms=10000").is_ok());
         for text in [
-            "enable.auto.commit=true",
+            "enable.auto.commit=false",
+            "enable.auto.offset.store=true",
             "no.such=1",
             "fetch.max.bytes=hunter2",
         ] {
@@ -172,5 +201,13 @@ mod tests {
         }
         assert!(Subscription::parse("//a?offset=middle").is_err());
         assert!(Subscription::parse("//a?group=").is_err());
+        for (topics, words) in [
+            ("x,y,x", "topic x is given twice"),
+            ("x,,y", "a topic has no name"),
+            (",x", "a topic has no name"),
+        ] {
+            let error = Subscription::parse(&format!("//a/{topics}")).unwrap_err();
+            assert!(error.contains(words), "{error}");
+        }
     }
 }
