@@ -111,6 +111,24 @@ def partitions(run: Run) -> None:
         raise compare.Different(f"expected messages of {len(traces)} traces, found the keys {sorted(ours)}")
 
 
+@case("kafka-agent-goes-on", "the next agent of a group begins behind what the last one delivered", SECONDS_MAX)
+def goes_on(run: Run) -> None:
+    topic = "goes-on"
+    broker, requests, file = prepared(run, topic)
+    to = f"kafka://{broker.brokers}/{topic}"
+    for turn in ("first", "second"):
+        folder = run.folder / turn
+        folder.mkdir()
+        listen = f"{to}?group=goes-on"
+        outspan.send_to_kafka(run.folder, file, to)
+        with outspan.Agent(folder, [listen], program=outspan.kafka_binary()) as agent:
+            found = agent.received(files.spans_of(requests), READ_SECONDS_MAX)
+        compare.same(compare.flat(requests), compare.flat(found))
+        for _, _, _, _, span in compare.each(requests):
+            span.trace_id = bytes(byte ^ 0xFF for byte in span.trace_id)
+        files.write_json_lines(file, requests)
+
+
 def receiver(broker: Kafka, topic: str, encoding: str) -> dict:
     """Returns the Collector's receiver of a topic."""
     settings = {

@@ -207,6 +207,7 @@ TO_US = [
     ),
     Row(COLLECTOR, "Zipkin in JSON and protobuf", "all that it writes", "agent-collector-zipkin-.*"),
     Row(f"{COLLECTOR}, through {KAFKA}", "`otlp_proto`, `otlp_json`", ALL, "kafka-agent-reads-.*"),
+    Row(f"{KAFKA}, while agents of a group take turns", "`otlp_proto`", "every span, once", "kafka-agent-goes-on"),
     Row(
         "the SDKs above",
         "OTLP, while the agent has no room",
