@@ -4,7 +4,6 @@ use outspan::queue::MemoryQueue;
 use outspan_testkit::Act;
 use outspan_testkit::ScriptedExporter;
 use outspan_testkit::batch_of;
-use outspan_testkit::soon;
 use rdkafka::Timestamp;
 use rdkafka::message::OwnedMessage;
 use rdkafka::mocking::MockCluster;
@@ -414,10 +413,23 @@ async fn a_worker_ends_when_it_is_told_also_where_it_cannot_consume() {
         timeout(PAUSE * 3 / 2, stop.closed())
             .await
             .expect_err("it goes on while nobody tells it");
-        stop.send_replace(Some(soon()));
+        // Nothing is open, so there is nothing to wait for.
+        stop.send_replace(Some(Deadline::after(SOON * 100)));
         timeout(SOON, stop.closed()).await.unwrap();
         running.join().unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_worker_waits_for_what_is_open_until_its_time_is_over() {
+    let mut rig = Rig::new(1 << 20, 1 << 20);
+    rig.child.always(Act::Hang);
+    rig.take(0, &batch_of(1));
+    let until = Deadline::after(PATIENCE);
+    rig.stop.send_replace(Some(until));
+    rig.worker.finish(&rig.consumer);
+    assert!(until.has_passed(), "there was time left");
+    assert!(!rig.worker.shared.progress().is_settled());
 }
 
 #[tokio::test]
