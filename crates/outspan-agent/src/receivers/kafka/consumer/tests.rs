@@ -16,6 +16,8 @@ use tokio::time::timeout;
 use super::*;
 use crate::log::Log;
 use crate::pipeline::Destination;
+use crate::receivers::ReceiverStatus;
+use crate::receivers::counters::Transport;
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -93,6 +95,10 @@ impl Rig {
     fn due(&self) -> Option<i64> {
         let due = self.worker.shared.progress().take_due();
         due.first().map(|(_, next)| *next)
+    }
+
+    fn counted(&self) -> ReceiverStatus {
+        self.worker.counters.status(Transport::Kafka)
     }
 
     /// Fills the queue, whose destination hangs, until it wants no more.
@@ -175,11 +181,7 @@ async fn a_message_is_refused_when_no_destination_can_ever_hold_it_and_not_a_byt
     for (queue, accepted, refused) in [(batch.memory(), 5, 0), (batch.memory() - 1, 0, 5)] {
         let mut rig = Rig::new(queue, 1 << 20);
         rig.take(0, &batch);
-        let status = |rig: &Rig| {
-            let transport = crate::receivers::counters::Transport::Kafka;
-            rig.worker.counters.status(transport)
-        };
-        let counted = status(&rig);
+        let counted = rig.counted();
         assert_eq!(
             (counted.accepted_spans, counted.refused_spans),
             (accepted, refused)
@@ -189,6 +191,14 @@ async fn a_message_is_refused_when_no_destination_can_ever_hold_it_and_not_a_byt
         rig.settle(1);
         assert_eq!(rig.due(), Some(1), "either way it does not come again");
     }
+}
+
+#[tokio::test]
+async fn of_a_message_that_is_too_large_every_span_is_counted_as_refused() {
+    let mut rig = Rig::new(batch_of(1).memory(), 1 << 20);
+    rig.worker.take(&message(0, &with_an_invalid_span()));
+    let counted = rig.counted();
+    assert_eq!((counted.accepted_spans, counted.refused_spans), (0, 3));
 }
 
 #[tokio::test]
@@ -285,15 +295,20 @@ async fn a_worker_that_begins_again_knows_nothing_of_before() {
     assert!(rig.worker.shared.progress().is_settled());
 }
 
-#[tokio::test]
-async fn spans_that_are_invalid_are_told_with_their_place() {
-    let log = Log::begin();
-    let mut rig = Rig::new(1 << 20, 1 << 20);
+/// Three spans, the first of them without a trace id.
+fn with_an_invalid_span() -> Vec<u8> {
     let mut content = batch_of(3).as_request().to_vec();
     let place = content.windows(2).position(|two| two == [0x0a, 16]);
     let id = place.unwrap() + 2;
     content[id..id + 16].fill(0);
-    rig.worker.take(&message(9, &content));
+    content
+}
+
+#[tokio::test]
+async fn spans_that_are_invalid_are_told_with_their_place() {
+    let log = Log::begin();
+    let mut rig = Rig::new(1 << 20, 1 << 20);
+    rig.worker.take(&message(9, &with_an_invalid_span()));
     let words = "the message at offset 9 of partition 0 of topic otlp_spans: ";
     assert_eq!(log.warnings(words), 1, "{}", log.text());
     assert!(!log.text().contains("skipped"));
