@@ -101,6 +101,18 @@ async fn no_file_grows_beyond_its_bound_and_every_record_is_whole_and_in_order()
 }
 
 #[tokio::test]
+async fn a_file_is_filled_to_its_bound() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("spans.pb");
+    let bound = record_bytes(file::protobuf).await * 2;
+    let exporter = file::protobuf(&path).rotate_bytes(bound).build().unwrap();
+    for number in 10..13 {
+        write(&exporter, number).await.unwrap();
+    }
+    assert_eq!(spans_of_each(&path), [vec![10, 11], vec![12]]);
+}
+
+#[tokio::test]
 async fn a_record_larger_than_the_bound_has_a_file_of_its_own() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("spans.jsonl");
@@ -134,6 +146,23 @@ async fn the_earliest_files_are_removed_and_nobody_else_s() {
     assert_eq!(fs::read(&other).unwrap(), b"theirs");
     fs::remove_file(other).unwrap();
     assert_eq!(spans_of_each(&path), [[7], [8], [9]]);
+}
+
+#[tokio::test]
+async fn while_an_early_file_cannot_be_removed_exports_fail_and_nothing_is_lost() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("spans.pb");
+    let stuck = directory.path().join("spans-2001-01-01T00-00-00.000.pb");
+    fs::create_dir(&stuck).unwrap();
+    let builder = file::protobuf(&path).rotate_bytes(1).keep_files(1);
+    let exporter = builder.build().unwrap();
+    write(&exporter, 1).await.unwrap();
+    let error = write(&exporter, 2).await.unwrap_err();
+    assert!(error.is_temporary());
+    assert!(error.to_string().contains("cannot remove"), "{error}");
+    fs::remove_dir(&stuck).unwrap();
+    write(&exporter, 2).await.unwrap();
+    assert_eq!(spans_of_each(&path), [[1], [2]]);
 }
 
 #[tokio::test]

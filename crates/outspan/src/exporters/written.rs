@@ -43,3 +43,31 @@ pub(crate) fn delivered_up_to(batch: &Batch, accepted: usize, error: Error) -> R
     delivery.leave(Batch::concatenate(rest), error);
     Ok(delivery)
 }
+
+#[cfg(test)]
+mod tests {
+    use io::ErrorKind;
+
+    use super::*;
+
+    #[test]
+    fn what_can_pass_is_temporary_and_what_can_be_done_is_said() {
+        for (kind, advice, is_temporary) in [
+            (ErrorKind::BrokenPipe, "whoever read it has gone", false),
+            (ErrorKind::StorageFull, "the disk is full", true),
+            (ErrorKind::QuotaExceeded, "the disk quota", true),
+            (ErrorKind::FileTooLarge, "use another", false),
+            (ErrorKind::ReadOnlyFilesystem, "is read-only", false),
+            (ErrorKind::PermissionDenied, "permission denied", false),
+            (ErrorKind::InvalidInput, "spans to t.pb", false),
+            (ErrorKind::Unsupported, "spans to t.pb", false),
+            (ErrorKind::Other, "spans to t.pb", true),
+        ] {
+            let error = write_error("t.pb", kind.into());
+            assert_eq!(error.is_temporary(), is_temporary, "{kind:?}");
+            let words = error.to_string();
+            assert!(words.contains("cannot write spans to t.pb"), "{words}");
+            assert!(words.contains(advice), "{words}");
+        }
+    }
+}

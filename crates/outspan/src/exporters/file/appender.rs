@@ -174,6 +174,10 @@ mod tests {
         bytes: Vec<u8>,
         room: usize,
         may_cut: bool,
+        /// Whether each write is interrupted once before it is done.
+        is_noisy: bool,
+        is_interrupted: bool,
+        synced: usize,
     }
 
     struct OnDisk(Arc<Mutex<Disk>>);
@@ -185,6 +189,10 @@ mod tests {
 
         fn append(&mut self, bytes: &[u8]) -> io::Result<usize> {
             let mut disk = self.0.lock().unwrap();
+            disk.is_interrupted = disk.is_noisy && !disk.is_interrupted;
+            if disk.is_interrupted {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
             // Two bytes at a time, as a disk does that fills up.
             let fits = bytes.len().min(disk.room).min(2);
             if fits == 0 {
@@ -207,6 +215,8 @@ mod tests {
         }
 
         fn sync(&mut self) -> io::Result<()> {
+            let mut disk = self.0.lock().unwrap();
+            disk.synced = disk.bytes.len();
             Ok(())
         }
 
@@ -215,9 +225,9 @@ mod tests {
 
     fn appender(room: usize, may_cut: bool) -> (Appender, Arc<Mutex<Disk>>) {
         let disk = Arc::new(Mutex::new(Disk {
-            bytes: Vec::new(),
             room,
             may_cut,
+            ..Disk::default()
         }));
         let appender = Appender::new(OnDisk(Arc::clone(&disk)), "traces.jsonl".into());
         (appender, disk)
@@ -247,10 +257,43 @@ mod tests {
         disk.lock().unwrap().room = 100;
         let error = appender.append(b"second\n").unwrap_err();
         assert!(error.to_string().contains("unfinished record"), "{error}");
+        assert!(error.is_temporary());
+        appender.sync().unwrap_err();
         assert_eq!(disk.lock().unwrap().bytes, b"first\nse");
         disk.lock().unwrap().may_cut = true;
         appender.append(b"second\n").unwrap();
         assert_eq!(disk.lock().unwrap().bytes, b"first\nsecond\n");
+    }
+
+    #[test]
+    fn a_write_that_is_interrupted_goes_on() {
+        let (mut appender, disk) = appender(8, true);
+        disk.lock().unwrap().is_noisy = true;
+        assert_eq!(appender.append(b"first\n").unwrap(), 6);
+        assert_eq!(disk.lock().unwrap().bytes, b"first\n");
+    }
+
+    #[test]
+    fn what_is_brought_to_the_disk_is_all_that_was_added() {
+        let (mut appender, disk) = appender(8, true);
+        appender.append(b"first\n").unwrap();
+        assert_eq!(disk.lock().unwrap().synced, 0);
+        appender.sync().unwrap();
+        assert_eq!(disk.lock().unwrap().synced, 6);
+    }
+
+    #[test]
+    fn a_file_can_be_cut_and_a_pipe_cannot_for_good() {
+        let mut file = tempfile::tempfile().unwrap();
+        Target::append(&mut file, b"first\nse").unwrap();
+        Target::cut(&mut file, 6).unwrap();
+        assert_eq!(Target::len(&file).unwrap(), 6);
+
+        let mut appender = Appender::new(Stream(file), "traces.fifo".into());
+        appender.torn_at = Some(3);
+        let error = appender.append(b"second\n").unwrap_err();
+        assert!(error.to_string().contains("unfinished record"), "{error}");
+        assert!(!error.is_temporary());
     }
 
     #[test]

@@ -19,8 +19,9 @@
 //! them one after the other.
 //!
 //! A file has one writer: it is locked while it is open, and a second exporter for it is refused. Shutdown closes it;
-//! dropping the exporter does so a moment later, on the writing thread. Opening a file that is there continues it. A record that an earlier crash left unfinished at its end is cut off first (of JSON lines it is
-//! only ended, so that the next line is whole), because nothing behind it could be read; to find it, a compressed file
+//! dropping the exporter does so a moment later, on the writing thread. Opening a file that is there continues it. A
+//! record that an earlier crash left unfinished at its end is cut off first, with a warning in the log (of JSON lines it
+//! is only ended, so that the next line is whole), because nothing behind it could be read; to find it, a compressed file
 //! is read once from front to back.
 //!
 //! New files can be read and written by their owner alone, because spans tell much about users. To share one, create it

@@ -154,3 +154,48 @@ fn age(metadata: &Metadata) -> Duration {
     made.and_then(|made| made.elapsed().ok())
         .unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn a_name_alone_is_in_this_directory() {
+        for (path, directory) in [("t.jsonl", "."), ("a/t.jsonl", "a"), ("/t.jsonl", "/")] {
+            assert_eq!(directory_of(Path::new(path)), Path::new(directory));
+        }
+    }
+
+    #[test]
+    fn a_file_grows_old() {
+        let metadata = tempfile::tempfile().unwrap().metadata().unwrap();
+        if metadata.created().is_err() {
+            return;
+        }
+        let begun = Instant::now();
+        // The clock of a file system moves in steps.
+        while age(&metadata) == Duration::ZERO {
+            assert!(begun.elapsed() < Duration::from_secs(20));
+        }
+        assert!(age(&metadata) < Duration::from_secs(3600));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn of_a_link_that_leads_nowhere_it_is_not_said_that_its_directory_is_not_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("t.jsonl");
+        std::os::unix::fs::symlink("/no/such/directory/t.jsonl", &path).unwrap();
+        let place = Place {
+            path,
+            format: Format::Json,
+            compression: Compression::None,
+            with_sync: false,
+        };
+        let error = place.open(false).map(drop).unwrap_err().to_string();
+        assert!(error.contains("cannot open"), "{error}");
+        assert!(!error.contains("create it"), "{error}");
+    }
+}

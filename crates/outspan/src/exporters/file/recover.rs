@@ -31,7 +31,7 @@ enum Found {
     Foreign { at: u64 },
 }
 
-/// Cuts an unfinished record off the end of the file.
+/// Cuts an unfinished record off the end of the file, and says so in the log.
 ///
 /// # Errors
 ///
@@ -54,7 +54,15 @@ pub(super) fn make_ready(
             let mut end = file;
             end.write_all(&line_feed).map_err(failed)
         }
-        Found::Torn { end } => file.set_len(end).map_err(failed),
+        Found::Torn { end } => {
+            let torn = file.metadata().map_err(failed)?.len().saturating_sub(end);
+            file.set_len(end).map_err(failed)?;
+            tracing::warn!(
+                target: "outspan",
+                "cut {torn} bytes of an unfinished record off the end of {name}, which a crash left there"
+            );
+            Ok(())
+        }
         Found::Foreign { at } => {
             let what = match compression {
                 Compression::None => format.to_string(),
@@ -111,12 +119,13 @@ fn look_at_lengths(reader: &mut BufReader<&File>, len: u64) -> io::Result<Found>
 
     let mut end = 0;
     while end < len {
-        if len - end < 4 {
+        let mut length = [0; 4];
+        let there = length.len().min((len - end) as usize);
+        reader.read_exact(length.get_mut(..there).unwrap_or_default())?;
+        let length = u64::from(u32::from_be_bytes(length));
+        if there < 4 && length <= RECORD_BYTES_MAX {
             return Ok(Found::Torn { end });
         }
-        let mut length = [0; 4];
-        reader.read_exact(&mut length)?;
-        let length = u64::from(u32::from_be_bytes(length));
         let begins_well =
             length == 0 || len - end == 4 || reader.fill_buf()?.first() == Some(&REQUEST_TAG);
         if !begins_well || length > RECORD_BYTES_MAX {
@@ -195,6 +204,85 @@ impl Members {
                 }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(e),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(content: &[u8], format: Format, compression: Compression) -> Found {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(content).unwrap();
+        look(&file, format, compression).unwrap()
+    }
+
+    fn found_by_lengths(content: &[u8]) -> Found {
+        found(content, Format::ProtobufRecords, Compression::None)
+    }
+
+    #[test]
+    fn what_is_cut_may_be_a_record_of_ours_and_what_may_not_is_left_alone() {
+        let whole = b"\0\0\0\x02\x0a\0\0\0\0\0";
+        let is_whole = Found::Whole {
+            needs_line_feed: false,
+        };
+        assert_eq!(found_by_lengths(whole), is_whole);
+        for before in [&[][..], whole] {
+            let end = before.len() as u64;
+            let after = |tail: &[u8]| found_by_lengths(&[before, tail].concat());
+            for torn in [
+                &b"\0"[..],
+                b"\0\0\x01",
+                b"\x40",
+                b"\0\0\x01\0",
+                b"\0\0\x01\0\x0a",
+                b"\x40\0\0\0\x0a",
+            ] {
+                assert_eq!(after(torn), Found::Torn { end }, "{torn:?}");
+            }
+            for foreign in [
+                &b"hi"[..],
+                b"\0\0\0\x05hello",
+                b"\x40\0\0\x01\x0a",
+                b"\xff\xff\xff\xff\x0a",
+            ] {
+                let at = end;
+                assert_eq!(after(foreign), Found::Foreign { at }, "{foreign:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn damage_is_no_crash_and_nothing_behind_it_is_cut() {
+        for compression in [Compression::Gzip, Compression::Zstd] {
+            let pack = |text: &str| {
+                let plain = text.to_owned().into_bytes().into();
+                let packed = compression.compress(compression.default_level(), &plain);
+                packed.unwrap().to_vec()
+            };
+            let (first, second) = (pack("{}\n"), pack("{\"a\":1}\n{}\n"));
+            let at = first.len() as u64;
+            let whole = [&first[..], &second, &first].concat();
+            let look = |content: &[u8]| found(content, Format::Json, compression);
+            let is_whole = Found::Whole {
+                needs_line_feed: false,
+            };
+            assert_eq!(look(&whole), is_whole);
+            // The checksum is near the end of each.
+            let mut damaged = whole.clone();
+            damaged[first.len() + second.len() - 8] ^= 0x55;
+            if compression == Compression::Gzip {
+                assert_eq!(look(&damaged), Found::Foreign { at });
+            }
+            let mut damaged = whole;
+            damaged[first.len()] ^= 0x55;
+            assert_eq!(look(&damaged), Found::Foreign { at });
+            for short in [&b"x"[..], b"xyz"] {
+                let content = [&first[..], short].concat();
+                assert_eq!(look(&content), Found::Foreign { at }, "{compression}");
             }
         }
     }
