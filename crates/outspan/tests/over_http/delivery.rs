@@ -5,6 +5,7 @@ use std::time::Duration;
 use outspan::Batch;
 use outspan::Delivery;
 use outspan::ErrorKind;
+use outspan::Export;
 use outspan_testkit::Answer;
 use outspan_testkit::Collector;
 use outspan_testkit::SpanId;
@@ -12,6 +13,7 @@ use outspan_testkit::batch_from;
 use outspan_testkit::batch_of;
 use outspan_testkit::batch_with;
 use outspan_testkit::request_with;
+use outspan_testkit::soon;
 use outspan_testkit::span_ids;
 
 use crate::support::Options;
@@ -52,6 +54,21 @@ fn assert_all_accounted(wire: Wire, batch: &Batch, collector: &Collector, delive
     assert_eq!(all, sent, "{wire:?}: {delivery:?}");
     assert_eq!(delivery.accepted, collector.span_count() as u64, "{wire:?}");
     assert_eq!(collector.complaints(), [""; 0]);
+}
+
+#[test]
+fn shutdown_closes_the_connection_and_does_not_wait_for_the_last_handle() {
+    over_each(|wire| async move {
+        let collector = wire.collector();
+        let exporter = wire.exporter(&collector, Options::default());
+        export(&exporter, &batch_of(1)).await.unwrap();
+        assert_eq!(collector.open_connections(), 1, "{wire:?}");
+        exporter.shutdown(soon()).await.unwrap();
+        collector
+            .wait_for_open_connections(0, Duration::from_secs(20))
+            .await;
+        drop(exporter);
+    });
 }
 
 #[test]

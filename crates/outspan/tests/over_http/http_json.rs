@@ -113,6 +113,37 @@ async fn a_copy_of_the_source_does_the_same() {
 }
 
 #[tokio::test]
+async fn a_body_of_exactly_the_bound_is_sent_whole_and_a_larger_one_in_halves() {
+    const BOUND: usize = 10_000;
+
+    for (bytes_a_span, requests) in [(BOUND / 2, 1), (BOUND / 2 + 1, 2)] {
+        let collector = Collector::over(Transport::Http)
+            .path("/spans")
+            .reads(|_, _| Ok(Vec::new()))
+            .start();
+        let poster = http_post::to(format!("{}/spans", collector.endpoint()))
+            .max_request_bytes(BOUND)
+            .build(move |batch| Ok(vec![b'x'; batch.spans() * bytes_a_span]))
+            .unwrap();
+        let delivery = poster.deliver(batch_of(2), soon()).await.unwrap();
+        assert_eq!(delivery.accepted, 2);
+        assert_eq!(collector.requests().len(), requests);
+    }
+}
+
+#[tokio::test]
+async fn a_poster_that_was_closed_delivers_nothing() {
+    let collector = Wire::HttpJson.collector();
+    let poster = http_post::to(format!("{}/spans", collector.endpoint()))
+        .build(|_| Ok(Vec::new()))
+        .unwrap();
+    poster.close();
+    let error = poster.deliver(batch_of(1), soon()).await.unwrap_err();
+    assert_eq!(error.kind(), outspan::ErrorKind::ShutDown);
+    assert_eq!(collector.connections(), 0);
+}
+
+#[tokio::test]
 async fn a_function_s_own_error_is_the_error() {
     let collector = Wire::HttpJson.collector();
     let poster = http_post::to(format!("{}/spans", collector.endpoint()))

@@ -374,3 +374,52 @@ fn unreachable(peer: SocketAddr, error: io::Error) -> Error {
     ))
     .with_source(error)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn where_there_is_no_room_just_now_a_datagram_waits_and_every_other_error_is_told() {
+        let begun = tokio::time::Instant::now();
+        let mut tries = 0;
+        let sent = with_room(|| {
+            tries += 1;
+            let tried = tries;
+            async move {
+                match tried {
+                    1..=7 => Err(Errno::NOBUFS.into()),
+                    8 => Err(Errno::NOMEM.into()),
+                    _ => Ok(5),
+                }
+            }
+        });
+        assert_eq!(sent.await.unwrap(), 5);
+        let waits = [1, 2, 4, 8, 16, 32, 50, 50];
+        assert_eq!(begun.elapsed().as_millis(), waits.iter().sum());
+
+        let refused = with_room(|| async { Err(Errno::CONNREFUSED.into()) });
+        let error = refused.await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    #[test]
+    fn who_keeps_packets_back_is_named() {
+        let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 6831));
+        for (kind, advice) in [
+            (
+                io::ErrorKind::ConnectionRefused,
+                "6831: nothing listens there",
+            ),
+            (
+                io::ErrorKind::PermissionDenied,
+                "6831: a firewall keeps them back",
+            ),
+            (io::ErrorKind::NetworkUnreachable, "6831"),
+        ] {
+            let error = unreachable(peer, kind.into());
+            assert!(error.is_temporary());
+            assert!(error.to_string().contains(advice), "{error}");
+        }
+    }
+}

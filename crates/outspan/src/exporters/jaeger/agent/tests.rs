@@ -165,7 +165,12 @@ fn mistakes_are_found_when_building() {
         (builder().max_packet_bytes(0), "max_packet_bytes"),
         (builder().max_packet_bytes(65_508), "max_packet_bytes"),
         (builder().bytes_per_second(0), "bytes_per_second"),
-        (jaeger::agent("http://u:hunter2@h"), "invalid agent address"),
+        (
+            jaeger::agent("http://u:hunter2@h"),
+            "@h\": write host:port, such as localhost:6831",
+        ),
+        (jaeger::agent("a:1:2"), "write IPv6 addresses as [::1]:6831"),
+        (jaeger::agent("a b"), "write host:port"),
     ];
     for (builder, part) in cases {
         assert!(!format!("{builder:?}").contains("hunter2"), "{builder:?}");
@@ -353,6 +358,33 @@ async fn an_agent_that_moved_is_found() {
     names.now(&[moved.local_addr().unwrap()]);
     exporter.export(batch_of(2), soon()).await.unwrap();
     assert_eq!(spans_at(&moved), 2);
+}
+
+#[tokio::test]
+async fn all_datagrams_to_an_address_come_from_one() {
+    let agent = listener();
+    let address = agent.local_addr().unwrap();
+    let exporter = jaeger::agent(address.to_string()).build().unwrap();
+    let mut senders = Vec::new();
+    for _ in 0..3 {
+        exporter.export(batch_of(1), soon()).await.unwrap();
+        senders.push(agent.recv_from(&mut [0; 1000]).unwrap().1);
+    }
+    assert_eq!(senders, [senders[0]; 3]);
+}
+
+#[tokio::test]
+async fn shutdown_is_for_every_handle_of_the_sender() {
+    let to = listener().local_addr().unwrap();
+    let address = Address::parse(&to.to_string(), 6831).unwrap();
+    let whereabouts = Whereabouts::new(address, Box::new(Names::default()), MINUTE);
+    let sender = Sender::new(WriteOptions::datagram(), whereabouts, usize::MAX);
+    let agent = Agent {
+        sender: Arc::new(sender),
+    };
+    agent.shutdown(soon()).await.unwrap();
+    let error = agent.export(batch_of(1), soon()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ShutDown);
 }
 
 /// The builder allows no such datagrams, so that this is about systems whose kernels send less than Linux does.
