@@ -170,3 +170,85 @@ impl<E: BlockingExport> Work for State<E> {
         drop(self.close());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(20);
+
+    /// Holds spans that it never gets rid of, and is closed with an error.
+    struct Stubborn {
+        held: u64,
+        error: ErrorKind,
+        closed: mpsc::Sender<()>,
+    }
+
+    impl BlockingExport for Stubborn {
+        fn export(&mut self, batch: Batch, _stop: &Stop) -> Result<Delivery> {
+            Ok(Delivery::of(&batch))
+        }
+
+        fn flush(&mut self) -> Result<Drained> {
+            Ok(Drained::default())
+        }
+
+        fn shutdown(&mut self) -> Result<Drained> {
+            self.closed.send(()).unwrap();
+            Err(match self.error {
+                ErrorKind::Timeout => Error::timeout("slow", Deadline::after(Duration::ZERO)),
+                _ => Error::unavailable("gone"),
+            })
+        }
+
+        fn held(&self) -> u64 {
+            self.held
+        }
+
+        fn wakes_at(&self) -> Option<Instant> {
+            None
+        }
+
+        fn wake(&mut self) {}
+    }
+
+    fn holding(held: u64, error: ErrorKind) -> (Exporter, mpsc::Receiver<()>) {
+        let (closed, is_closed) = mpsc::channel();
+        let stubborn = Stubborn {
+            held,
+            error,
+            closed,
+        };
+        let exporter = exporter("stubborn".into(), stubborn).unwrap();
+        (exporter, is_closed)
+    }
+
+    #[tokio::test]
+    async fn what_is_held_when_the_time_is_over_is_lost_and_every_other_failure_is_told() {
+        let until = || Deadline::after(SOON);
+        for (held, error) in [
+            (3, ErrorKind::Unavailable),
+            (0, ErrorKind::Unavailable),
+            (0, ErrorKind::Timeout),
+        ] {
+            let (exporter, _is_closed) = holding(held, error);
+            exporter.flush(until()).await.unwrap();
+            let told = exporter.shutdown(until()).await.unwrap_err();
+            assert_eq!(told.kind(), error);
+        }
+        let (exporter, _is_closed) = holding(3, ErrorKind::Timeout);
+        exporter.flush(until()).await.unwrap();
+        let drained = exporter.shutdown(until()).await.unwrap();
+        assert_eq!(drained.lost.of(DropReason::Shutdown), 3);
+    }
+
+    #[tokio::test]
+    async fn who_is_dropped_without_a_shutdown_is_closed_all_the_same() {
+        let (exporter, is_closed) = holding(0, ErrorKind::Unavailable);
+        drop(exporter);
+        is_closed.recv_timeout(SOON).unwrap();
+    }
+}
