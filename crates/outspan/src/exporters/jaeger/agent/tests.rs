@@ -34,6 +34,8 @@ struct Names {
 struct NamesState {
     addresses: Vec<SocketAddr>,
     is_silent: bool,
+    /// Whether the answer is that there is no address, where there is none; otherwise it is an error.
+    is_sure: bool,
     questions: Vec<String>,
 }
 
@@ -52,6 +54,10 @@ impl Names {
         self.state.lock().unwrap().is_silent = is_silent;
     }
 
+    fn is_sure(&self, is_sure: bool) {
+        self.state.lock().unwrap().is_sure = is_sure;
+    }
+
     fn questions(&self) -> usize {
         self.state.lock().unwrap().questions.len()
     }
@@ -65,7 +71,7 @@ impl Lookup for Names {
             return Box::pin(std::future::pending());
         }
         let answer = match state.addresses.as_slice() {
-            [] => Err(io::Error::other("no such host")),
+            [] if !state.is_sure => Err(io::Error::other("no such host")),
             addresses => Ok(addresses.to_vec()),
         };
         Box::pin(async { answer })
@@ -246,6 +252,13 @@ async fn an_old_address_serves_while_there_is_no_new_one() {
     tokio::time::advance(MINUTE).await;
     let current = agent.current(soon()).await.unwrap();
     assert_eq!(current, address("10.0.0.3:6831"), "no answer is no move");
+    names.is_sure(true);
+    tokio::time::advance(MINUTE).await;
+    let current = agent.current(soon()).await.unwrap();
+    assert_eq!(current, address("10.0.0.3:6831"), "nowhere is no place");
+    let mut agent = whereabouts(&names, MINUTE);
+    let error = agent.current(soon()).await.unwrap_err();
+    assert!(error.to_string().contains("no address"), "{error}");
 }
 
 #[tokio::test(start_paused = true)]
