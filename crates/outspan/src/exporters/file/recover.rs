@@ -120,7 +120,7 @@ fn look_at_lengths(reader: &mut BufReader<&File>, len: u64) -> io::Result<Found>
     let mut end = 0;
     while end < len {
         let mut length = [0; 4];
-        let there = length.len().min((len - end) as usize);
+        let there = (len - end).min(4) as usize;
         reader.read_exact(length.get_mut(..there).unwrap_or_default())?;
         let length = u64::from(u32::from_be_bytes(length));
         if there < 4 && length <= RECORD_BYTES_MAX {

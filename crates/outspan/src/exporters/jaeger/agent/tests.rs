@@ -387,7 +387,7 @@ async fn all_datagrams_to_an_address_come_from_one() {
 }
 
 #[tokio::test]
-async fn shutdown_is_for_every_handle_of_the_sender() {
+async fn an_agent_that_was_shut_down_takes_nothing() {
     let to = listener().local_addr().unwrap();
     let address = Address::parse(&to.to_string(), 6831).unwrap();
     let whereabouts = Whereabouts::new(address, Box::new(Names::default()), MINUTE);
