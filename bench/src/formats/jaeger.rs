@@ -3,7 +3,7 @@
 //! The peer does what `opentelemetry-jaeger` did while it lived: each span becomes a tree of owned structs, which writes itself
 //! through a protocol. Reading, it makes the tree, and of the tree the `prost` types of an OTLP request.
 
-#[path = "../../../crates/outspan-wire/tests/thrift_peer/mod.rs"]
+#[path = "../../../crates/outspan-wire/tests/wire_jaeger/thrift_peer/mod.rs"]
 mod thrift_peer;
 
 use std::hint::black_box;

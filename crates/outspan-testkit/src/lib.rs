@@ -5,10 +5,12 @@
 //!   Outspan is right. [`Answer`] scripts how it misbehaves.
 //! - [`Certificates`] makes what TLS tests need.
 //! - [`ScriptedExporter`] is a child for combinators: answers in, calls out, no I/O.
+//! - [`alone!`] runs a test in a process of its own.
 //! - [`mod@promises`] are what every exporter and combinator keeps, as one test each.
 //!
 //! Nothing here is for production: helpers panic where a test should fail.
 
+mod alone;
 mod batches;
 mod certificates;
 mod collector;
@@ -17,6 +19,7 @@ mod run;
 mod scripted;
 mod written;
 
+pub use alone::is_alone;
 pub use batches::Released;
 pub use batches::batch_from;
 pub use batches::batch_of;

@@ -10,6 +10,7 @@ mod support;
 
 mod bounds;
 mod failures;
+mod log;
 mod messages;
 mod order;
 mod sizes;

@@ -14,7 +14,7 @@ mod copied;
 mod delivery;
 // These tests need not all that it can do.
 #[allow(dead_code)]
-#[path = "../proxy/fake.rs"]
+#[path = "../network/proxies/fake.rs"]
 mod fake;
 mod http_json;
 mod jaeger;

@@ -1,0 +1,12 @@
+//! Ways over the network that several exporters share: proxies, unix sockets, datagrams of Jaeger's agent.
+
+// In a test a panic is the report; clippy's own exception covers test functions, not their helpers.
+#![allow(clippy::unwrap_used)]
+
+#[cfg(feature = "jaeger")]
+#[path = "../jaeger_agent_fake/mod.rs"]
+mod jaeger_agent_fake;
+
+mod jaeger_agent;
+mod proxies;
+mod unix_socket;
