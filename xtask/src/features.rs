@@ -1,8 +1,8 @@
 //! Each cargo feature alone, none of them, and all of them.
 //!
-//! A feature only adds; so each must compile without the others, and what it adds must be tested
-//! without them. The library is first checked by itself, because its own tests may turn on, by what
-//! they depend on, features that a user did not.
+//! A feature only adds; so each must compile without the others. cargo-hack checks every choice with clippy; the library
+//! alone, because the tests' own dependencies may turn on features that a user did not. Tests run with a few choices:
+//! the tests of the workspace have the common features on already.
 
 use std::path::Path;
 
@@ -11,8 +11,18 @@ use crate::metadata::Metadata;
 use crate::metadata::Package;
 use crate::openssl;
 use crate::repository;
+use crate::tool::Tool;
 
-/// Checks and, when asked to, tests every published crate that has features in each of the ways.
+const HACK: Tool = Tool {
+    name: "cargo-hack",
+    version: "0.6.46",
+};
+
+/// The choices with which the library is tested beside those of the workspace's tests: nothing, and the SDK with one transport.
+/// Each stands for tests that compile only without the others; that all features together work is tested as well.
+const TESTED_ALONE: [&str; 2] = ["", "grpc,sdk"];
+
+/// Checks every published crate that has features in each of the ways and, when asked to, tests a few of them.
 ///
 /// # Errors
 ///
@@ -22,62 +32,69 @@ pub(crate) fn run(tests: bool) -> Result<(), String> {
     let metadata = Metadata::of_manifest(&root, "Cargo.toml")?;
     let has_openssl = openssl::is_there();
     openssl::tell(has_openssl);
-    for package in metadata.members().filter(|package| package.is_published()) {
-        for choice in choices(package, has_openssl) {
-            check(&root, package, &choice)?;
-            if tests && is_tested(package, &choice) {
-                test(&root, package, &choice)?;
-            }
-        }
+    let with_features = |package: &&Package| package.is_published() && has_features(package);
+    let packages: Vec<&Package> = metadata.members().filter(with_features).collect();
+    for package in &packages {
+        let mut cargo = HACK.cargo(&root)?;
+        command::run(cargo.args(check(package, has_openssl)))?;
+    }
+    if tests {
+        test(&root, &packages, has_openssl)?;
     }
     Ok(())
 }
 
-/// The arguments that choose features: none, each alone, all. Nothing for a crate without features.
+fn has_features(package: &Package) -> bool {
+    package.features.keys().any(|name| name != "default")
+}
+
+/// The arguments that check one crate with none of its features, each one alone, and all.
 ///
-/// Those whose name starts with `_` are shared parts of others, which nobody turns on by name. What needs OpenSSL is left
-/// out where it is not there.
-fn choices(package: &Package, has_openssl: bool) -> Vec<Vec<String>> {
-    let features = package.features.keys();
-    let each: Vec<Vec<String>> = features
-        .filter(|name| *name != "default" && !name.starts_with('_'))
-        .filter(|name| openssl::allows(name, has_openssl))
-        .map(|feature| {
-            let arguments = ["--no-default-features", "--features", feature];
-            arguments.map(str::to_owned).to_vec()
+/// Features whose name starts with `_` are shared parts of others, which nobody turns on by name. The one that needs OpenSSL
+/// is left out where its headers are absent.
+fn check(package: &Package, has_openssl: bool) -> Vec<String> {
+    let left_out: Vec<&str> = package
+        .features
+        .keys()
+        .map(String::as_str)
+        .filter(|name| {
+            *name == "default" || name.starts_with('_') || !openssl::allows(name, has_openssl)
         })
         .collect();
-    if each.is_empty() {
-        return each;
-    }
-    let mut choices = vec![vec!["--no-default-features".to_owned()]];
-    choices.extend(each);
-    choices.push(openssl::all_features(std::iter::once(package), has_openssl));
-    choices
-}
-
-/// A library is tested in every choice, because others depend on it in each. A program is run as it was built, with or without
-/// what is optional: its tests without are those of the workspace, and here those with everything.
-fn is_tested(package: &Package, choice: &[String]) -> bool {
-    !package.is_program() || !choice.contains(&"--no-default-features".to_owned())
-}
-
-fn check(root: &Path, package: &Package, choice: &[String]) -> Result<(), String> {
-    let kind = if package.is_library() {
-        "--lib"
-    } else {
-        "--bins"
+    let kind = match package.is_library() {
+        true => "--lib",
+        false => "--bins",
     };
-    let mut cargo = command::cargo(root);
-    cargo.args(["clippy", "--locked", "--package", &package.name, kind]);
-    cargo.args(choice).args(["--", "-D", "warnings"]);
-    command::run(&mut cargo)
+    let mut arguments = vec![
+        "clippy".to_owned(),
+        "--locked".to_owned(),
+        format!("--package={}", package.name),
+        kind.to_owned(),
+        "--each-feature".to_owned(),
+    ];
+    if !left_out.is_empty() {
+        arguments.push(format!("--exclude-features={}", left_out.join(",")));
+    }
+    arguments.extend(["--", "-D", "warnings"].map(str::to_owned));
+    arguments
 }
 
-fn test(root: &Path, package: &Package, choice: &[String]) -> Result<(), String> {
-    let mut cargo = command::cargo(root);
-    cargo.args(["test", "--locked", "--package", &package.name]);
-    command::run(cargo.args(choice))
+fn test(root: &Path, packages: &[&Package], has_openssl: bool) -> Result<(), String> {
+    let mut all = command::cargo(root);
+    all.args(["test", "--locked"]);
+    for package in packages {
+        all.arg(format!("--package={}", package.name));
+    }
+    all.args(openssl::all_features(packages.iter().copied(), has_openssl));
+    command::run(&mut all)?;
+    for features in TESTED_ALONE {
+        let mut alone = command::cargo(root);
+        alone.args(["test", "--locked", "--package=outspan"]);
+        alone.args(["--no-default-features", "--features", features]);
+        // Documentation shows whole programs, most of which need more.
+        command::run(alone.args(["--lib", "--tests"]))?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -87,6 +104,7 @@ mod tests {
 
     fn package(features: &[&str]) -> Package {
         Package {
+            name: "a".to_owned(),
             features: features
                 .iter()
                 .map(|name| ((*name).to_owned(), Vec::new()))
@@ -96,53 +114,37 @@ mod tests {
     }
 
     #[test]
-    fn each_feature_stands_alone_between_none_and_all() {
-        let package = package(&["_network", "default", "grpc", "http"]);
-        let lines: Vec<String> = choices(&package, true)
-            .iter()
-            .map(|choice| choice.join(" "))
-            .collect();
-        assert_eq!(
-            lines,
-            [
-                "--no-default-features",
-                "--no-default-features --features grpc",
-                "--no-default-features --features http",
-                "--all-features"
-            ]
+    fn each_feature_is_checked_but_the_shared_parts() {
+        let package = package(&["_network", "default", "grpc", "kafka-tls"]);
+        let line = check(&package, true).join(" ");
+        assert!(line.contains("clippy --locked --package=a --bins --each-feature"));
+        assert!(
+            line.contains("--exclude-features=_network,default --"),
+            "{line}"
+        );
+        let line = check(&package, false).join(" ");
+        assert!(
+            line.contains("--exclude-features=_network,default,kafka-tls --"),
+            "{line}"
         );
     }
 
     #[test]
-    fn a_crate_without_features_needs_no_run_of_its_own() {
-        assert!(choices(&package(&[]), true).is_empty());
-        assert!(choices(&package(&["default"]), true).is_empty());
-    }
-
-    #[test]
-    fn a_program_is_tested_with_everything_and_a_library_in_every_choice() {
-        let library = package(&["kafka"]);
-        let mut program = package(&["kafka"]);
-        program.targets.push(Target {
-            name: "outspan".to_owned(),
-            kind: vec!["bin".to_owned()],
+    fn a_library_is_checked_without_its_tests() {
+        let mut package = package(&["kafka"]);
+        package.targets.push(Target {
+            name: "a".to_owned(),
+            kind: vec!["lib".to_owned()],
         });
-        let tested = |package: &Package| {
-            let choices = choices(package, true);
-            let tested = choices.iter().filter(|choice| is_tested(package, choice));
-            tested.map(|choice| choice.join(" ")).collect::<Vec<_>>()
-        };
-        assert_eq!(tested(&library).len(), 3);
-        assert_eq!(tested(&program), ["--all-features"]);
+        let line = check(&package, true).join(" ");
+        assert!(line.contains("--lib"), "{line}");
+        assert!(!line.contains("--exclude-features"), "{line}");
     }
 
     #[test]
-    fn what_needs_openssl_is_left_out_where_it_is_not_there() {
-        let package = package(&["kafka", "kafka-tls"]);
-        assert_eq!(choices(&package, true).len(), 4);
-        let without = choices(&package, false);
-        assert_eq!(without.len(), 3);
-        let mut arguments = without.iter().flatten();
-        assert!(arguments.all(|argument| !argument.contains("kafka-tls")));
+    fn a_crate_without_features_needs_no_run_of_its_own() {
+        assert!(!has_features(&package(&[])));
+        assert!(!has_features(&package(&["default"])));
+        assert!(has_features(&package(&["default", "kafka"])));
     }
 }

@@ -4,20 +4,27 @@
 //! flags but those that `RUSTC_BOOTSTRAP` admits. Our crates forbid `unsafe`, so a sanitizer would
 //! look for what cannot be there; panics and differences between two decoders are found without.
 
-use std::env;
-use std::ffi::OsString;
 use std::fs;
 use std::fs::File;
 use std::path::Path;
-use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+use std::thread;
 use std::time::Duration;
 
 use crate::command;
 use crate::metadata::Metadata;
 use crate::repository;
+use crate::tool::Tool;
 
-const VERSION: &str = "0.13.2";
+const FUZZ: Tool = Tool {
+    name: "cargo-fuzz",
+    version: "0.13.2",
+};
+
+/// How many targets run at the same time; each keeps one core busy.
+const AT_ONCE: usize = 2;
 
 /// An input that takes longer than this counts as a hang. The decoders take microseconds.
 const HANG: Duration = Duration::from_secs(10);
@@ -36,12 +43,23 @@ const TAIL_LINES: usize = 100;
 pub(crate) fn run(each: Duration) -> Result<(), String> {
     let root = repository::root();
     let targets = targets(&root)?;
-    let programs = installed(&root)?;
-    command::run(cargo_fuzz(&root, &programs)?.args(["build", "--sanitizer", "none"]))?;
-    for target in targets {
-        run_target(&root, &programs, &target, each)?;
-    }
-    Ok(())
+    command::run(cargo_fuzz(&root)?.args(["build", "--sanitizer", "none"]))?;
+    let next = AtomicUsize::new(0);
+    let work = || -> Result<(), String> {
+        while let Some(target) = targets.get(next.fetch_add(1, Ordering::Relaxed)) {
+            run_target(&root, target, each)?;
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(work)).collect();
+        let ended = workers.into_iter().map(|worker| {
+            let panicked = |_| Err("a worker panicked".to_owned());
+            worker.join().unwrap_or_else(panicked)
+        });
+        // All of them are waited for, before the first error is returned.
+        ended.collect::<Vec<_>>().into_iter().collect()
+    })
 }
 
 /// The names of the targets, from the manifest of `fuzz/`.
@@ -60,49 +78,20 @@ fn targets(root: &Path) -> Result<Vec<String>, String> {
     Ok(targets)
 }
 
-/// The directory of the pinned cargo-fuzz, installed there when it is not yet.
-fn installed(root: &Path) -> Result<PathBuf, String> {
-    let home = cache(env::var_os("OUTSPAN_CI_CACHE"), env::var_os("HOME"))?;
-    let home = home.join(format!("cargo-fuzz-{VERSION}"));
-    let programs = home.join("bin");
-    if programs.join("cargo-fuzz").exists() {
-        return Ok(programs);
-    }
-    let mut cargo = command::cargo(root);
-    cargo.args(["install", "cargo-fuzz", "--locked", "--version", VERSION]);
-    // The build is thrown away: it must not fill our own target directory.
-    cargo.env_remove("CARGO_TARGET_DIR");
-    command::run(cargo.arg("--root").arg(home))?;
-    Ok(programs)
-}
-
-/// Where tools are kept between runs: `OUTSPAN_CI_CACHE`, or a directory of the user's.
-fn cache(chosen: Option<OsString>, home: Option<OsString>) -> Result<PathBuf, String> {
-    if let Some(chosen) = chosen.filter(|chosen| !chosen.is_empty()) {
-        return Ok(PathBuf::from(chosen));
-    }
-    let home = home.ok_or("set OUTSPAN_CI_CACHE or HOME: tools need a directory to be kept in")?;
-    Ok(Path::new(&home).join(".cache").join("outspan"))
-}
-
-fn cargo_fuzz(root: &Path, programs: &Path) -> Result<Command, String> {
-    let old = env::var_os("PATH").unwrap_or_default();
-    let all = std::iter::once(programs.to_owned()).chain(env::split_paths(&old));
-    let path = env::join_paths(all).map_err(|error| format!("cannot extend PATH: {error}"))?;
-    let mut cargo = command::cargo(root);
-    cargo.env("PATH", path).env("RUSTC_BOOTSTRAP", "1");
-    cargo.arg("fuzz");
+fn cargo_fuzz(root: &Path) -> Result<Command, String> {
+    let mut cargo = FUZZ.cargo(root)?;
+    cargo.env("RUSTC_BOOTSTRAP", "1");
     Ok(cargo)
 }
 
-fn run_target(root: &Path, programs: &Path, target: &str, each: Duration) -> Result<(), String> {
+fn run_target(root: &Path, target: &str, each: Duration) -> Result<(), String> {
     let work = root.join("target").join("fuzz");
     let corpus = work.join("corpus").join(target);
     fs::create_dir_all(&corpus)
         .map_err(|error| format!("cannot create {}: {error}", corpus.display()))?;
     let log = work.join(format!("{target}.log"));
 
-    let mut fuzz = cargo_fuzz(root, programs)?;
+    let mut fuzz = cargo_fuzz(root)?;
     fuzz.args(["run", "--sanitizer", "none", target])
         .arg(corpus);
     let seeds = root.join("fuzz").join("seeds").join(target);
@@ -156,17 +145,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tools_are_kept_where_asked_or_at_home() {
-        let chosen = cache(Some("/kept".into()), Some("/home/a".into()));
-        assert_eq!(chosen, Ok(PathBuf::from("/kept")));
-        let home = cache(Some("".into()), Some("/home/a".into()));
-        assert_eq!(home, Ok(PathBuf::from("/home/a/.cache/outspan")));
-        assert!(cache(None, None).is_err());
-    }
-
-    #[test]
     fn a_target_that_ran_nothing_has_not_passed() {
-        let log = env::temp_dir().join(format!("outspan-xtask-{}.log", std::process::id()));
+        let log = std::env::temp_dir().join(format!("outspan-xtask-{}.log", std::process::id()));
         let reported = |text: &str| {
             fs::write(&log, text).expect("a temporary file");
             report("validate", Ok(()), &log)

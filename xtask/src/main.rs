@@ -15,6 +15,7 @@ mod minimal;
 mod openssl;
 mod readme;
 mod repository;
+mod tool;
 
 use std::env;
 use std::process::ExitCode;
@@ -25,14 +26,16 @@ usage: cargo xtask COMMAND
 
   lint [PART...]         everything CI asks of the source; parts: text, manifests,
                          dependencies, fmt, clippy, docs (all of them by default)
-  features [--no-tests]  builds and tests each crate with none of its features, each one
-                         alone and all of them; --no-tests only builds
+  features [--no-tests]  checks each crate with none of its features, each one alone and all of
+                         them, and tests a few of these choices; --no-tests only checks
   fuzz [--seconds N]     runs every fuzz target for N seconds (20 by default)
   conformance [OUTPUT]   holds docs/conformance.md to the tests that it names; with the output of
                          `cargo test` in a file, also to their having run
   api [--keep]           holds the public API of the libraries to xtask/api; --keep writes it there
   dist [--features LIST] packs the program with manual, completions and unit: a tarball, a
                          Debian package and their checksums, in target/dist
+  dist --environment     prints the variables with which `cargo build --release` makes that program,
+                         as lines for a shell
   minimal-versions       compiles the crates with the oldest direct dependencies they allow
   readme PREFIX          runs the first command of README.md that starts with PREFIX
 ";
@@ -48,6 +51,7 @@ enum Task {
     Conformance { output: Option<String> },
     Api { keep: bool },
     Dist { features: String },
+    DistEnvironment,
     MinimalVersions,
     Readme { prefix: String },
     Help,
@@ -96,6 +100,7 @@ fn parse(arguments: &[String]) -> Result<Task, String> {
         ["dist"] => Ok(Task::Dist {
             features: String::new(),
         }),
+        ["dist", "--environment"] => Ok(Task::DistEnvironment),
         ["dist", "--features", features] => Ok(Task::Dist {
             features: (*features).to_owned(),
         }),
@@ -128,6 +133,7 @@ fn perform(task: Task) -> Result<(), String> {
         Task::Conformance { output } => conformance::run(output.as_deref()),
         Task::Api { keep } => api::run(keep),
         Task::Dist { features } => dist::run(&features),
+        Task::DistEnvironment => dist::print_environment(),
         Task::MinimalVersions => minimal::run(),
         Task::Readme { prefix } => readme::run(&prefix),
         Task::Help => {

@@ -169,11 +169,6 @@ impl Package {
         self.has_target_kind("lib")
     }
 
-    /// Whether it is a program, with a library behind it or without.
-    pub(crate) fn is_program(&self) -> bool {
-        self.has_target_kind("bin")
-    }
-
     fn has_target_kind(&self, kind: &str) -> bool {
         self.targets
             .iter()

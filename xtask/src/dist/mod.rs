@@ -11,6 +11,8 @@ mod program;
 use std::env;
 use std::fmt::Write;
 use std::fs;
+use std::io;
+use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -80,6 +82,22 @@ pub(crate) fn run(features: &str) -> Result<(), String> {
         eprintln!("target/dist/{name}: {} bytes", bytes.len());
     }
     write(&folder.join("SHA256SUMS"), sums.as_bytes())
+}
+
+/// Prints the variables with which the program is built, for a shell to read.
+///
+/// # Errors
+///
+/// When cargo's sources are not where they are expected.
+pub(crate) fn print_environment() -> Result<(), String> {
+    let mut lines = String::new();
+    for (name, value) in program::environment(&repository::root())? {
+        let quoted = value.replace('\'', "'\\''");
+        writeln!(lines, "export {name}='{quoted}'").expect("a string takes everything");
+    }
+    io::stdout()
+        .write_all(lines.as_bytes())
+        .map_err(|error| format!("cannot write to standard output: {error}"))
 }
 
 impl Release {

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use crate::command;
 
-/// Where it is built, apart from other builds, whose flags differ.
+/// Where it is packed from. It is built where every release build is: with the same flags, that is the same program.
 const FOLDER: &str = "target/dist-build";
 
 /// The program as users get it.
@@ -23,22 +23,22 @@ pub(super) struct Program {
 }
 
 impl Program {
-    /// Builds and strips it, in a folder of its own: the paths of this machine are not compiled in.
+    /// Builds and strips it: the paths of this machine are not compiled in.
     pub(super) fn build(root: &Path, features: &str) -> Result<Self, String> {
         let folder = root.join(FOLDER);
-        let flags = without_paths(root, &registries()?);
+        fs::create_dir_all(&folder)
+            .map_err(|error| format!("cannot create {}: {error}", folder.display()))?;
         let mut cargo = command::cargo(root);
         cargo.args(["build", "--release", "--locked", "--package=outspan-agent"]);
-        cargo.args(["--bin=outspan", "--target-dir", FOLDER]);
+        cargo.args(["--bin=outspan", "--target-dir=target"]);
         cargo.arg(format!("--features={features}"));
-        cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.rust.join("\x1f"));
-        cargo.env("CFLAGS", flags.c.join(" "));
+        cargo.envs(environment(root)?);
         command::run(&mut cargo)?;
 
         let path = folder.join("outspan");
         let mut strip = Command::new("strip");
         strip.args(["--strip-all", "-o"]).arg(&path);
-        command::run(strip.arg(folder.join("release/outspan")))?;
+        command::run(strip.arg(root.join("target/release/outspan")))?;
         Ok(Self {
             bytes: super::read(&path)?,
             target: host(root)?,
@@ -63,6 +63,15 @@ impl Program {
             "the program has {size} bytes, and may have {bytes}: see what made it grow, `cargo bloat` tells"
         ))
     }
+}
+
+/// Returns the variables with which cargo builds the program as it is handed out.
+pub(super) fn environment(root: &Path) -> Result<[(&'static str, String); 2], String> {
+    let flags = without_paths(root, &registries()?);
+    Ok([
+        ("CARGO_ENCODED_RUSTFLAGS", flags.rust.join("\x1f")),
+        ("CFLAGS", flags.c.join(" ")),
+    ])
 }
 
 /// Flags of two compilers.
