@@ -637,9 +637,9 @@ mod opentelemetry_metrics {
 
     use opentelemetry::metrics::MeterProvider;
 
-    use super::otel_metrics::Component;
-    use super::otel_metrics::Metrics;
     use super::*;
+    use crate::otel_metrics::Component;
+    use crate::otel_metrics::Metrics;
 
     const INFLIGHT: &str = "otel.sdk.exporter.span.inflight";
     const EXPORTED: &str = "otel.sdk.exporter.span.exported";
