@@ -4,6 +4,7 @@
 //! alone, because the tests' own dependencies may turn on features that a user did not. Tests run with a few choices:
 //! the tests of the workspace have the common features on already.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::command;
@@ -21,6 +22,9 @@ const HACK: Tool = Tool {
 /// The choices with which the library is tested beside those of the workspace's tests: nothing, and the SDK with one transport.
 /// Each stands for tests that compile only without the others; that all features together work is tested as well.
 const TESTED_ALONE: [&str; 2] = ["", "grpc,sdk"];
+
+/// Test binaries that take minutes, and in which no feature changes anything: the workspace's tests run them.
+const SAME_WITH_ALL: [&str; 2] = ["end", "memory"];
 
 /// Checks every published crate that has features in each of the ways and, when asked to, tests a few of them.
 ///
@@ -80,13 +84,17 @@ fn check(package: &Package, has_openssl: bool) -> Vec<String> {
 }
 
 fn test(root: &Path, packages: &[&Package], has_openssl: bool) -> Result<(), String> {
-    let mut all = command::cargo(root);
-    all.args(["test", "--locked"]);
-    for package in packages {
-        all.arg(format!("--package={}", package.name));
-    }
-    all.args(openssl::all_features(packages.iter().copied(), has_openssl));
-    command::run(&mut all)?;
+    let with_everything = || {
+        let mut cargo = command::cargo(root);
+        cargo.args(["test", "--locked"]);
+        for package in packages {
+            cargo.arg(format!("--package={}", package.name));
+        }
+        cargo.args(openssl::all_features(packages.iter().copied(), has_openssl));
+        cargo
+    };
+    command::run(with_everything().arg("--lib").args(binaries(packages)))?;
+    command::run(with_everything().arg("--doc"))?;
     for features in TESTED_ALONE {
         let mut alone = command::cargo(root);
         alone.args(["test", "--locked", "--package=outspan"]);
@@ -95,6 +103,15 @@ fn test(root: &Path, packages: &[&Package], has_openssl: bool) -> Result<(), Str
         command::run(alone.args(["--lib", "--tests"]))?;
     }
     Ok(())
+}
+
+/// The arguments that name the test binaries which features change.
+fn binaries(packages: &[&Package]) -> Vec<String> {
+    let targets = packages.iter().flat_map(|package| &package.targets);
+    let tests = targets.filter(|target| target.kind.iter().any(|kind| kind == "test"));
+    let names = tests.map(|target| target.name.as_str());
+    let names: BTreeSet<&str> = names.filter(|name| !SAME_WITH_ALL.contains(name)).collect();
+    names.iter().map(|name| format!("--test={name}")).collect()
 }
 
 #[cfg(test)]
@@ -139,6 +156,18 @@ mod tests {
         let line = check(&package, true).join(" ");
         assert!(line.contains("--lib"), "{line}");
         assert!(!line.contains("--exclude-features"), "{line}");
+    }
+
+    #[test]
+    fn long_tests_are_not_run_again_with_all_features() {
+        let mut package = package(&["kafka"]);
+        for name in ["kafka", "memory", "kafka"] {
+            package.targets.push(Target {
+                name: name.to_owned(),
+                kind: vec!["test".to_owned()],
+            });
+        }
+        assert_eq!(binaries(&[&package]), ["--test=kafka"]);
     }
 
     #[test]
