@@ -26,6 +26,7 @@ use crate::Retry;
 use crate::account::Ledger;
 use crate::diagnostics::Diagnostics;
 use crate::diagnostics::Hook;
+use crate::ending::Ending;
 use crate::runtime;
 use crate::runtime::Task;
 
@@ -78,6 +79,7 @@ struct Core {
     shared: Arc<Shared>,
     /// What the last flush told of.
     told: Mutex<Account>,
+    ending: Ending,
 }
 
 /// Room in a queue for spans that are on their way into it.
@@ -102,6 +104,7 @@ pub struct MemoryQueueBuilder {
     export_limit: Option<Duration>,
     retry: Retry,
     on_drop: Option<Hook>,
+    gives_up_early: bool,
 }
 
 impl MemoryQueue {
@@ -117,6 +120,7 @@ impl MemoryQueue {
             export_limit: None,
             retry: Retry::default(),
             on_drop: None,
+            gives_up_early: false,
         }
     }
 
@@ -272,7 +276,14 @@ impl MemoryQueue {
         self.core.shared.diagnostics.trouble()
     }
 
-    /// Delivers what is held now, then has the exporter flush. Says what became of every span since the last flush, because
+    /// How long it is until the next attempt, while the destination is down: what it asked for, or the queue's own wait.
+    /// Nothing while it takes spans, and while an attempt is under way.
+    pub fn next_attempt_in(&self) -> Option<Duration> {
+        self.core.queue.next_attempt_in()
+    }
+
+    /// Delivers what is held now, then has the exporter flush. Waits that the destination asked for are kept: when one
+    /// lasts longer than `until`, the spans stay and that wait is the [cause](Drained::causes). Says what became of every span since the last flush, because
     /// whoever pushed was told nothing.
     ///
     /// # Errors
@@ -289,21 +300,30 @@ impl MemoryQueue {
     }
 
     /// Takes no more batches, delivers what is held, counts what is left at `until` as lost, and shuts the exporter down.
-    /// A second call has nothing to do.
+    ///
+    /// A destination that asked for a wait gets one batch before its end; if it takes that, the rest follows. Otherwise
+    /// the shutdown ends as soon as nothing can be delivered before `until`.
+    ///
+    /// A second call, at the same time or later, waits for the first, within its own deadline, and returns its result.
     ///
     /// # Errors
     ///
-    /// If the exporter could not be shut down; the queue is, all the same.
+    /// If the exporter could not be shut down; the queue is, all the same. [`Timeout`](crate::ErrorKind::Timeout) if the shutdown that
+    /// another caller began goes on beyond `until`.
     ///
     /// # Cancellation
     ///
-    /// Dropping the future leaves the queue closed, with what it holds; [`abort`](Self::abort) ends it.
+    /// Dropping the future leaves the queue closed, with what it holds; another call goes on, and [`abort`](Self::abort)
+    /// ends it.
     pub async fn shutdown(&self, until: Deadline) -> Result<Drained> {
-        let core = Arc::clone(&self.core);
-        let flushed = on_runtime(async move { core.queue.shutdown(until).await }).await?;
-        let drained = self.drained(flushed);
-        self.core.shared.diagnostics.finish();
-        drained
+        let work = || async {
+            let core = Arc::clone(&self.core);
+            let flushed = on_runtime(async move { core.queue.shutdown(until).await }).await?;
+            let drained = self.drained(flushed);
+            self.core.shared.diagnostics.finish();
+            drained
+        };
+        self.core.ending.run(until, work).await
     }
 
     /// Stops at once. What is held is counted as lost when this returns.
@@ -327,6 +347,9 @@ impl MemoryQueue {
         *told = now;
         drop(told);
         drained.left = flushed.left;
+        for cause in self.core.queue.causes(&drained, &flushed) {
+            drained.add_cause(cause);
+        }
         match flushed.error {
             Some(error) if drained.is_complete() => Err(error),
             _ => Ok(drained),
@@ -479,6 +502,12 @@ impl MemoryQueueBuilder {
         self
     }
 
+    /// Has a shutdown give up after 0.6 s when connections are refused and the destination has never answered.
+    pub(crate) fn gives_up_early(mut self) -> Self {
+        self.gives_up_early = true;
+        self
+    }
+
     /// Starts the queue on the library's thread.
     ///
     /// # Errors
@@ -504,6 +533,7 @@ impl MemoryQueueBuilder {
             export_limit: self.export_limit,
             retry: self.retry,
             observer: None,
+            gives_up_early: self.gives_up_early,
         };
         let lines = Arc::clone(&diagnostics);
         let summaries = runtime::spawn(async move { lines.run().await })?;
@@ -521,6 +551,7 @@ impl MemoryQueueBuilder {
                 queue,
                 shared,
                 told: Mutex::default(),
+                ending: Ending::default(),
             }),
             _summaries: summaries,
         })
