@@ -11,7 +11,6 @@ use crate::Error;
 /// spans (OTLP partial success) is a delivery, not an error; a batch of which nothing was delivered is an error.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
-#[must_use = "spans may be undelivered: see `is_complete`"]
 pub struct Delivery {
     /// Spans that the destination acknowledged.
     pub accepted: u64,

@@ -14,7 +14,6 @@ use std::panic::catch_unwind;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
-use std::sync::OnceLock;
 use std::sync::PoisonError;
 use std::time::Duration;
 
@@ -74,8 +73,6 @@ pub(crate) struct Diagnostics {
     /// Whose lines these are, if several queues write into one log.
     name: Option<String>,
     on_drop: Option<Hook>,
-    /// The destination's address, once an answer named it.
-    server: OnceLock<Arc<str>>,
     state: Mutex<State>,
     /// Says that there is something to wait for.
     changed: Notify,
@@ -91,7 +88,18 @@ struct State {
     /// The last refusal, and the last failure that may pass: the causes of what is lost.
     last_refusal: Option<Error>,
     last_failure: Option<Error>,
+    servers: Servers,
     hook_panicked: bool,
+}
+
+/// The addresses to which spans went.
+#[derive(Debug, Default)]
+enum Servers {
+    #[default]
+    Unknown,
+    One(Arc<str>),
+    /// Behind a fan-out or the like: none of them speaks for the others.
+    Several,
 }
 
 #[derive(Debug)]
@@ -243,16 +251,25 @@ impl Diagnostics {
 
     /// Remembers the destination's address.
     pub(crate) fn note_server(&self, server: &Arc<str>) {
-        self.server.get_or_init(|| Arc::clone(server));
+        let mut state = self.lock();
+        match &state.servers {
+            Servers::Unknown => state.servers = Servers::One(Arc::clone(server)),
+            Servers::One(known) if known != server => state.servers = Servers::Several,
+            Servers::One(_) | Servers::Several => {}
+        }
     }
 
-    /// The destination's address, where an answer or an error named it.
-    #[cfg(feature = "sdk")]
+    /// The destination's address, if it is known and there is only one.
     pub(crate) fn server(&self) -> Option<Arc<str>> {
         let state = self.lock();
-        let failure = state.last_failure.as_ref().or(state.last_refusal.as_ref());
-        let server = self.server.get().cloned();
-        server.or_else(|| failure?.shared_server())
+        match &state.servers {
+            Servers::One(server) => Some(Arc::clone(server)),
+            Servers::Several => None,
+            Servers::Unknown => {
+                let error = state.last_failure.as_ref().or(state.last_refusal.as_ref());
+                error?.shared_server()
+            }
+        }
     }
 
     /// The last errors behind such losses, of the whole life of the queue.

@@ -9,6 +9,7 @@ use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Duration;
+#[cfg(any(feature = "sdk", test))]
 use std::time::Instant;
 
 use tokio::sync::watch;
@@ -74,6 +75,7 @@ impl<T: Clone + Debug> Ending<T> {
     }
 
     /// The result, once there is one.
+    #[cfg(any(feature = "sdk", test))]
     pub(crate) fn result(&self) -> Option<Result<T>> {
         match &*self.lock() {
             State::Ended(result) => Some(result.clone()),
@@ -120,6 +122,7 @@ impl<T: Clone + Debug> Ending<T> {
 
     /// Waits for the end on a thread; `None` when it takes longer than `timeout` and some patience, or when the work
     /// was given up.
+    #[cfg(any(feature = "sdk", test))]
     pub(crate) fn wait(&self, timeout: Duration) -> Option<Result<T>> {
         // `Instant` cannot hold every duration; without an end it is waited for as long as it takes.
         let end = Instant::now().checked_add(timeout.saturating_add(PATIENCE));

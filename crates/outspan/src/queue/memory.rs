@@ -5,6 +5,7 @@ use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Duration;
 
@@ -80,6 +81,8 @@ struct Core {
     /// What the last flush told of.
     told: Mutex<Account>,
     ending: Ending,
+    /// What became of spans that came after the shutdown.
+    late: Mutex<Drained>,
 }
 
 /// Room in a queue for spans that are on their way into it.
@@ -304,7 +307,8 @@ impl MemoryQueue {
     /// A destination that asked for a wait gets one batch before its end; if it takes that, the rest follows. Otherwise
     /// the shutdown ends as soon as nothing can be delivered before `until`.
     ///
-    /// A second call, at the same time or later, waits for the first, within its own deadline, and returns its result.
+    /// A second call, at the same time or later, waits for the first, within its own deadline, and returns its result;
+    /// spans that were pushed since are added to it.
     ///
     /// # Errors
     ///
@@ -323,7 +327,11 @@ impl MemoryQueue {
             self.core.shared.diagnostics.finish();
             drained
         };
-        self.core.ending.run(until, work).await
+        let mut drained = self.core.ending.run(until, work).await?;
+        let mut late = lock(&self.core.late);
+        late.merge(&self.news(0));
+        drained.merge(&late);
+        Ok(drained)
     }
 
     /// Stops at once. What is held is counted as lost when this returns.
@@ -334,18 +342,9 @@ impl MemoryQueue {
         self.core.shared.diagnostics.finish();
     }
 
-    /// What became of spans since the last time that somebody was told.
+    /// What a flush or the shutdown tells.
     fn drained(&self, flushed: Flushed) -> Result<Drained> {
-        let mut told = self
-            .core
-            .told
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let mut now = self.account();
-        now.delivered = now.delivered.saturating_sub(flushed.left_inside);
-        let mut drained = now.since(&told);
-        *told = now;
-        drop(told);
+        let mut drained = self.news(flushed.left_inside);
         drained.left = flushed.left;
         for cause in self.core.queue.causes(&drained, &flushed) {
             drained.add_cause(cause);
@@ -355,6 +354,20 @@ impl MemoryQueue {
             _ => Ok(drained),
         }
     }
+
+    /// What became of spans since the last time that somebody was told. Those that are held inside are not delivered yet.
+    fn news(&self, left_inside: u64) -> Drained {
+        let mut told = lock(&self.core.told);
+        let mut now = self.account();
+        now.delivered = now.delivered.saturating_sub(left_inside);
+        let drained = now.since(&told);
+        *told = now;
+        drained
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Runs `work` on the library's thread: at once if this is it, so that a queue inside another one is done before its time is up.
@@ -552,6 +565,7 @@ impl MemoryQueueBuilder {
                 shared,
                 told: Mutex::default(),
                 ending: Ending::default(),
+                late: Mutex::default(),
             }),
             _summaries: summaries,
         })

@@ -74,15 +74,22 @@ use crate::guard::run_guarded;
 const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 tokio::task_local! {
-    /// Set within an export of a queue: whether that queue is being shut down.
-    static CLOSING: watch::Receiver<bool>;
+    /// Set within an export of a queue: what combinators and exporters inside may know of it.
+    static SURROUNDING: Surrounding;
+}
+
+/// The queue around an export.
+#[derive(Clone, Debug)]
+struct Surrounding {
+    closing: watch::Receiver<bool>,
+    diagnostics: Arc<Diagnostics>,
 }
 
 /// Waits until the queue around this export is being shut down; never ends outside of one.
 ///
 /// Combinators that wait inside a queue's export cannot be told otherwise: they are shut down after the queue is empty.
 pub(crate) async fn closing() {
-    let closing = CLOSING.try_with(watch::Receiver::clone);
+    let closing = SURROUNDING.try_with(|queue| queue.closing.clone());
     if let Ok(mut closing) = closing
         && closing.wait_for(|is_closing| *is_closing).await.is_ok()
     {
@@ -93,9 +100,18 @@ pub(crate) async fn closing() {
 
 /// Whether the queue around this export is being shut down.
 pub(crate) fn is_closing() -> bool {
-    CLOSING
-        .try_with(|closing| *closing.borrow())
+    SURROUNDING
+        .try_with(|queue| *queue.closing.borrow())
         .unwrap_or(false)
+}
+
+/// Tells the queue around this export where it goes, so that losses name the address of a destination that never answers.
+#[cfg(feature = "_network")]
+pub(crate) fn note_server(server: &Arc<str>) {
+    // Outside of a queue nobody asks.
+    SURROUNDING
+        .try_with(|queue| queue.diagnostics.note_server(server))
+        .unwrap_or_default();
 }
 
 /// How a queue exports.
@@ -468,9 +484,37 @@ impl Shared {
     async fn attempt(&self, mut item: Item) -> (Item, Result<Delivery>) {
         let until = self.attempt_end(&mut item);
         let export = self.exporter.export(item.batch.clone(), until);
-        let export = run_guarded(until, "export", export);
-        let answer = CLOSING.scope(self.closing.subscribe(), export).await;
+        let surrounding = Surrounding {
+            closing: self.closing.subscribe(),
+            diagnostics: Arc::clone(&self.diagnostics),
+        };
+        let timed = async {
+            tokio::select! {
+                // An exporter that keeps the deadline says more about the destination.
+                biased;
+                answer = run_guarded(until, "export", export) => answer,
+                error = self.cut_off() => Err(error),
+            }
+        };
+        let answer = SURROUNDING.scope(surrounding, timed).await;
         (item, answer)
+    }
+
+    /// Waits for the end of a shutdown that began after the export did.
+    async fn cut_off(&self) -> Error {
+        let mut closing = self.closing.subscribe();
+        if closing.wait_for(|is_closing| *is_closing).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        let until = self.lock().closing();
+        until.passed().await;
+        match self.diagnostics.server() {
+            Some(server) => {
+                Error::timeout(format!("no answer from {server}"), until).with_server(server)
+            }
+            None => Error::timeout("no answer", until),
+        }
+        .with_attempts(1)
     }
 
     fn attempt_end(&self, item: &mut Item) -> Deadline {

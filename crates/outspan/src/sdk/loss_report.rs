@@ -111,9 +111,8 @@ fn line(lost: &Lost, received: u64, destination: &str, causes: &[Cause]) -> Stri
                 parts.push(format!("{spans} {what}"));
             }
         }
-        let verb = if lost.total() == 1 { "was" } else { "were" };
         text = format!(
-            "{} of {received} spans {verb} not delivered{destination}: {}",
+            "{} of {received} spans were not delivered{destination}: {}",
             lost.total(),
             parts.join(", ")
         );
