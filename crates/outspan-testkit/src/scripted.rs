@@ -639,8 +639,11 @@ mod tests {
         let script = ScriptedExporter::new();
         let mut lossy = Drained::default();
         lossy.lost.add(DropReason::Shutdown, 4);
-        script.script_flushes([DrainAct::Fail(Error::internal("x")), DrainAct::Done(lossy)]);
-        script.script_shutdowns([DrainAct::Done(lossy)]);
+        script.script_flushes([
+            DrainAct::Fail(Error::internal("x")),
+            DrainAct::Done(lossy.clone()),
+        ]);
+        script.script_shutdowns([DrainAct::Done(lossy.clone())]);
         let exporter = script.exporter();
         exporter.flush(soon()).await.unwrap_err();
         assert_eq!(exporter.flush(soon()).await.unwrap(), lossy);

@@ -261,6 +261,7 @@ fn settings() -> Settings {
         export_limit: None,
         retry: Retry::default().jitter(0.0),
         observer: None,
+        gives_up_early: false,
     }
 }
 

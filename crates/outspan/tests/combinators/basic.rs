@@ -363,7 +363,7 @@ mod retry {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn shutdown_ends_a_wait_at_once() {
+    async fn shutdown_ends_a_wait_at_once_with_one_more_attempt() {
         let child = ScriptedExporter::new();
         child.always(Act::throttled(30 * SECOND));
         let exporter = Arc::new(child.exporter().retry(exact()));
@@ -378,7 +378,7 @@ mod retry {
         assert_eq!(began.elapsed(), Duration::ZERO);
         assert_eq!(error.kind(), ErrorKind::Throttled, "its last error");
         assert!(error.retries_used_up());
-        assert_eq!(child.exports().len(), 1);
+        assert_eq!(child.exports().len(), 2);
         assert_eq!(child.shutdowns(), 1);
     }
 

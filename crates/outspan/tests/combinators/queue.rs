@@ -216,7 +216,7 @@ async fn after_a_shutdown_pushes_are_counted_as_lost() {
     assert_eq!(queue.bytes(), 0);
     let again = queue.shutdown(soon()).await.unwrap();
     assert_eq!(again.lost.total(), 4, "what came too late is told");
-    assert!(queue.shutdown(soon()).await.unwrap().is_complete());
+    assert_eq!(queue.shutdown(soon()).await.unwrap(), again);
 }
 
 #[tokio::test]
@@ -246,8 +246,7 @@ async fn what_the_exporter_took_and_lost_in_the_end_is_not_counted_as_delivered(
     let account = queue.account();
     assert_eq!((account.received, account.delivered), (5, 3));
     assert_eq!(account.dropped.of(DropReason::Failed), 2);
-    let again = queue.shutdown(soon()).await.unwrap();
-    assert!(again.is_complete(), "{again}");
+    assert_eq!(queue.shutdown(soon()).await.unwrap(), drained);
 }
 
 #[tokio::test]

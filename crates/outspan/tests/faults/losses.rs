@@ -53,7 +53,7 @@ fn interrupted(stack: Stack, leave: Leave) -> Outcome {
 fn shutdown(outcome: &Outcome) -> Drained {
     let part = outcome.part.kind.name();
     match &outcome.shutdown {
-        Some(Ok(drained)) => *drained,
+        Some(Ok(drained)) => drained.clone(),
         other => panic!("{part}: {other:?}"),
     }
 }

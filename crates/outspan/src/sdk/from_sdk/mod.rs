@@ -322,9 +322,7 @@ impl Export for Adapter {
     }
 
     async fn shutdown(&self, until: Deadline) -> Result<Drained> {
-        if self.is_shut_down.swap(true, Ordering::AcqRel) {
-            return Ok(Drained::default());
-        }
+        self.is_shut_down.store(true, Ordering::Release);
         let left = until.remaining().unwrap_or(LONG);
         self.call(until, |reply| Call::Shutdown(left, reply))
             .await??;
