@@ -15,6 +15,7 @@ use crate::arguments::ReceivingArguments;
 use crate::destination;
 use crate::destination::ReaderGone;
 use crate::destination::exporter;
+use crate::destination::exporter::DestinationFiles;
 use crate::destination::exporter::Look;
 use crate::pipeline::Destination;
 use crate::receivers;
@@ -55,6 +56,8 @@ pub(crate) struct Target {
     pub(crate) export_limit: Option<Duration>,
     /// The waits between attempts.
     pub(crate) retry: Retry,
+    /// The files that hold its certificates and tokens.
+    pub(crate) files: Option<DestinationFiles>,
 }
 
 impl Target {
@@ -307,6 +310,7 @@ fn target(
         exporter = reader.around(exporter);
     }
     Ok(Target {
+        files: DestinationFiles::of(&name, destination, options),
         name,
         exporter,
         concurrent_exports: exporter::concurrency(destination, options),

@@ -59,6 +59,28 @@ fn lowered(arguments: &AgentArguments, destinations: usize) -> Vec<String> {
     lines
 }
 
+/// Says that the agent stops before it has accepted anything.
+pub(super) fn stopped_early(screen: &Screen, signal: Signal) {
+    screen.say(format_args!("{signal}: stopping, nothing was accepted yet"));
+}
+
+/// Says which files were read again, and which could not be used.
+#[cfg(unix)]
+pub(super) fn reloaded(screen: &Screen, outcomes: Vec<Result<String, String>>) {
+    if outcomes.is_empty() {
+        screen.say("SIGHUP: no files of certificates or tokens to reload");
+    }
+    for outcome in outcomes {
+        match outcome {
+            Ok(what) => screen.say(format_args!("SIGHUP: reloaded {what}")),
+            Err(why) => screen.tell(
+                Tone::Error,
+                format_args!("SIGHUP: not reloaded, the content of before stays in use: {why}"),
+            ),
+        }
+    }
+}
+
 /// Says that the agent stops, and what it still has to do.
 pub(super) fn stopping(screen: &Screen, why: Ending, agent: &Agent, limit: Duration) {
     let status = agent.status();

@@ -142,7 +142,8 @@ impl Server {
             counters: Arc::new(Counters::new(Kind::ALL)),
             limits,
             heads: Arc::new(Intake::new(heads)),
-            tls,
+            drains: Arc::new(Intake::new(heads / 4)),
+            tls: tls.map(Arc::new),
             connections_max,
             remarks: Remarks::default(),
         };
