@@ -90,6 +90,9 @@ fn one() -> DestinationStatus {
         batches: 3,
         exports: 1,
         trouble: None,
+        asked_wait: None,
+        causes: vec![(DropReason::Failed, "connection lost".to_owned())],
+        refusal: Some("no such tenant".to_owned()),
     }
 }
 
@@ -105,6 +108,9 @@ fn two() -> DestinationStatus {
         batches: 0,
         exports: 0,
         trouble: Some("cannot connect to two.example.com:4318: refused".to_owned()),
+        asked_wait: Some(Duration::from_millis(90_500)),
+        causes: Vec::new(),
+        refusal: None,
     }
 }
 

@@ -17,6 +17,7 @@ use crate::destination::ReaderGone;
 use crate::destination::exporter;
 use crate::destination::exporter::DestinationFiles;
 use crate::destination::exporter::Look;
+use crate::pipeline::Causes;
 use crate::pipeline::Destination;
 use crate::receivers;
 use crate::receivers::Listen;
@@ -61,13 +62,16 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// Starts the queue, which may hold `bytes`.
+    /// Starts the queue, which may hold `bytes`. The causes of what it loses are known besides.
     ///
     /// # Errors
     ///
     /// Words for the user.
-    pub(crate) fn start(self, bytes: usize) -> Result<Destination, String> {
-        let queue = MemoryQueue::builder(self.exporter)
+    pub(crate) fn start(self, bytes: usize) -> Result<(Destination, Causes), String> {
+        let causes = Causes::default();
+        let noted = causes.clone();
+        let queue = MemoryQueue::builder(causes.around(self.exporter))
+            .on_drop(move |event| noted.note(event))
             .name(&self.name)
             .bytes(bytes)
             .concurrent_exports(self.concurrent_exports)
@@ -76,10 +80,8 @@ impl Target {
             .retry(self.retry)
             .start()
             .map_err(|e| format!("{}: {e}", self.name))?;
-        Ok(Destination {
-            name: self.name,
-            queue,
-        })
+        let name = self.name;
+        Ok((Destination { name, queue }, causes))
     }
 }
 

@@ -82,6 +82,7 @@ fn carry_out(arguments: &Arc<AgentArguments>, screen: &Screen) -> Result<u8, Str
 /// Starts an agent, waits for what ends it, and stops it in order.
 async fn operate(arguments: &Arc<AgentArguments>, screen: &Screen) -> Result<u8, String> {
     let mut signals = Signals::listen_with_reload().map_err(|e| format!("cannot start: {e}"))?;
+    tracing::debug!(target: "outspan", "starting");
     let reader = ReaderGone::new();
     let (agent, admin) = tokio::select! {
         // An agent that has started and one that was stopped at the same moment was started.
@@ -235,12 +236,15 @@ impl Bound {
     pub(crate) fn start(self) -> Result<Agent, String> {
         let division = self.division;
         let mut files = Vec::new();
-        let mut destinations = Vec::new();
+        let (mut destinations, mut causes) = (Vec::new(), Vec::new());
         for mut target in self.targets {
             files.extend(target.files.take());
-            destinations.push(target.start(division.queue)?);
+            let (destination, of_losses) = target.start(division.queue)?;
+            destinations.push(destination);
+            causes.push(of_losses);
         }
-        let pipeline = Arc::new(Pipeline::new(destinations, self.batches));
+        let pipeline = Pipeline::new(destinations, self.batches).with_causes(causes);
+        let pipeline = Arc::new(pipeline);
         let intake = Arc::new(Intake::new(division.receiving));
         #[cfg(feature = "kafka")]
         let consumers = Consumers::start(&self.subscriptions, division.queue, &pipeline)?;

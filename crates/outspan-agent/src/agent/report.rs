@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use outspan::Account;
+use outspan::DropReason;
 
 use super::Agent;
 use super::Ending;
@@ -126,6 +127,9 @@ pub(super) fn stopped(screen: &Screen, why: Ending, agent: &Agent) -> u8 {
             true => screen.say(outcome(to)),
             false => screen.tell(Tone::Warning, outcome(to)),
         }
+        for line in causes(to) {
+            screen.tell(Tone::Warning, line);
+        }
     }
     let is_complete =
         status.dropped() == 0 && status.destinations.iter().all(|to| is_whole(&to.account));
@@ -177,4 +181,23 @@ fn outcome(to: &DestinationStatus) -> String {
         text += &format!(", lost {} ({})", show_count(lost), account.dropped);
     }
     text
+}
+
+/// Says why spans were lost or refused, a line for each cause that is known.
+fn causes(to: &DestinationStatus) -> Vec<String> {
+    let name = &to.name;
+    let refusal = to.refusal.iter();
+    let refusal = refusal.map(|why| format!("{name}: refused because of: {why}"));
+    let dropped = to.causes.iter();
+    let dropped = dropped.map(|(reason, why)| {
+        let asked = match (*reason, to.asked_wait) {
+            (DropReason::Shutdown, Some(wait)) => format!(
+                "; the destination asked to wait, {} more",
+                show_duration(wait)
+            ),
+            _ => String::new(),
+        };
+        format!("{name}: lost ({reason}) because of: {why}{asked}")
+    });
+    refusal.chain(dropped).collect()
 }
