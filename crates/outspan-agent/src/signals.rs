@@ -38,7 +38,10 @@ pub(crate) enum Request {
     /// Stop in order.
     Stop(Signal),
     /// Read the files of certificates and tokens again.
-    #[cfg(unix)]
+    #[cfg_attr(
+        not(unix),
+        expect(dead_code, reason = "other systems have no signal for it")
+    )]
     Reload,
 }
 

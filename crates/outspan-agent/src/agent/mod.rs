@@ -14,6 +14,7 @@ use std::time::Duration;
 use outspan::Deadline;
 use outspan::queue::BatchLimits;
 use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 pub(crate) use self::destinations::Target;
@@ -97,12 +98,12 @@ async fn operate(arguments: &Arc<AgentArguments>, screen: &Screen) -> Result<u8,
     if let Some(admin) = &admin {
         screen.say(format_args!("admin on {}", admin.address()));
     }
+    let mut reloads = Reloads::default();
     let why = loop {
         tokio::select! {
             request = signals.request() => match request {
                 Request::Stop(signal) => break Ending::Signal(signal),
-                #[cfg(unix)]
-                Request::Reload => report::reloaded(screen, agent.reload().await),
+                Request::Reload => reloads.start(screen, &agent),
             },
             () = reader.wait() => break Ending::ReaderGone,
         }
@@ -118,6 +119,26 @@ async fn operate(arguments: &Arc<AgentArguments>, screen: &Screen) -> Result<u8,
         agent.abort().await;
     }
     Ok(report::stopped(screen, why, &agent))
+}
+
+/// Runs reloads beside everything else: a hung file system must not keep signals from being handled.
+#[derive(Debug, Default)]
+struct Reloads {
+    running: JoinSet<()>,
+}
+
+impl Reloads {
+    /// Starts a reload, unless one is running: that one reads what the files hold now, or hangs.
+    fn start(&mut self, screen: &Screen, agent: &Arc<Agent>) {
+        while self.running.try_join_next().is_some() {}
+        if !self.running.is_empty() {
+            screen.tell(Tone::Warning, "SIGHUP: the reload before is still running");
+            return;
+        }
+        let (screen, agent) = (screen.clone(), Arc::clone(agent));
+        self.running
+            .spawn(async move { report::reloaded(&screen, agent.reload().await) });
+    }
 }
 
 /// Opens files and every address, and only then serves the first request.
@@ -279,7 +300,6 @@ impl Agent {
 
     /// Reads the files of certificates and tokens again. Says what became of each: what is in use now, or why the content
     /// of before stays in use.
-    #[cfg(unix)]
     pub(crate) async fn reload(&self) -> Vec<Result<String, String>> {
         let mut outcomes = self.receivers.reload().await;
         let files = Arc::clone(&self.files);

@@ -66,7 +66,6 @@ pub(super) fn stopped_early(screen: &Screen, signal: Signal) {
 }
 
 /// Says which files were read again, and which could not be used.
-#[cfg(unix)]
 pub(super) fn reloaded(screen: &Screen, outcomes: Vec<Result<String, String>>) {
     if outcomes.is_empty() {
         screen.say("SIGHUP: no files of certificates or tokens to reload");

@@ -31,7 +31,6 @@ use super::Receiver;
 use super::StdoutFormat;
 use super::TargetFile;
 use super::Transport;
-#[cfg(unix)]
 use super::header;
 use super::header::FileHeaders;
 use super::header::Header;
@@ -312,7 +311,6 @@ impl DestinationFiles {
     /// # Errors
     ///
     /// Words for the user: which file is wrong. The content of before stays in use.
-    #[cfg(unix)]
     pub(crate) fn reload(&self) -> Result<String, String> {
         let look = Look {
             colours: When::Never,

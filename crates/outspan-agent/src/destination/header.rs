@@ -30,7 +30,6 @@ pub(crate) struct Header {
 static RELOADS: AtomicU64 = AtomicU64::new(0);
 
 /// Has every [`FileHeaders`] read its files again before the next export.
-#[cfg(unix)]
 pub(super) fn reload() {
     // Nothing else is published with it.
     RELOADS.fetch_add(1, Ordering::Relaxed);

@@ -28,15 +28,37 @@ pub(crate) fn has_setsid() -> bool {
     version.is_ok_and(|version| version.status.success())
 }
 
+/// Says that a test is skipped, and what it needs.
+#[allow(clippy::print_stdout, reason = "a test that is skipped has to be seen")]
+pub(crate) fn skip(what: &str) {
+    println!("skipped: {what}");
+}
+
+/// A command that runs `arguments` with the signals as they are in a login shell. Whoever runs the tests may ignore some,
+/// as `nohup` and background jobs of scripts do, and programs inherit that.
+pub(crate) fn with_default_signals(arguments: &[&str]) -> Command {
+    let reset = "--default-signal=HUP,INT,QUIT";
+    let can_reset = Command::new("env").args([reset, "true"]).status();
+    let [program, rest @ ..] = arguments else {
+        panic!("no program");
+    };
+    let mut command = match can_reset.is_ok_and(|status| status.success()) {
+        true => {
+            let mut command = Command::new("env");
+            command.args([reset, program]);
+            command
+        }
+        false => Command::new(program),
+    };
+    command.args(rest);
+    command
+}
+
 /// The program in a session of its own, where the terminal of whoever runs the tests does not matter.
 pub(crate) fn detached() -> Command {
     match has_setsid() {
-        true => {
-            let mut command = Command::new("setsid");
-            command.arg(OUTSPAN);
-            command
-        }
-        false => Command::new(OUTSPAN),
+        true => with_default_signals(&["setsid", OUTSPAN]),
+        false => with_default_signals(&[OUTSPAN]),
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod agent;
 mod binding;
+mod commands;
 mod early;
 mod health;
 mod output;

@@ -17,6 +17,7 @@ use crate::agent::OUTSPAN;
 use crate::agent::assert_has_all;
 use crate::agent::detached;
 use crate::agent::send_to;
+use crate::agent::skip;
 use crate::agent::url_of;
 use crate::running::Running;
 
@@ -85,7 +86,7 @@ async fn agent_without_standard_error_delivers_everything() {
 #[tokio::test]
 async fn agent_whose_log_is_on_a_full_disk_delivers_everything() {
     if !cfg!(target_os = "linux") {
-        println!("skipped: only Linux has /dev/full");
+        skip("only Linux has /dev/full");
         return;
     }
     let mut command = detached();

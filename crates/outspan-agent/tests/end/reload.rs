@@ -14,12 +14,13 @@ use outspan_testkit::soon;
 use crate::agent::Agent;
 use crate::agent::LIMIT;
 use crate::agent::has_setsid;
+use crate::agent::skip;
 use crate::agent::url_of;
 
 #[tokio::test]
 async fn hang_up_reloads_tokens_and_headers_and_keeps_those_of_broken_files() {
     if !has_setsid() {
-        println!("skipped: SIGHUP without a terminal needs setsid");
+        skip("SIGHUP without a terminal needs setsid");
         return;
     }
     let directory = tempfile::tempdir().unwrap();
@@ -87,7 +88,7 @@ async fn hang_up_reloads_tokens_and_headers_and_keeps_those_of_broken_files() {
 #[tokio::test]
 async fn hang_up_reloads_certificates_of_listeners_and_keeps_those_of_broken_files() {
     if !has_setsid() {
-        println!("skipped: SIGHUP without a terminal needs setsid");
+        skip("SIGHUP without a terminal needs setsid");
         return;
     }
     let certificates = Certificates::new();

@@ -15,6 +15,7 @@ use crate::agent::LIMIT;
 use crate::agent::Outcome;
 use crate::agent::assert_has_all;
 use crate::agent::has_setsid;
+use crate::agent::skip;
 use crate::agent::url_of;
 
 /// How long ending may take with `--shutdown-timeout 1s`; the rest is a busy machine's.
@@ -136,7 +137,7 @@ async fn check_all(backend: Backend) {
     let mut cases = JoinSet::new();
     for (signal, reaction) in MATRIX {
         if signal == "HUP" && !has_setsid() {
-            println!("skipped: SIGHUP without a terminal needs setsid");
+            skip("SIGHUP without a terminal needs setsid");
             continue;
         }
         // Programs are waited for on threads.

@@ -21,7 +21,9 @@ use crate::agent::OUTSPAN;
 use crate::agent::assert_has_all;
 use crate::agent::has_setsid;
 use crate::agent::send_to;
+use crate::agent::skip;
 use crate::agent::url_of;
+use crate::agent::with_default_signals;
 use crate::running::Running;
 
 /// Both ends of a terminal. Closing the first one closes the terminal.
@@ -45,17 +47,15 @@ fn open_terminal() -> (File, File) {
 fn is_skipped() -> bool {
     let is_skipped = !has_setsid();
     if is_skipped {
-        println!("skipped: giving a program a terminal needs setsid of util-linux");
+        skip("giving a program a terminal needs setsid of util-linux");
     }
     is_skipped
 }
 
 /// `program` with this terminal as its controlling one.
 fn in_terminal(program: &str, terminal: &File) -> Command {
-    let mut command = Command::new("setsid");
-    command
-        .args(["--ctty", program])
-        .stdin(terminal.try_clone().unwrap());
+    let mut command = with_default_signals(&["setsid", "--ctty", program]);
+    command.stdin(terminal.try_clone().unwrap());
     command
 }
 
