@@ -26,8 +26,16 @@ impl Sockets {
         &self.addresses
     }
 
-    pub(super) fn into_all(self) -> Vec<TcpListener> {
+    /// Gives out the sockets for another runtime. They do not block.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if this runtime does not let go of one.
+    pub(super) fn into_std(self) -> io::Result<Vec<std::net::TcpListener>> {
         self.listeners
+            .into_iter()
+            .map(TcpListener::into_std)
+            .collect()
     }
 }
 
@@ -122,7 +130,7 @@ mod tests {
             assert_eq!(address.port(), sockets.first().port());
             assert!(address.ip().is_loopback());
         }
-        assert_eq!(sockets.addresses.len(), sockets.into_all().len());
+        assert_eq!(sockets.addresses.len(), sockets.into_std().unwrap().len());
     }
 
     #[tokio::test]

@@ -10,7 +10,7 @@ use http_body_util::Full;
 
 use super::health;
 use super::metrics;
-use super::snapshot::Snapshot;
+use super::snapshot::Source;
 use super::status;
 
 /// Bytes of an answer at most. Hundreds of destinations fit.
@@ -37,14 +37,14 @@ struct Page {
     body: Vec<u8>,
 }
 
-/// Answers a request; `read` is called at most once.
+/// Answers a request; `source` is read at most once.
 pub(super) fn answer(
     method: &Method,
     path: &str,
-    read: impl Fn() -> Snapshot,
+    source: &(impl Source + ?Sized),
 ) -> Response<Full<Bytes>> {
     let page = match *method {
-        Method::GET | Method::HEAD => page(path, read).bounded(),
+        Method::GET | Method::HEAD => page(path, source).bounded(),
         _ => Page::text(
             StatusCode::METHOD_NOT_ALLOWED,
             "only GET and HEAD are answered here\n",
@@ -53,19 +53,19 @@ pub(super) fn answer(
     page.into_response()
 }
 
-fn page(path: &str, read: impl Fn() -> Snapshot) -> Page {
+fn page(path: &str, source: &(impl Source + ?Sized)) -> Page {
     match path {
         "/" => Page::ok(HTML, INDEX),
-        "/healthz" => Page::ok(TEXT, line(health::health(&read()))),
-        "/readyz" => match health::readiness(&read().agent) {
+        "/healthz" => Page::ok(TEXT, line(health::health(source.state()))),
+        "/readyz" => match health::readiness(&source.snapshot().agent) {
             Ok(()) => Page::ok(TEXT, "ready\n"),
             Err(why) => Page::text(StatusCode::SERVICE_UNAVAILABLE, line(why)),
         },
-        "/status" => match status::encode(&read()) {
+        "/status" => match status::encode(&source.snapshot()) {
             Ok(body) => Page::ok(JSON, body),
             Err(error) => Page::failed(&format!("the status cannot be written: {error}")),
         },
-        "/metrics" => match metrics::encode(&read()) {
+        "/metrics" => match metrics::encode(&source.snapshot()) {
             Ok(body) => Page::ok(metrics::CONTENT_TYPE, body),
             Err(error) => Page::failed(&format!("the metrics cannot be written: {error}")),
         },
@@ -135,12 +135,13 @@ impl Page {
 mod tests {
     use http_body_util::BodyExt;
 
+    use super::super::snapshot::Snapshot;
     use super::super::tests::snapshot;
     use super::*;
     use crate::agent::State;
 
     fn get(path: &str, shown: &Snapshot) -> (StatusCode, String, String) {
-        let response = answer(&Method::GET, path, || shown.clone());
+        let response = answer(&Method::GET, path, &|| shown.clone());
         let content_type = response.headers()[header::CONTENT_TYPE].to_str().unwrap();
         let content_type = content_type.to_owned();
         let status = response.status();
@@ -197,7 +198,8 @@ mod tests {
     #[test]
     fn other_methods_are_405_and_read_nothing() {
         for method in [Method::POST, Method::PUT, Method::DELETE, Method::OPTIONS] {
-            let response = answer(&method, "/status", || panic!("not for {method}"));
+            let read = || -> Snapshot { panic!("not for {method}") };
+            let response = answer(&method, "/status", &read);
             assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED);
             assert_eq!(response.headers()[header::ALLOW], "GET, HEAD");
         }

@@ -1,11 +1,16 @@
 //! Answers over HTTP/1, within bounds.
 //!
-//! A connection is for one request and ends soon in any case, so whoever holds connections open keeps others waiting for
-//! seconds at most. Nothing that a request carries besides its head is read.
+//! A connection is for one request and ends soon in any case. When as many are open as may be, the oldest one is closed
+//! for the next: a client that asks and reads is done in milliseconds, so the oldest one is slow or idle, and nobody waits
+//! behind it. Nothing that a request carries besides its head is read.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,13 +24,13 @@ use hyper_util::rt::TokioIo;
 use hyper_util::rt::TokioTimer;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio::time::timeout;
 
 use super::pages;
-use super::snapshot::Snapshot;
+use super::snapshot::Source;
 
 /// How long to wait when no connection can be taken, such as for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -33,7 +38,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Says what connections may cost.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
-    /// Connections that are served at a time; others wait.
+    /// Connections that are open at a time; the oldest one makes way for one more.
     pub(super) connections: usize,
     /// How long the head of a request may take to arrive.
     pub(super) head: Duration,
@@ -57,21 +62,28 @@ impl Default for Limits {
 /// Answers requests from a source of snapshots.
 pub(super) struct Server {
     limits: Limits,
-    slots: Arc<Semaphore>,
-    read: Box<dyn Fn() -> Snapshot + Send + Sync>,
+    open: Mutex<Open>,
+    source: Box<dyn Source + Send + Sync>,
+}
+
+/// The connections that are open on all addresses, by the order in which they came.
+#[derive(Default)]
+struct Open {
+    connections: BTreeMap<u64, AbortHandle>,
+    next: u64,
 }
 
 impl Server {
-    /// Makes a server that calls `read` for each answer that needs it.
-    pub(super) fn new(limits: Limits, read: impl Fn() -> Snapshot + Send + Sync + 'static) -> Self {
+    /// Makes a server that reads `source` for each answer that needs it.
+    pub(super) fn new(limits: Limits, source: impl Source + Send + Sync + 'static) -> Self {
         Self {
             limits,
-            slots: Arc::new(Semaphore::new(limits.connections)),
-            read: Box::new(read),
+            open: Mutex::default(),
+            source: Box::new(source),
         }
     }
 
-    /// Takes connections for ever.
+    /// Takes connections without end.
     ///
     /// # Cancellation
     ///
@@ -87,16 +99,28 @@ impl Server {
                     continue;
                 }
             };
-            // Besides those that are served, one connection waits here, the others in the kernel.
-            let slot = Arc::clone(&self.slots).acquire_owned().await;
-            let slot = slot.expect("nobody closes the semaphore");
             while connections.try_join_next().is_some() {}
-            let server = Arc::clone(&self);
-            connections.spawn(async move {
-                server.converse(stream).await;
-                drop(slot);
-            });
+            self.spawn(stream, &mut connections);
+            // Whoever connected before is answered first. Otherwise a burst of connections could close those in front
+            // of it that had no turn yet.
+            tokio::task::yield_now().await;
         }
+    }
+
+    fn spawn(self: &Arc<Self>, stream: TcpStream, connections: &mut JoinSet<()>) {
+        let server = Arc::clone(self);
+        // Locked until the connection is among those that are open, so that it cannot be removed before.
+        let mut open = self.lock();
+        let number = open.next;
+        let handle = connections.spawn(async move {
+            server.converse(stream).await;
+            server.lock().connections.remove(&number);
+        });
+        open.add(handle, self.limits.connections);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn converse(&self, stream: TcpStream) {
@@ -122,7 +146,21 @@ impl Server {
     }
 
     fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
-        pages::answer(request.method(), request.uri().path(), &self.read)
+        pages::answer(request.method(), request.uri().path(), &*self.source)
+    }
+}
+
+impl Open {
+    /// Adds the next connection, and closes the oldest one if there are more than `max` then.
+    fn add(&mut self, connection: AbortHandle, max: usize) {
+        self.connections.insert(self.next, connection);
+        self.next += 1;
+        if self.connections.len() > max
+            && let Some((_, oldest)) = self.connections.pop_first()
+        {
+            oldest.abort();
+            tracing::debug!(target: "outspan", "closed the oldest connection of the admin address for a new one");
+        }
     }
 }
 

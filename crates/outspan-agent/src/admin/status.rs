@@ -86,6 +86,8 @@ struct Destination<'a> {
     queue: Queue,
     exports: usize,
     trouble: Option<String>,
+    asked_wait_seconds: Option<f64>,
+    causes: Causes<'a>,
 }
 
 #[derive(Serialize)]
@@ -113,6 +115,22 @@ impl Serialize for Dropped {
         let mut map = serializer.serialize_map(Some(DropReason::ALL.len()))?;
         for reason in DropReason::ALL {
             map.serialize_entry(reason.as_str(), &self.0.of(reason))?;
+        }
+        map.end()
+    }
+}
+
+/// Writes why spans were lost or refused, for each reason that occurred and is known.
+struct Causes<'a>(&'a DestinationStatus);
+
+impl Serialize for Causes<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        if let Some(refusal) = &self.0.refusal {
+            map.serialize_entry("refused", &health::shorten(refusal))?;
+        }
+        for (reason, cause) in &self.0.causes {
+            map.serialize_entry(reason.as_str(), &health::shorten(cause))?;
         }
         map.end()
     }
@@ -181,6 +199,8 @@ impl<'a> Destination<'a> {
             },
             exports: status.exports,
             trouble: status.trouble.as_deref().map(health::shorten),
+            asked_wait_seconds: status.asked_wait.map(|wait| wait.as_secs_f64()),
+            causes: Causes(status),
         }
     }
 }
@@ -265,7 +285,9 @@ mod tests {
                     },
                     "queue": {"bytes": 10_000, "max_bytes": 50_331_648, "batches": 3},
                     "exports": 1,
-                    "trouble": null
+                    "trouble": null,
+                    "asked_wait_seconds": null,
+                    "causes": {"refused": "no such tenant", "failed": "connection lost"}
                 },
                 {
                     "name": "http://two.example.com:4318",
@@ -287,7 +309,9 @@ mod tests {
                     },
                     "queue": {"bytes": 1000, "max_bytes": 50_331_648, "batches": 0},
                     "exports": 0,
-                    "trouble": "cannot connect to two.example.com:4318: refused"
+                    "trouble": "cannot connect to two.example.com:4318: refused",
+                    "asked_wait_seconds": 90.5,
+                    "causes": {}
                 }
             ]
         });

@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::process::ProcessStatus;
+use super::snapshot::Snapshot;
 use super::*;
 use crate::agent::MemoryStatus;
 use crate::agent::State;
@@ -89,6 +90,9 @@ fn one() -> DestinationStatus {
         batches: 3,
         exports: 1,
         trouble: None,
+        asked_wait: None,
+        causes: vec![(DropReason::Failed, "connection lost".to_owned())],
+        refusal: Some("no such tenant".to_owned()),
     }
 }
 
@@ -104,12 +108,20 @@ fn two() -> DestinationStatus {
         batches: 0,
         exports: 0,
         trouble: Some("cannot connect to two.example.com:4318: refused".to_owned()),
+        asked_wait: Some(Duration::from_millis(90_500)),
+        causes: Vec::new(),
+        refusal: None,
     }
 }
 
+async fn serve(address: &str, server: Server) -> Admin {
+    let admin = Admin::bind(address).await.unwrap();
+    admin.serve_with(server);
+    admin
+}
+
 async fn start(limits: Limits) -> (Admin, SocketAddr) {
-    let server = Server::new(limits, snapshot);
-    let admin = Admin::serve("127.0.0.1:0", Arc::new(server)).await.unwrap();
+    let admin = serve("127.0.0.1:0", Server::new(limits, snapshot)).await;
     let address = admin.address().strip_prefix("http://").unwrap();
     let address = address.parse().unwrap();
     (admin, address)
@@ -214,20 +226,36 @@ async fn silent_connections_end_and_those_that_waited_are_served() {
 }
 
 #[tokio::test]
-async fn no_more_connections_are_served_than_the_bound() {
+async fn oldest_connection_makes_way_when_as_many_are_open_as_may_be() {
     let limits = Limits {
-        connections: 1,
+        connections: 2,
+        head: LIMIT * 10,
+        whole: Duration::MAX,
         ..Limits::default()
     };
     let (_admin, address) = start(limits).await;
-    let silent = TcpStream::connect(address).await.unwrap();
-    let mut waiting = Box::pin(get(address, "/healthz"));
-    // Nothing tells that somebody waits, so this is how long the answer must not come.
-    let early = timeout(Duration::from_millis(200), &mut waiting).await;
-    assert!(early.is_err(), "{early:?}");
-    drop(silent);
-    let answer = waiting.await;
+    let mut oldest = TcpStream::connect(address).await.unwrap();
+    oldest.write_all(b"GET /hea").await.unwrap();
+    let younger = TcpStream::connect(address).await.unwrap();
+    let answer = get(address, "/healthz").await;
     assert!(answer.ends_with("\r\n\r\nok\n"), "{answer}");
+    let mut rest = Vec::new();
+    // An error if it was closed with something unread.
+    drop(timeout(LIMIT, oldest.read_to_end(&mut rest)).await.unwrap());
+    assert!(rest.is_empty());
+    drop(younger);
+}
+
+#[tokio::test]
+async fn bound_address_answers_once_it_is_served() {
+    let admin = Admin::bind("127.0.0.1:0").await.unwrap();
+    let address: SocketAddr = admin.address()["http://".len()..].parse().unwrap();
+    let waiting = tokio::spawn(get(address, "/healthz"));
+    admin.serve_with(Server::new(Limits::default(), snapshot));
+    let answer = waiting.await.unwrap();
+    assert!(answer.ends_with("\r\n\r\nok\n"), "{answer}");
+    let unserved = Admin::bind("127.0.0.1:0").await.unwrap();
+    drop(unserved);
 }
 
 #[tokio::test]
@@ -242,8 +270,7 @@ async fn who_never_reads_the_answer_is_let_go() {
         shown.listening = vec!["x".repeat(1000); 4000];
         shown
     };
-    let server = Arc::new(Server::new(limits, big));
-    let admin = Admin::serve("127.0.0.1:0", server).await.unwrap();
+    let admin = serve("127.0.0.1:0", Server::new(limits, big)).await;
     let address: SocketAddr = admin.address()["http://".len()..].parse().unwrap();
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
@@ -272,10 +299,10 @@ async fn dropping_the_admin_frees_its_address_and_ends_its_connections() {
 #[tokio::test]
 async fn only_an_address_that_others_can_reach_is_warned_of() {
     let log = Log::begin();
-    let server = || Arc::new(Server::new(Limits::default(), snapshot));
-    let _quiet = Admin::serve("localhost:0", server()).await.unwrap();
+    let server = || Server::new(Limits::default(), snapshot);
+    let _quiet = serve("localhost:0", server()).await;
     assert_eq!(log.text(), "");
-    let open = Admin::serve("0.0.0.0:0", server()).await.unwrap();
+    let open = serve("0.0.0.0:0", server()).await;
     let text = log.text();
     assert_eq!(text.matches("WARN").count(), 1, "{text}");
     assert!(text.contains(&open.address()["http://".len()..]), "{text}");

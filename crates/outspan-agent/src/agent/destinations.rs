@@ -15,7 +15,9 @@ use crate::arguments::ReceivingArguments;
 use crate::destination;
 use crate::destination::ReaderGone;
 use crate::destination::exporter;
+use crate::destination::exporter::DestinationFiles;
 use crate::destination::exporter::Look;
+use crate::pipeline::Causes;
 use crate::pipeline::Destination;
 use crate::receivers;
 use crate::receivers::Listen;
@@ -55,16 +57,21 @@ pub(crate) struct Target {
     pub(crate) export_limit: Option<Duration>,
     /// The waits between attempts.
     pub(crate) retry: Retry,
+    /// The files that hold its certificates and tokens.
+    pub(crate) files: Option<DestinationFiles>,
 }
 
 impl Target {
-    /// Starts the queue, which may hold `bytes`.
+    /// Starts the queue, which may hold `bytes`. The causes of what it loses are known besides.
     ///
     /// # Errors
     ///
     /// Words for the user.
-    pub(crate) fn start(self, bytes: usize) -> Result<Destination, String> {
-        let queue = MemoryQueue::builder(self.exporter)
+    pub(crate) fn start(self, bytes: usize) -> Result<(Destination, Causes), String> {
+        let causes = Causes::default();
+        let noted = causes.clone();
+        let queue = MemoryQueue::builder(causes.around(self.exporter))
+            .on_drop(move |event| noted.note(event))
             .name(&self.name)
             .bytes(bytes)
             .concurrent_exports(self.concurrent_exports)
@@ -73,10 +80,8 @@ impl Target {
             .retry(self.retry)
             .start()
             .map_err(|e| format!("{}: {e}", self.name))?;
-        Ok(Destination {
-            name: self.name,
-            queue,
-        })
+        let name = self.name;
+        Ok((Destination { name, queue }, causes))
     }
 }
 
@@ -307,6 +312,7 @@ fn target(
         exporter = reader.around(exporter);
     }
     Ok(Target {
+        files: DestinationFiles::of(&name, destination, options),
         name,
         exporter,
         concurrent_exports: exporter::concurrency(destination, options),

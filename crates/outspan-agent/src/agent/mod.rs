@@ -14,6 +14,7 @@ use std::time::Duration;
 use outspan::Deadline;
 use outspan::queue::BatchLimits;
 use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 pub(crate) use self::destinations::Target;
@@ -28,7 +29,7 @@ use self::memory::Division;
 use crate::admin::Admin;
 use crate::arguments::AgentArguments;
 use crate::destination::ReaderGone;
-use crate::pipeline::Destination;
+use crate::destination::exporter::DestinationFiles;
 use crate::pipeline::Pipeline;
 use crate::receivers;
 use crate::receivers::Listen;
@@ -41,6 +42,7 @@ use crate::receivers::kafka::Subscription;
 use crate::screen::Screen;
 use crate::screen::Tone;
 use crate::screen::start_log;
+use crate::signals::Request;
 use crate::signals::Signal;
 use crate::signals::Signals;
 
@@ -52,18 +54,18 @@ const REQUESTS_SHARE: u32 = 4;
 
 /// Runs the command.
 pub(crate) fn run(arguments: AgentArguments) -> ExitCode {
-    let screen = Screen::new(arguments.color, arguments.quiet);
+    // A standard error that nobody reads must not stop the agent.
+    let screen = Screen::new(arguments.color, arguments.quiet).in_background();
     start_log(&screen, arguments.verbose);
-    let status = carry_out(&arguments, &screen).unwrap_or_else(|message| {
+    let status = carry_out(&Arc::new(arguments), &screen).unwrap_or_else(|message| {
         screen.tell(Tone::Error, message);
         USAGE
     });
+    screen.finish();
     ExitCode::from(status)
 }
 
-fn carry_out(arguments: &AgentArguments, screen: &Screen) -> Result<u8, String> {
-    let reader = ReaderGone::new();
-    let settings = Settings::new(arguments, &reader)?;
+fn carry_out(arguments: &Arc<AgentArguments>, screen: &Screen) -> Result<u8, String> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -72,33 +74,100 @@ fn carry_out(arguments: &AgentArguments, screen: &Screen) -> Result<u8, String> 
         .max_blocking_threads(threads * 2)
         .build()
         .map_err(|e| format!("cannot start: {e}"))?;
-    runtime.block_on(async {
-        let mut signals = Signals::listen().map_err(|e| format!("cannot start: {e}"))?;
-        let agent = Arc::new(Agent::start(settings).await?);
-        report::started(screen, &agent, arguments);
-        let admin = match arguments.admin.as_str() {
-            "off" => None,
-            address => Some(Admin::start(address, Arc::clone(&agent)).await?),
-        };
-        if let Some(admin) = &admin {
-            screen.say(format_args!("admin on {}", admin.address()));
+    let status = runtime.block_on(operate(arguments, screen));
+    // What may still run there is a file that a hung file system does not give.
+    runtime.shutdown_background();
+    status
+}
+
+/// Starts an agent, waits for what ends it, and stops it in order.
+async fn operate(arguments: &Arc<AgentArguments>, screen: &Screen) -> Result<u8, String> {
+    let mut signals = Signals::listen_with_reload().map_err(|e| format!("cannot start: {e}"))?;
+    tracing::debug!(target: "outspan", "starting");
+    let reader = ReaderGone::new();
+    let (agent, admin) = tokio::select! {
+        // An agent that has started and one that was stopped at the same moment was started.
+        biased;
+        started = start(arguments, &reader) => started?,
+        signal = signals.next() => {
+            report::stopped_early(screen, signal);
+            return Ok(0);
         }
-        let why = tokio::select! {
-            signal = signals.next() => Ending::Signal(signal),
-            () = reader.wait() => Ending::ReaderGone,
-        };
-        report::stopping(screen, why, &agent, arguments.shutdown_timeout);
-        let until = Deadline::after(arguments.shutdown_timeout).named("--shutdown-timeout");
-        let stopped = tokio::select! {
-            () = agent.stop(until) => Ok(()),
-            again = signals.next() => Err(again),
-        };
-        if let Err(again) = stopped {
-            report::stopping_now(screen, again);
-            agent.abort().await;
+    };
+    report::started(screen, &agent, arguments);
+    if let Some(admin) = &admin {
+        screen.say(format_args!("admin on {}", admin.address()));
+    }
+    let mut reloads = Reloads::default();
+    let why = loop {
+        tokio::select! {
+            request = signals.request() => match request {
+                Request::Stop(signal) => break Ending::Signal(signal),
+                Request::Reload => reloads.start(screen, &agent),
+            },
+            () = reader.wait() => break Ending::ReaderGone,
         }
-        Ok(report::stopped(screen, why, &agent))
-    })
+    };
+    report::stopping(screen, why, &agent, arguments.shutdown_timeout);
+    let until = Deadline::after(arguments.shutdown_timeout).named("--shutdown-timeout");
+    let stopped = tokio::select! {
+        () = agent.stop(until) => Ok(()),
+        again = signals.next() => Err(again),
+    };
+    if let Err(again) = stopped {
+        report::stopping_now(screen, again);
+        agent.abort().await;
+    }
+    Ok(report::stopped(screen, why, &agent))
+}
+
+/// Runs reloads beside everything else: a hung file system must not keep signals from being handled.
+#[derive(Debug, Default)]
+struct Reloads {
+    running: JoinSet<()>,
+}
+
+impl Reloads {
+    /// Starts a reload, unless one is running: that one reads what the files hold now, or hangs.
+    fn start(&mut self, screen: &Screen, agent: &Arc<Agent>) {
+        while self.running.try_join_next().is_some() {}
+        if !self.running.is_empty() {
+            screen.tell(Tone::Warning, "SIGHUP: the reload before is still running");
+            return;
+        }
+        let (screen, agent) = (screen.clone(), Arc::clone(agent));
+        self.running
+            .spawn(async move { report::reloaded(&screen, agent.reload().await) });
+    }
+}
+
+/// Opens files and every address, and only then serves the first request.
+///
+/// # Errors
+///
+/// Words for the user; nothing was accepted then.
+///
+/// # Cancellation
+///
+/// Nothing was accepted. A file that is being opened may still be opened.
+async fn start(
+    arguments: &Arc<AgentArguments>,
+    reader: &ReaderGone,
+) -> Result<(Arc<Agent>, Option<Admin>), String> {
+    let (given, reader) = (Arc::clone(arguments), reader.clone());
+    // A named pipe, a slow disk: signals are heard meanwhile.
+    let settings = tokio::task::spawn_blocking(move || Settings::new(&given, &reader));
+    let settings = settings.await.map_err(|e| format!("cannot start: {e}"))??;
+    let bound = Bound::open(settings).await?;
+    let admin = match arguments.admin.as_str() {
+        "off" => None,
+        address => Some(Admin::bind(address).await?),
+    };
+    let agent = Arc::new(bound.start()?);
+    if let Some(admin) = &admin {
+        admin.serve(Arc::clone(&agent));
+    }
+    Ok((agent, admin))
 }
 
 /// Says what ends an agent.
@@ -131,53 +200,118 @@ pub(crate) struct Agent {
     consumers: Consumers,
     pipeline: Arc<Pipeline>,
     intake: Arc<Intake>,
+    /// The files of destinations that can be read again.
+    #[cfg_attr(
+        not(unix),
+        expect(dead_code, reason = "only a signal of Unix asks for it")
+    )]
+    files: Arc<Vec<DestinationFiles>>,
     delays: JoinHandle<()>,
     memory: usize,
     started: Instant,
     state: AtomicU8,
 }
 
-impl Agent {
-    /// Starts the queues, then the receivers.
+/// Holds everything that can fail to be opened. Nobody is served yet.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    receivers: receivers::Bound,
+    #[cfg(feature = "kafka")]
+    subscriptions: Vec<Subscription>,
+    targets: Vec<Target>,
+    batches: BatchLimits,
+    division: Division,
+    memory: usize,
+}
+
+impl Bound {
+    /// Opens every address that is listened on. Clients can connect from now on, and wait for an answer.
     ///
     /// # Errors
     ///
-    /// Words for the user; nothing is left running then.
-    pub(crate) async fn start(settings: Settings) -> Result<Self, String> {
+    /// Words for the user; nothing is left open then.
+    pub(crate) async fn open(settings: Settings) -> Result<Self, String> {
         let division = Division::of(settings.memory, settings.targets.len());
-        let targets = settings.targets.into_iter();
-        let destinations = targets
-            .map(|target| target.start(division.queue))
-            .collect::<Result<Vec<Destination>, _>>()?;
-        let pipeline = Arc::new(Pipeline::new(destinations, settings.batches));
-        let intake = Arc::new(Intake::new(division.receiving));
         let mut receiving = settings.receiving;
         receiving.max_request_bytes = receiving
             .max_request_bytes
             .min(division.queue)
             .min(division.receiving);
         receiving.max_connections = receiving.max_connections.min(division.connections);
-        let receivers = Receivers::start(
-            &settings.listen,
-            receiving,
-            Arc::clone(&intake),
-            Arc::clone(&pipeline),
-        );
-        let receivers = receivers.await?;
-        #[cfg(feature = "kafka")]
-        let consumers = Consumers::start(&settings.subscriptions, division.queue, &pipeline)?;
-        let delays = Arc::clone(&pipeline);
         Ok(Self {
+            receivers: receivers::Bound::open(&settings.listen, receiving).await?,
+            #[cfg(feature = "kafka")]
+            subscriptions: settings.subscriptions,
+            targets: settings.targets,
+            batches: settings.batches,
+            division,
+            memory: settings.memory,
+        })
+    }
+
+    /// Starts the queues, then consuming, then the receivers, which cannot fail.
+    ///
+    /// # Errors
+    ///
+    /// Words for the user; nothing was accepted then, and nothing is left running.
+    pub(crate) fn start(self) -> Result<Agent, String> {
+        let division = self.division;
+        let mut files = Vec::new();
+        let (mut destinations, mut causes) = (Vec::new(), Vec::new());
+        for mut target in self.targets {
+            files.extend(target.files.take());
+            let (destination, of_losses) = target.start(division.queue)?;
+            destinations.push(destination);
+            causes.push(of_losses);
+        }
+        let pipeline = Pipeline::new(destinations, self.batches).with_causes(causes);
+        let pipeline = Arc::new(pipeline);
+        let intake = Arc::new(Intake::new(division.receiving));
+        #[cfg(feature = "kafka")]
+        let consumers = Consumers::start(&self.subscriptions, division.queue, &pipeline)?;
+        let receivers = self
+            .receivers
+            .serve(Arc::clone(&intake), Arc::clone(&pipeline));
+        let delays = Arc::clone(&pipeline);
+        Ok(Agent {
             receivers,
             #[cfg(feature = "kafka")]
             consumers,
             pipeline,
             intake,
+            files: Arc::new(files),
             delays: tokio::spawn(async move { delays.run().await }),
-            memory: settings.memory,
+            memory: self.memory,
             started: Instant::now(),
             state: AtomicU8::new(State::Running as u8),
         })
+    }
+}
+
+impl Agent {
+    /// Starts an agent without an admin address.
+    ///
+    /// # Errors
+    ///
+    /// Words for the user; nothing is left running then.
+    pub(crate) async fn start(settings: Settings) -> Result<Self, String> {
+        Bound::open(settings).await?.start()
+    }
+
+    /// Reads the files of certificates and tokens again. Says what became of each: what is in use now, or why the content
+    /// of before stays in use.
+    pub(crate) async fn reload(&self) -> Vec<Result<String, String>> {
+        let mut outcomes = self.receivers.reload().await;
+        let files = Arc::clone(&self.files);
+        let checked = tokio::task::spawn_blocking(move || {
+            let outcomes: Vec<_> = files.iter().map(DestinationFiles::reload).collect();
+            outcomes
+        });
+        match checked.await {
+            Ok(checked) => outcomes.extend(checked),
+            Err(error) => outcomes.push(Err(format!("reading files did not finish: {error}"))),
+        }
+        outcomes
     }
 
     /// Stops in order: addresses, requests that have begun, queues. What is held at `until` is counted as lost.
@@ -237,7 +371,7 @@ impl Agent {
     /// Says how everything is.
     pub(crate) fn status(&self) -> Status {
         Status {
-            state: State::of(self.state.load(Ordering::Acquire)),
+            state: self.state(),
             uptime: self.started.elapsed(),
             receivers: self.receiver_status(),
             connections: self.receivers.connections(),
@@ -249,6 +383,11 @@ impl Agent {
                 receiving_max: self.intake.max(),
             },
         }
+    }
+
+    /// Says whether the agent runs.
+    pub(crate) fn state(&self) -> State {
+        State::of(self.state.load(Ordering::Acquire))
     }
 
     fn set_state(&self, state: State) {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use outspan::Account;
+use outspan::DropReason;
 
 use super::Agent;
 use super::Ending;
@@ -59,6 +60,27 @@ fn lowered(arguments: &AgentArguments, destinations: usize) -> Vec<String> {
     lines
 }
 
+/// Says that the agent stops before it has accepted anything.
+pub(super) fn stopped_early(screen: &Screen, signal: Signal) {
+    screen.say(format_args!("{signal}: stopping, nothing was accepted yet"));
+}
+
+/// Says which files were read again, and which could not be used.
+pub(super) fn reloaded(screen: &Screen, outcomes: Vec<Result<String, String>>) {
+    if outcomes.is_empty() {
+        screen.say("SIGHUP: no files of certificates or tokens to reload");
+    }
+    for outcome in outcomes {
+        match outcome {
+            Ok(what) => screen.say(format_args!("SIGHUP: reloaded {what}")),
+            Err(why) => screen.tell(
+                Tone::Error,
+                format_args!("SIGHUP: not reloaded, the content of before stays in use: {why}"),
+            ),
+        }
+    }
+}
+
 /// Says that the agent stops, and what it still has to do.
 pub(super) fn stopping(screen: &Screen, why: Ending, agent: &Agent, limit: Duration) {
     let status = agent.status();
@@ -103,6 +125,9 @@ pub(super) fn stopped(screen: &Screen, why: Ending, agent: &Agent) -> u8 {
         match is_whole(&to.account) {
             true => screen.say(outcome(to)),
             false => screen.tell(Tone::Warning, outcome(to)),
+        }
+        for line in causes(to) {
+            screen.tell(Tone::Warning, line);
         }
     }
     let is_complete =
@@ -155,4 +180,23 @@ fn outcome(to: &DestinationStatus) -> String {
         text += &format!(", lost {} ({})", show_count(lost), account.dropped);
     }
     text
+}
+
+/// Says why spans were lost or refused, a line for each cause that is known.
+fn causes(to: &DestinationStatus) -> Vec<String> {
+    let name = &to.name;
+    let refusal = to.refusal.iter();
+    let refusal = refusal.map(|why| format!("{name}: refused because of: {why}"));
+    let dropped = to.causes.iter();
+    let dropped = dropped.map(|(reason, why)| {
+        let asked = match (*reason, to.asked_wait) {
+            (DropReason::Shutdown, Some(wait)) => format!(
+                "; the destination asked to wait, {} more",
+                show_duration(wait)
+            ),
+            _ => String::new(),
+        };
+        format!("{name}: lost ({reason}) because of: {why}{asked}")
+    });
+    refusal.chain(dropped).collect()
 }

@@ -32,6 +32,14 @@ Options of destinations:
   for all that it has a meaning for: a header there goes to every OTLP destination,
   whoever runs it.";
 
+const SIGNALS: &str = "\
+Signals:
+  SIGTERM, SIGINT,   stop in order: no more spans are taken, what is held is delivered within
+  SIGQUIT            --shutdown-timeout; a second one stops at once
+  SIGHUP             reloads the files of certificates and tokens; if the agent was started from
+                     a terminal, that was closed, and the agent stops in order; nohup is heeded
+  others             whatever would end the agent by default is ignored: SIGUSR1, SIGXFSZ, ...";
+
 const EXIT_STATUS: &str = "\
 Exit status:
   0    stopped by a signal; every destination has everything that was received for it
@@ -45,7 +53,7 @@ Exit status:
 /// Takes spans from programs in any language, keeps them in memory until they are delivered, and tries again what fails
 /// for a time. When there is no room, programs are told to send again later, so that nothing is lost.
 #[derive(Args, Debug)]
-#[command(after_help = format!("{EXAMPLES}\n\n{DESTINATIONS}\n\n{OPTIONS}\n\n{EXIT_STATUS}"))]
+#[command(after_help = format!("{EXAMPLES}\n\n{DESTINATIONS}\n\n{OPTIONS}\n\n{SIGNALS}\n\n{EXIT_STATUS}"))]
 pub(crate) struct AgentArguments {
     #[command(flatten)]
     pub(crate) to: TargetArguments,

@@ -26,7 +26,8 @@ Exit status:
   0         everything was converted
   1         something was not; the summary says what and why
   2         wrong usage; nothing was written
-  130, 143  interrupted (SIGINT, SIGTERM); OUT is as it was before
+  129, 130, interrupted (SIGHUP, SIGINT, SIGQUIT, SIGTERM); OUT is as it was
+  131, 143  before
   141       whoever read standard output went away";
 
 /// Converts span files from one format to another.

@@ -19,7 +19,8 @@ Exit status:
   0         everything was acknowledged
   1         something was refused or failed; the summary says what and why
   2         wrong usage or configuration; nothing was sent
-  130, 143  interrupted (SIGINT, SIGTERM) before everything was sent";
+  129, 130, interrupted (SIGHUP, SIGINT, SIGQUIT, SIGTERM)
+  131, 143  before everything was sent";
 
 /// Sends made-up traces to an OTLP receiver, as many and as fast as asked.
 ///

@@ -25,7 +25,8 @@ Exit status:
   0         everything was delivered
   1         something was not; the summary says what and why
   2         wrong usage or configuration; nothing was sent
-  130, 143  interrupted (SIGINT, SIGTERM) before everything was read and delivered
+  129, 130, interrupted (SIGHUP, SIGINT, SIGQUIT, SIGTERM)
+  131, 143  before everything was read and delivered
   141       whoever read standard output went away";
 
 /// Sends span files to a destination.

@@ -223,6 +223,9 @@ mod tests {
                 batches: 0,
                 exports: 0,
                 trouble: None,
+                asked_wait: None,
+                causes: Vec::new(),
+                refusal: None,
             }],
             shown: Some(ShownNumbers {
                 spans: 120,

@@ -31,6 +31,7 @@ use super::Receiver;
 use super::StdoutFormat;
 use super::TargetFile;
 use super::Transport;
+use super::header;
 use super::header::FileHeaders;
 use super::header::Header;
 
@@ -275,6 +276,52 @@ pub(crate) fn build(
         Destination::Stdout(format) => build_stdout(*format, options, look),
     };
     exporter.map_err(|error| error.to_string())
+}
+
+/// Names the files that hold certificates and tokens of one destination over a network, to read them again.
+#[derive(Clone, Debug)]
+pub(crate) struct DestinationFiles {
+    name: String,
+    destination: Destination,
+    options: DestinationArguments,
+}
+
+impl DestinationFiles {
+    /// Takes the options that name files; nothing if none does.
+    pub(crate) fn of(
+        name: &str,
+        destination: &Destination,
+        options: &DestinationArguments,
+    ) -> Option<Self> {
+        let is_remote = matches!(destination, Destination::Otlp(_) | Destination::Other(_));
+        let otlp = &options.otlp;
+        let headers = otlp.header.iter();
+        let mut headers = headers.filter_map(|text| text.parse::<Header>().ok());
+        let has_files =
+            otlp.ca.is_some() || otlp.cert.is_some() || headers.any(|header| header.file.is_some());
+        (is_remote && has_files).then(|| Self {
+            name: name.to_owned(),
+            destination: destination.clone(),
+            options: options.clone(),
+        })
+    }
+
+    /// Reads the files again. The next connection uses the certificates, the next export the headers.
+    ///
+    /// # Errors
+    ///
+    /// Words for the user: which file is wrong. The content of before stays in use.
+    pub(crate) fn reload(&self) -> Result<String, String> {
+        let look = Look {
+            colours: When::Never,
+            trees_bytes: None,
+        };
+        // Everything is read and checked by what reads it at the start. The exporter that is in use looks at the files
+        // of certificates at its next connection by itself.
+        build(&self.destination, &self.options, look).map_err(|e| format!("{}: {e}", self.name))?;
+        header::reload();
+        Ok(format!("files of {}", self.name))
+    }
 }
 
 /// Reads the headers. Of several with the same name the last one holds.

@@ -5,6 +5,8 @@ use std::str::FromStr;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 
 use outspan::Error;
 use outspan::Secret;
@@ -24,12 +26,23 @@ pub(crate) struct Header {
     pub(crate) file: Option<PathBuf>,
 }
 
+/// How often the process was asked to read files again. A signal asks the whole process, so this is one number for it.
+static RELOADS: AtomicU64 = AtomicU64::new(0);
+
+/// Has every [`FileHeaders`] read its files again before the next export.
+pub(super) fn reload() {
+    // Nothing else is published with it.
+    RELOADS.fetch_add(1, Ordering::Relaxed);
+}
+
 /// Gives headers whose values are in files, and reads the files again when the destination does not take them any more:
 /// somebody may have put a new token there.
 #[derive(Debug)]
 pub(crate) struct FileHeaders {
     files: Vec<(String, PathBuf)>,
     values: Mutex<Vec<(String, Secret)>>,
+    /// The number of [`RELOADS`] that the values are of.
+    reloads: AtomicU64,
 }
 
 impl FileHeaders {
@@ -43,7 +56,20 @@ impl FileHeaders {
         (!files.is_empty()).then(|| Self {
             values: Mutex::new(values.collect()),
             files,
+            reloads: AtomicU64::new(RELOADS.load(Ordering::Relaxed)),
         })
+    }
+
+    /// Reads every file.
+    async fn read(&self) -> outspan::Result<()> {
+        let files = self.files.clone();
+        // A disk may be slow, and this thread is everybody's.
+        let read = tokio::task::spawn_blocking(move || read_files(files)).await;
+        let values = read.map_err(|e| {
+            Error::internal("reading the files of headers did not finish").with_source(e)
+        })??;
+        *self.lock() = values;
+        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<(String, Secret)>> {
@@ -53,14 +79,13 @@ impl FileHeaders {
 
 impl HeaderProvider for FileHeaders {
     async fn headers(&self, refresh: bool) -> outspan::Result<Vec<(String, Secret)>> {
+        let reloads = RELOADS.load(Ordering::Relaxed);
+        let is_due = self.reloads.swap(reloads, Ordering::Relaxed) != reloads;
         if refresh {
-            let files = self.files.clone();
-            // A disk may be slow, and this thread is everybody's.
-            let read = tokio::task::spawn_blocking(move || read_files(files)).await;
-            let values = read.map_err(|e| {
-                Error::internal("reading the files of headers did not finish").with_source(e)
-            })??;
-            *self.lock() = values;
+            self.read().await?;
+        } else if is_due && let Err(error) = self.read().await {
+            // The destination may well take what was used so far.
+            tracing::error!(target: "outspan", "{error}; the values of before stay in use");
         }
         Ok(self.lock().clone())
     }

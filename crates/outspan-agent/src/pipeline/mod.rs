@@ -9,6 +9,7 @@
 //! the request (counted as `queue_full`) as long as another destination takes it; only when none does is it refused, so
 //! that the sender keeps it. Merging happens once, before the queues, and the queues share the bytes.
 
+mod causes;
 mod open_batch;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ use futures_util::future::join_all;
 use outspan::Account;
 use outspan::Batch;
 use outspan::Deadline;
+use outspan::DropReason;
 use outspan::queue::BatchLimits;
 use outspan::queue::MemoryQueue;
 #[cfg(feature = "kafka")]
@@ -33,6 +35,7 @@ use outspan::queue::Merger;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+pub(crate) use self::causes::Causes;
 use self::open_batch::OpenBatch;
 
 /// How long senders are asked to wait while a destination takes spans, only not enough of them.
@@ -72,6 +75,8 @@ pub(crate) enum Refusal {
 #[derive(Debug)]
 pub(crate) struct Pipeline {
     destinations: Vec<Destination>,
+    /// Why each destination lost spans, in the order of the destinations.
+    causes: Vec<Causes>,
     limits: BatchLimits,
     state: Mutex<State>,
     opened: Notify,
@@ -93,17 +98,30 @@ pub(crate) struct DestinationStatus {
     pub(crate) batches: usize,
     pub(crate) exports: usize,
     pub(crate) trouble: Option<String>,
+    /// How much is left of the wait that the destination asked for.
+    pub(crate) asked_wait: Option<Duration>,
+    /// Why spans were dropped, for each reason that occurred and is known.
+    pub(crate) causes: Vec<(DropReason, String)>,
+    /// Why the destination refused spans, if it did.
+    pub(crate) refusal: Option<String>,
 }
 
 impl Pipeline {
     /// Makes a pipeline to at least one destination.
     pub(crate) fn new(destinations: Vec<Destination>, limits: BatchLimits) -> Self {
         Self {
+            causes: vec![Causes::default(); destinations.len()],
             destinations,
             limits,
             state: Mutex::default(),
             opened: Notify::new(),
         }
+    }
+
+    /// Reports these causes of losses, in the order of the destinations.
+    pub(crate) fn with_causes(mut self, causes: Vec<Causes>) -> Self {
+        self.causes = causes;
+        self
     }
 
     /// Says whether a request of at least `bytes` bytes would be refused now, before it is read.
@@ -259,15 +277,8 @@ impl Pipeline {
 
     /// Says how each destination is doing.
     pub(crate) fn status(&self) -> Vec<DestinationStatus> {
-        let each = self.destinations.iter().map(|to| DestinationStatus {
-            name: to.name.clone(),
-            account: to.queue.account(),
-            bytes: to.queue.bytes(),
-            bytes_max: to.queue.bytes_max(),
-            batches: to.queue.batches(),
-            exports: to.queue.exports(),
-            trouble: to.queue.trouble(),
-        });
+        let each = self.destinations.iter().zip(&self.causes);
+        let each = each.map(|(to, causes)| to.status(causes));
         each.collect()
     }
 
@@ -314,6 +325,31 @@ impl Pipeline {
 }
 
 impl Destination {
+    fn status(&self, known: &Causes) -> DestinationStatus {
+        let queue = &self.queue;
+        let account = queue.account();
+        let trouble = queue.trouble();
+        let reasons = DropReason::ALL.into_iter();
+        let reasons = reasons.filter(|reason| account.dropped.of(*reason) > 0);
+        let causes = reasons.filter_map(|reason| {
+            let cause = known.of_drops(reason, trouble.as_deref())?;
+            Some((reason, cause))
+        });
+        let refusal = known.of_refusals();
+        DestinationStatus {
+            name: self.name.clone(),
+            bytes: queue.bytes(),
+            bytes_max: queue.bytes_max(),
+            batches: queue.batches(),
+            exports: queue.exports(),
+            asked_wait: known.asked_wait(),
+            causes: causes.collect(),
+            refusal: refusal.filter(|_| account.refused > 0),
+            account,
+            trouble,
+        }
+    }
+
     fn is_down(&self) -> bool {
         self.queue.trouble().is_some()
     }

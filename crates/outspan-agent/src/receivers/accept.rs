@@ -42,8 +42,10 @@ pub(super) struct Hub<A> {
     pub(super) limits: Limits,
     /// Bounds the heads of open requests, over all connections.
     pub(super) heads: Arc<Intake>,
+    /// Bounds the requests of HTTP/2 whose rest is thrown away, over all connections.
+    pub(super) drains: Arc<Intake>,
     /// There where an address wants it.
-    pub(super) tls: Option<Tls>,
+    pub(super) tls: Option<Arc<Tls>>,
     /// Over all addresses.
     pub(super) connections_max: usize,
     pub(super) remarks: Remarks,

@@ -430,6 +430,7 @@ struct Http2<A: Answers> {
 impl<A: Answers> Http2<A> {
     fn new(stream: Stream, requests: Requests<A>, limits: &Limits) -> Self {
         let streams = Streams::default();
+        let requests = requests.draining(streams.new_streams());
         let connection = http2::Builder::new(streams.new_streams())
             .timer(TokioTimer::new())
             .initial_stream_window_size(limits::STREAM_WINDOW_BYTES)

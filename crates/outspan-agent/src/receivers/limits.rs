@@ -48,6 +48,9 @@ pub(super) const SEND_BUFFER_BYTES: usize = 64 << 10;
 /// How much is read and thrown away behind an answer that came before the request's end, in bytes.
 pub(super) const LINGER_BYTES_MAX: usize = 64 << 20;
 
+/// What a frame that is thrown away counts as at least, however short it is, in bytes.
+pub(super) const DRAINED_FRAME_BYTES_MIN: usize = 512;
+
 /// How often TCP asks an idle sender whether it is there, and after how many silences it is not.
 pub(super) const TCP_KEEP_ALIVE: Duration = Duration::from_secs(60);
 pub(super) const TCP_KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
@@ -59,6 +62,9 @@ pub(super) const FILES_RESERVED: usize = 128;
 /// Of the room for requests on their way in, how much the heads of open requests may take besides: thousands of usual
 /// requests at the same time.
 pub(super) const HEADS_SHARE: usize = 4;
+
+/// The same for requests whose answer is given while the rest of their body is thrown away.
+pub(super) const DRAINS_SHARE: usize = 16;
 
 /// How long to leave an address alone when no connection can be taken there, at first and at most.
 pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

@@ -86,44 +86,80 @@ pub(crate) struct Receivers {
     counters: Arc<Counters>,
     /// By when to stop, once that is known. Every address and every connection listens to it until it is gone.
     stopping: watch::Sender<Option<Deadline>>,
+    files: SecretFiles,
 }
 
-impl Receivers {
-    /// Listens on every address, and answers from then on.
+/// Holds open sockets that nobody is served on yet: clients can connect to them, and wait.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    sockets: Vec<Socket>,
+    kinds: Vec<Kind>,
+    tls: Option<Tls>,
+    settings: Settings,
+}
+
+impl Bound {
+    /// Opens every address, and reads the files of TLS.
     ///
     /// # Errors
     ///
     /// Words for the user: which address cannot be listened on, and why.
-    pub(crate) async fn start(
-        listen: &[Listen],
-        settings: Settings,
-        intake: Arc<Intake>,
-        pipeline: Arc<Pipeline>,
-    ) -> Result<Self, String> {
+    pub(crate) async fn open(listen: &[Listen], settings: Settings) -> Result<Self, String> {
         let tls = tls(listen, settings.tls.as_ref())?;
         let mut sockets = Vec::new();
         for address in listen {
             sockets.extend(address.open().await?);
         }
-        let counters = Arc::new(Counters::new(listen.iter().map(|address| address.kind)));
+        Ok(Self {
+            sockets,
+            kinds: listen.iter().map(|address| address.kind).collect(),
+            tls,
+            settings,
+        })
+    }
+
+    /// Answers from now on.
+    pub(crate) fn serve(self, intake: Arc<Intake>, pipeline: Arc<Pipeline>) -> Receivers {
+        let Self {
+            sockets,
+            kinds,
+            tls,
+            settings,
+        } = self;
+        let counters = Arc::new(Counters::new(kinds));
         let connections_max = connections_max(settings.max_connections, limits::open_files_max());
         let limits = Limits::new(settings.max_connection_age);
         warn_of_strangers(&sockets, &settings);
         let heads = Arc::new(Intake::new(intake.max() / limits::HEADS_SHARE));
+        let drains = Arc::new(Intake::new(intake.max() / limits::DRAINS_SHARE));
         let datagrams = Datagrams::new(Arc::clone(&pipeline), Arc::clone(&counters));
+        let tokens = settings.tokens.clone();
         let answers = Service::new(settings, intake, pipeline, Arc::clone(&counters));
+        let tls = tls.map(Arc::new);
         let hub = Hub {
             answers: Arc::new(answers),
             counters,
             limits,
             heads,
-            tls,
+            drains,
+            tls: tls.clone(),
             connections_max,
             remarks: Remarks::default(),
         };
-        Ok(Self::serve(sockets, hub, Some(datagrams)))
+        let mut receivers = Receivers::serve(sockets, hub, Some(datagrams));
+        receivers.files = SecretFiles { tls, tokens };
+        receivers
     }
+}
 
+/// Holds the files that show who we are and who may send.
+#[derive(Clone, Debug, Default)]
+struct SecretFiles {
+    tls: Option<Arc<Tls>>,
+    tokens: Tokens,
+}
+
+impl Receivers {
     fn serve<A: Answers>(sockets: Vec<Socket>, hub: Hub<A>, datagrams: Option<Datagrams>) -> Self {
         let (stopping, stop) = watch::channel(None);
         let addresses = sockets.iter().map(|socket| socket.shown.clone()).collect();
@@ -150,7 +186,22 @@ impl Receivers {
             addresses,
             counters: Arc::clone(&hub.counters),
             stopping,
+            files: SecretFiles::default(),
         }
+    }
+
+    /// Reads the files of TLS and tokens again, whether they have changed or not. Says what became of each kind: what
+    /// is in use now, or why the content of before stays in use.
+    pub(crate) async fn reload(&self) -> Vec<Result<String, String>> {
+        let SecretFiles { tls, tokens } = self.files.clone();
+        // A disk may be slow, and this thread has connections to serve.
+        let reloaded = tokio::task::spawn_blocking(move || {
+            let tls = tls.into_iter().map(|tls| tls.reload());
+            tls.chain(tokens.reload()).collect()
+        });
+        reloaded
+            .await
+            .unwrap_or_else(|error| vec![Err(format!("reading files did not finish: {error}"))])
     }
 
     /// The addresses that are listened on, such as `grpc://127.0.0.1:4317`.

@@ -103,6 +103,36 @@ impl Tls {
         }
         Arc::clone(&current.config)
     }
+
+    /// Reads all files again, whether they have changed or not. New connections use the content that was read; if it is
+    /// unusable they go on with the content of before.
+    ///
+    /// # Errors
+    ///
+    /// Words for the user: which file is wrong, and what is expected there.
+    pub(super) fn reload(&self) -> Result<String, String> {
+        // Before reading, so that a change in between is seen at the next look. The lock is not held while files are
+        // read: connections wait for it.
+        let stamps = self.files.stamps();
+        let config = self.files.config();
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        current.looked = Instant::now();
+        current.stamps = stamps;
+        let names = &self.files;
+        match config {
+            Ok(config) => {
+                current.config = Arc::new(config);
+                Ok(format!("certificate and key of {names}"))
+            }
+            Err(error) => Err(format!("certificate and key: {error}")),
+        }
+    }
+}
+
+impl fmt::Display for TlsFiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.certificate.display())
+    }
 }
 
 impl fmt::Debug for Tls {

@@ -17,11 +17,11 @@ use tokio::time::Instant;
 /// How often files are looked at again, at most: soon enough for a rotation, rare enough to cost nothing.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Holds the tokens that open the door; with none, it is open.
-#[derive(Debug, Default)]
+/// Holds the tokens that open the door; with none, it is open. Clones share the files.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Tokens {
     fixed: Vec<Secret>,
-    files: Option<Files>,
+    files: Option<Arc<Files>>,
 }
 
 /// Holds files with one token a line, which are read again while requests come.
@@ -65,9 +65,11 @@ impl Tokens {
             check(secret.expose()).map_err(|why| format!("invalid token: {why}"))?;
             fixed.push(secret);
         }
-        let files = (!files.is_empty()).then(|| Files {
-            files: Arc::new(files),
-            next_look: Mutex::new(Instant::now() + LOOK_INTERVAL),
+        let files = (!files.is_empty()).then(|| {
+            Arc::new(Files {
+                files: Arc::new(files),
+                next_look: Mutex::new(Instant::now() + LOOK_INTERVAL),
+            })
         });
         Ok(Self { fixed, files })
     }
@@ -75,6 +77,12 @@ impl Tokens {
     /// Whether there are none, so that everybody may come in.
     pub(super) fn is_empty(&self) -> bool {
         self.fixed.is_empty() && self.files.is_none()
+    }
+
+    /// Reads every file again. Says for each what became of it; what cannot be read leaves the tokens of before.
+    pub(super) fn reload(&self) -> Vec<Result<String, String>> {
+        let files = self.files.iter().flat_map(|files| files.files.iter());
+        files.map(TokenFile::reload).collect()
     }
 
     /// Whether a request with these headers may come in.
@@ -136,6 +144,15 @@ impl TokenFile {
             path,
             state: RwLock::new(FileState { tokens, is_broken }),
         })
+    }
+
+    /// Takes over what the file holds now, or says why the tokens of before stay.
+    fn reload(&self) -> Result<String, String> {
+        let read = read_tokens(&self.path);
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        state.is_broken = read.is_err();
+        state.tokens = read?;
+        Ok(format!("tokens of {}", self.path.display()))
     }
 
     /// Takes over what the file holds now. What cannot be read leaves the tokens as they are: a rotation must not lock everybody out.

@@ -74,23 +74,38 @@ impl Running {
         let mut command = Command::new(env!("CARGO_BIN_EXE_outspan"));
         command
             .args(arguments)
-            .env_remove("NO_COLOR")
-            .env_remove("RUST_LOG")
             .envs(environment.iter().copied())
             .stdin(Stdio::piped())
             .stdout(output)
             .stderr(Stdio::piped());
+        Self::spawn(&mut command)
+    }
+
+    /// Starts a command that was made elsewhere. Outputs that are not pipes are not read.
+    pub(crate) fn spawn(command: &mut Command) -> Self {
+        command.env_remove("NO_COLOR").env_remove("RUST_LOG");
         let mut child = command.spawn().unwrap();
         let stdout = child.stdout.take();
-        let stderr = child.stderr.take().unwrap();
+        let stderr = child.stderr.take();
         Self {
+            stdout: stdout.map_or_else(|| Output::of(io::empty()), Output::of),
+            stderr: stderr.map_or_else(|| Output::of(io::empty()), Output::of),
             child,
-            stdout: match stdout {
-                Some(stdout) => Output::of(stdout),
-                None => Output::of(io::empty()),
-            },
-            stderr: Output::of(stderr),
         }
+    }
+
+    /// Waits for the end of the program, whoever else holds its outputs; returns its status.
+    #[track_caller]
+    pub(crate) fn wait_for_exit(&mut self) -> Option<i32> {
+        let end = Instant::now() + LIMIT;
+        while Instant::now() < end {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            // Sleeps: the standard library has no wait with a limit.
+            thread::sleep(Duration::from_millis(5));
+        }
+        panic!("the program did not end");
     }
 
     /// What standard error has said, as far as it was waited for.

@@ -3,11 +3,13 @@
 #![allow(clippy::unwrap_used)]
 
 mod bounds;
+mod drains;
 mod ends;
 mod secure;
 mod serving;
 
 use std::future::pending;
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -110,6 +112,7 @@ impl Answers for Fake {
 struct Server {
     receivers: Receivers,
     fake: Arc<Fake>,
+    drains: Arc<Intake>,
     address: SocketAddr,
 }
 
@@ -137,18 +140,21 @@ impl Server {
         let sockets = listen.open().await.unwrap();
         let address = sockets[0].source.address().unwrap();
         let fake = Arc::new(Fake::default());
+        let drains = Arc::new(Intake::new(1 << 20));
         let hub = Hub {
             answers: Arc::clone(&fake),
             counters: Arc::new(Counters::new(Kind::ALL)),
             limits,
             heads: Arc::new(Intake::new(heads)),
-            tls,
+            drains: Arc::clone(&drains),
+            tls: tls.map(Arc::new),
             connections_max,
             remarks: Remarks::default(),
         };
         Self {
             receivers: Receivers::serve(sockets, hub, None),
             fake,
+            drains,
             address,
         }
     }

@@ -14,6 +14,7 @@ use tonic::transport::Channel;
 use tonic::transport::Endpoint;
 
 use super::*;
+use crate::receivers::Bound;
 use crate::receivers::Listen;
 use crate::receivers::Receivers;
 
@@ -48,13 +49,8 @@ impl Server {
             settings = Some(own);
         });
         let listen = [Listen::parse("grpc://127.0.0.1:0").unwrap()];
-        let receivers = Receivers::start(
-            &listen,
-            settings.unwrap(),
-            Arc::clone(&rig.intake),
-            Arc::clone(&rig.pipeline),
-        );
-        let receivers = receivers.await.unwrap();
+        let bound = Bound::open(&listen, settings.unwrap()).await.unwrap();
+        let receivers = bound.serve(Arc::clone(&rig.intake), Arc::clone(&rig.pipeline));
         let address = receivers.addresses()[0].strip_prefix("grpc://").unwrap();
         Self {
             address: address.parse().unwrap(),

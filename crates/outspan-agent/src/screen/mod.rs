@@ -1,4 +1,8 @@
 //! What people see on standard error: messages, a progress bar, log lines; one writer for all of them.
+//!
+//! Standard error may be gone (a closed terminal, a closed pipe), and nothing here fails or panics because of that.
+
+mod background;
 
 use std::fmt;
 use std::fmt::Arguments;
@@ -25,7 +29,11 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use self::background::Background;
 use crate::arguments::When;
+
+/// How long the last lines may take to be written when the program ends.
+const FINISH_LIMIT: Duration = Duration::from_secs(1);
 
 /// Writes messages to standard error, above the progress bar where there is one.
 #[derive(Clone, Debug)]
@@ -33,6 +41,8 @@ pub(crate) struct Screen {
     bar: ProgressBar,
     has_colours: bool,
     is_quiet: bool,
+    /// Writes in place of the caller, if it was asked for.
+    background: Option<Background>,
 }
 
 /// Says what a message is about.
@@ -53,6 +63,23 @@ impl Screen {
             bar: ProgressBar::hidden(),
             has_colours: wants_colours(colours, io::stderr().is_terminal()),
             is_quiet,
+            background: None,
+        }
+    }
+
+    /// Writes everything on a thread of its own from now on. For programs that have to go on while nobody reads standard
+    /// error: lines beyond a bound are dropped then, and counted.
+    pub(crate) fn in_background(mut self) -> Self {
+        let bar = self.bar.clone();
+        // Without a thread the caller writes.
+        self.background = Background::start(move |line| write_line(&bar, line)).ok();
+        self
+    }
+
+    /// Waits until everything is written, for a second at most.
+    pub(crate) fn finish(&self) {
+        if let Some(background) = &self.background {
+            background.finish(FINISH_LIMIT);
         }
     }
 
@@ -78,8 +105,14 @@ impl Screen {
 
     /// Writes text as it is, shown in any case.
     pub(crate) fn write(&self, text: Arguments<'_>) {
-        // With standard error gone there is nobody left to tell.
-        drop(Output(&self.bar).write_all(text.to_string().as_bytes()));
+        self.write_text(&text.to_string());
+    }
+
+    fn write_text(&self, text: &str) {
+        match &self.background {
+            Some(background) => background.add(text),
+            None => write_line(&self.bar, text),
+        }
     }
 
     /// Shows a progress bar from now on, if standard error is a terminal and nobody asked for quiet.
@@ -206,22 +239,30 @@ impl<'a> MakeWriter<'a> for Screen {
     type Writer = Output<'a>;
 
     fn make_writer(&'a self) -> Output<'a> {
-        Output(&self.bar)
+        Output(self)
     }
 }
 
-/// Writes to standard error while the bar steps aside.
+/// Writes log lines to a screen.
 #[derive(Debug)]
-pub(crate) struct Output<'a>(&'a ProgressBar);
+pub(crate) struct Output<'a>(&'a Screen);
 
 impl Write for Output<'_> {
+    /// Never fails: the subscriber would report an error to standard error, and panic because that is gone.
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
-        self.0.suspend(|| io::stderr().lock().write(text))
+        self.0.write_text(&String::from_utf8_lossy(text));
+        Ok(text.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// Writes to standard error while the bar steps aside.
+fn write_line(bar: &ProgressBar, text: &str) {
+    // With standard error gone there is nobody left to report to.
+    drop(bar.suspend(|| io::stderr().lock().write_all(text.as_bytes())));
 }
 
 /// How often the bar is redrawn.

@@ -1,0 +1,132 @@
+//! SIGHUP without a terminal: files of certificates and tokens are read again.
+
+use std::fs;
+
+use outspan::Export;
+use outspan::Secret;
+use outspan::otlp;
+use outspan_testkit::Answer;
+use outspan_testkit::Certificates;
+use outspan_testkit::Collector;
+use outspan_testkit::batch_of;
+use outspan_testkit::soon;
+
+use crate::agent::Agent;
+use crate::agent::LIMIT;
+use crate::agent::has_setsid;
+use crate::agent::skip;
+use crate::agent::url_of;
+
+#[tokio::test]
+async fn hang_up_reloads_tokens_and_headers_and_keeps_those_of_broken_files() {
+    if !has_setsid() {
+        skip("SIGHUP without a terminal needs setsid");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let (tokens, header) = (
+        directory.path().join("tokens"),
+        directory.path().join("header"),
+    );
+    fs::write(&tokens, "0ld").unwrap();
+    fs::write(&header, "first").unwrap();
+    let collector = Collector::grpc();
+    collector.always(Answer::Accept);
+    let mut agent = Agent::start(&[
+        "--listen-token",
+        &format!("@{}", tokens.display()),
+        "--to",
+        &url_of(&collector),
+        "--header",
+        &format!("tenant=@{}", header.display()),
+    ]);
+    let address = format!("http://{}", agent.grpc());
+    let send = async |token: &str| {
+        let sender =
+            otlp::grpc(&address).header("authorization", Secret::new(format!("Bearer {token}")));
+        sender.build().unwrap().export(batch_of(1), soon()).await
+    };
+    send("0ld").await.unwrap();
+    collector.wait_for_spans(1, LIMIT).await;
+
+    fs::write(&tokens, "n3w").unwrap();
+    fs::write(&header, "second").unwrap();
+    agent.running().signal("HUP");
+    agent
+        .running()
+        .wait_until_said("SIGHUP: reloaded files of grpc://");
+    let said = agent.running().said();
+    assert!(said.contains("SIGHUP: reloaded tokens of "), "{said}");
+    send("0ld").await.unwrap_err();
+    send("n3w").await.unwrap();
+    collector.wait_for_spans(2, LIMIT).await;
+
+    fs::remove_file(&tokens).unwrap();
+    fs::remove_file(&header).unwrap();
+    agent.running().signal("HUP");
+    let kept = "error: SIGHUP: not reloaded, the content of before stays in use: ";
+    agent.running().wait_until_said(&format!("{kept}grpc://"));
+    let said = agent.running().said();
+    assert!(
+        said.contains(&format!("{kept}cannot read tokens")),
+        "{said}"
+    );
+    send("n3w").await.unwrap();
+    collector.wait_for_spans(3, LIMIT).await;
+    let ran = agent.stop("TERM").expect_status(0);
+    for secret in ["0ld", "n3w", "first", "second"] {
+        assert!(!ran.stderr.contains(secret), "{ran:#?}");
+    }
+    let requests = collector.requests();
+    let tenants: Vec<_> = requests
+        .iter()
+        .map(|r| r.header("tenant").unwrap())
+        .collect();
+    assert_eq!(tenants, ["first", "second", "second"]);
+}
+
+#[tokio::test]
+async fn hang_up_reloads_certificates_of_listeners_and_keeps_those_of_broken_files() {
+    if !has_setsid() {
+        skip("SIGHUP without a terminal needs setsid");
+        return;
+    }
+    let certificates = Certificates::new();
+    let server = certificates.write("server", &certificates.server());
+    let [certificate, key] =
+        [&server.certificate, &server.key].map(|path| path.to_str().unwrap().to_owned());
+    let collector = Collector::grpc();
+    let mut agent = Agent::start(&[
+        "--listen",
+        "grpcs://localhost:0",
+        "--listen-cert",
+        &certificate,
+        "--listen-key",
+        &key,
+        "--to",
+        &url_of(&collector),
+    ]);
+    let secure = agent.secure();
+    let send = async || {
+        let tls = otlp::Tls::new()
+            .ca_file(certificates.authority_file())
+            .server_name("localhost");
+        let sender = otlp::grpc(format!("https://{secure}")).tls(tls).build();
+        sender.unwrap().export(batch_of(1), soon()).await
+    };
+    send().await.unwrap();
+    certificates.write("server", &certificates.server());
+    agent.running().signal("HUP");
+    agent
+        .running()
+        .wait_until_said("SIGHUP: reloaded certificate and key of ");
+    send().await.unwrap();
+    fs::write(&key, "no key").unwrap();
+    agent.running().signal("HUP");
+    agent.running().wait_until_said(
+        "the content of before stays in use: certificate and key: no usable private key",
+    );
+    send().await.unwrap();
+    agent.stop("TERM").expect_status(0);
+    assert_eq!(collector.span_count(), 3);
+}
