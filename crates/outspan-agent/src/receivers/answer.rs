@@ -49,7 +49,7 @@ const JSON_SUCCESS: Bytes = Bytes::from_static(b"{}");
 
 /// How much longer spans may become that come from elsewhere: what is said in a byte or two there takes a key and a type in
 /// OTLP.
-const ZIPKIN_EXPANSION: usize = 4;
+const ZIPKIN_EXPANSION: usize = 5;
 const THRIFT_EXPANSION: usize = 4;
 
 /// Says how a request is written, and so its answer.
@@ -92,7 +92,7 @@ impl Form {
     }
 
     /// How many bytes reading a content takes besides it, at most, for each of its bytes: nothing where it is kept as it
-    /// came.
+    /// came. [`fixed`](Self::fixed) comes on top.
     pub(super) fn expansion(self) -> usize {
         match self {
             Self::Grpc | Self::Protobuf | Self::Text => 0,
@@ -100,6 +100,25 @@ impl Form {
             Self::ZipkinJson | Self::ZipkinProtobuf => ZIPKIN_EXPANSION,
             Self::ThriftBinary | Self::ThriftCompact => THRIFT_EXPANSION,
         }
+    }
+
+    /// How many bytes reading a content takes besides, however short it is: what is held of one span, and of the spans that
+    /// are not put together yet.
+    pub(super) fn fixed(self) -> usize {
+        const FIXED: usize = 256 << 10;
+
+        match self {
+            Self::Grpc | Self::Protobuf | Self::Text | Self::Json => 0,
+            Self::ZipkinJson | Self::ZipkinProtobuf | Self::ThriftBinary | Self::ThriftCompact => {
+                FIXED
+            }
+        }
+    }
+
+    /// How many bytes reading a content of so many bytes takes besides it.
+    pub(super) fn conversion(self, len: usize) -> usize {
+        len.saturating_mul(self.expansion())
+            .saturating_add(self.fixed())
     }
 
     /// Whether it is one of OTLP's.

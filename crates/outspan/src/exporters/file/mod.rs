@@ -29,11 +29,12 @@
 //!
 //! # When the file is moved or removed
 //!
-//! Before each record, and at flush and shutdown, the exporter looks whether its path still leads to the file that is
-//! open. If another program renamed the file, as log rotation does, the exporter begins a new file at the path; what was
-//! written before stays in the renamed file. If the file was removed, the exporter begins a new file and writes the last
-//! record once more, because nobody can have read it; a warning in the log says how many spans went with the file. If no
-//! new file can be made, exports, flush and shutdown fail with a temporary error.
+//! Before each record the exporter looks whether its path still leads to the file that is open. If another program renamed
+//! the file, as log rotation does, the exporter begins a new file at the path; what was written before stays in the renamed
+//! file. If the file was removed, the exporter begins a new file and writes the last record once more, because it may have
+//! been written after the removal; a warning in the log says how many spans went with the file. A removed file is noticed
+//! at flush and shutdown as well. If no new file can be made, exports fail with a temporary error, and so do flush and
+//! shutdown of a removed file.
 //!
 //! # Threads
 //!
@@ -159,7 +160,7 @@ impl BlockingExport for FileExport {
         let Some(files) = &mut self.files else {
             return Ok(Drained::default());
         };
-        files.follow_path()?;
+        files.follow_if_removed()?;
         if self.with_sync {
             files.sync()?;
         }

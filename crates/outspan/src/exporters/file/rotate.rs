@@ -133,6 +133,18 @@ impl Files {
         }
     }
 
+    /// Does as [`follow_path`](Self::follow_path) if the file was removed. One that was renamed still has everything.
+    ///
+    /// # Errors
+    ///
+    /// As [`follow_path`](Self::follow_path).
+    pub(super) fn follow_if_removed(&mut self) -> Result<()> {
+        match &self.current {
+            Some(current) if current.appender.is_removed()? => self.follow_path(),
+            _ => Ok(()),
+        }
+    }
+
     /// Replaces the open file, which was renamed or removed, by a new one at the path.
     fn reopen(&mut self) -> Result<()> {
         let Some(mut old) = self.current.take() else {
