@@ -34,7 +34,7 @@ pub(crate) struct Agent {
 /// What it says about its only destination.
 #[derive(Debug)]
 pub(crate) struct Status {
-    pub(crate) delivered: u64,
+    /// Spans that were delivered, refused or dropped.
     pub(crate) settled: u64,
     pub(crate) received: u64,
     pub(crate) open: u64,
@@ -139,7 +139,6 @@ impl Agent {
         let receivers = body["receivers"].as_array().into_iter().flatten();
         let accepted = receivers.filter_map(|of| of["spans"]["accepted"].as_u64());
         Ok(Status {
-            delivered: number("delivered"),
             settled: number("delivered") + number("refused") + dropped,
             received: number("received"),
             open: number("queued") + number("in_flight"),

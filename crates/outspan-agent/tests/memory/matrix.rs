@@ -30,6 +30,9 @@ const WATCHED: Duration = Duration::from_millis(1500);
 /// How soon ordinary spans have to arrive. A program that is not optimised converts about 10 MiB a second.
 const SOON: Duration = Duration::from_secs(15);
 
+/// How many ordinary spans are sent while the others are.
+const ORDINARY_MAX: u32 = 40;
+
 /// How many combinations run side by side.
 const SIDE_BY_SIDE: usize = 2;
 
@@ -217,6 +220,8 @@ fn run(combination: &Combination) -> Outcome {
         ordinary: 0,
     };
     if let Err(fault) = run.send_and_watch(combination) {
+        // What went wrong first is often that it ended.
+        let fault = run.end_of_program().unwrap_or(fault);
         run.outcome.faults.push(fault);
     }
     let mut outcome = run.outcome;
@@ -246,8 +251,12 @@ impl Run<'_> {
             sent.collect::<Vec<_>>()
         });
         while !sender.is_finished() {
-            self.send_ordinary()?;
+            if self.ordinary < ORDINARY_MAX {
+                self.send_ordinary()?;
+            }
             self.look()?;
+            // Sleeps: a few ordinary spans while the others are read, not as many as possible.
+            thread::sleep(Duration::from_millis(20));
         }
         for answer in sender.join().map_err(|_| "the sender panicked")? {
             match answer {
@@ -283,12 +292,30 @@ impl Run<'_> {
         }
     }
 
+    /// How the program ended, if it does within a moment: the end of its connections comes first.
+    fn end_of_program(&mut self) -> Option<String> {
+        let end = Instant::now() + Duration::from_secs(1);
+        while self.agent.ended().is_none() && Instant::now() < end {
+            // Sleeps: the end of another program tells nobody.
+            thread::sleep(Duration::from_millis(10));
+        }
+        let how = self.agent.ended()?;
+        let said = |line: &&str| !line.starts_with([' ', '\t']) && !line.contains("backtrace");
+        let log: Vec<_> = self
+            .agent
+            .log()
+            .lines()
+            .rev()
+            .filter(said)
+            .take(1)
+            .collect();
+        Some(format!("the program ended with {how}: {}", log.join(" / ")))
+    }
+
     /// Looks at what has to be right at all times.
     fn look(&mut self) -> Result<crate::agent::Status, String> {
-        if let Some(how) = self.agent.ended() {
-            // What it said last is with the pipe's reader by now.
-            let log: Vec<_> = self.agent.log().lines().rev().take(3).collect();
-            return Err(format!("the program ended with {how}: {}", log.join(" / ")));
+        if self.agent.ended().is_some() {
+            return Err("the program ended".to_owned());
         }
         if let Some(peak) = self.agent.resident("VmHWM:") {
             self.outcome.peak = peak;

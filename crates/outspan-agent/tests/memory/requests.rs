@@ -90,8 +90,8 @@ impl Kind {
             }
             Self::TinyResources => {
                 let tiny = |number| field(1, &field(2, &field(2, &span(number, &[]))));
-                let spans: Vec<_> = (1..=60_000).flat_map(tiny).collect();
-                [spans, [0x0a, 0].repeat(MIB)].concat()
+                let spans: Vec<_> = (1..=5000).flat_map(tiny).collect();
+                [spans, [0x0a, 0].repeat(2 * MIB)].concat()
             }
             Self::Bomb => one_span(&field(9, &attribute(&text(20 * MIB)))),
         }
