@@ -7,7 +7,7 @@ use outspan_wire::jaeger::Protocol;
 use outspan_wire::otlp;
 use outspan_wire::zipkin;
 
-/// Bytes that a reader takes at most for each byte of its input, and besides, however short the input is.
+/// Bytes that a reader takes at most for each byte of its input, and besides, of an input that is not short.
 const ZIPKIN: (usize, usize) = (5, 256 << 10);
 const THRIFT: (usize, usize) = (4, 256 << 10);
 const JSON: (usize, usize) = (1, 64 << 10);

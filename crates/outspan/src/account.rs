@@ -8,6 +8,7 @@ use std::sync::PoisonError;
 
 use crate::Drained;
 use crate::DropReason;
+use crate::Error;
 use crate::Losses;
 use crate::pending::Outcome;
 use crate::pending::PendingSpans;
@@ -106,6 +107,8 @@ struct Books {
     /// Pending spans that were lost, and of which no flush or shutdown has told yet. It tells of them once, and they are in
     /// the account already.
     lost: Losses,
+    /// Why the last of them were lost.
+    lost_error: Option<Error>,
 }
 
 impl Ledger {
@@ -146,7 +149,13 @@ impl Ledger {
             books.account.dropped.add(reason, spans);
             books.lost.add(reason, spans);
         }
+        books.lost_error = outcome.error.clone().or(books.lost_error.take());
         debug_assert!(books.account.closes(), "{}", books.account);
+    }
+
+    /// Why the last pending spans were lost, if any were since the last call.
+    pub(crate) fn take_lost_error(&self) -> Option<Error> {
+        self.lock().lost_error.take()
     }
 
     /// Counts every pending span as lost at shutdown. What becomes known of them later changes nothing.

@@ -282,8 +282,7 @@ impl Service {
 
     /// How many bytes a content may have. What is turned into OTLP needs room for what it becomes besides.
     fn limit(&self, form: Form) -> usize {
-        let room = self.intake.max().saturating_sub(form.fixed()) / (1 + form.expansion());
-        self.max_request_bytes.min(room)
+        self.max_request_bytes.min(form.len_max(self.intake.max()))
     }
 
     /// Makes spans of a content; of a large one on another thread, so that nobody waits meanwhile.

@@ -203,7 +203,7 @@ impl Connection {
         assert!(status.starts_with('2'), "{answer}");
         let mut body = vec![0; length];
         self.0.read_exact(&mut body).unwrap();
-        String::from_utf8(body).unwrap()
+        String::from_utf8_lossy(&body).into_owned()
     }
 }
 

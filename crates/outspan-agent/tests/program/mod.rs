@@ -72,8 +72,23 @@ impl Running {
         output: Stdio,
     ) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_outspan"));
+        command.args(arguments);
+        Self::spawn(command, environment, output)
+    }
+
+    /// Starts `outspan` from a shell that does something first, such as setting a limit.
+    #[cfg(unix)]
+    pub(crate) fn start_after(first: &str, arguments: &[&str], output: Stdio) -> Self {
+        let mut command = Command::new("sh");
         command
-            .args(arguments)
+            .args(["-c", &format!("{first}; exec \"$@\""), "sh"])
+            .arg(env!("CARGO_BIN_EXE_outspan"))
+            .args(arguments);
+        Self::spawn(command, &[], output)
+    }
+
+    fn spawn(mut command: Command, environment: &[(&str, &str)], output: Stdio) -> Self {
+        command
             .env_remove("NO_COLOR")
             .env_remove("RUST_LOG")
             .envs(environment.iter().copied())

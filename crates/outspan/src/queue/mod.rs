@@ -560,6 +560,8 @@ impl Shared {
     /// Counts what was lost or refused after it had been acknowledged.
     fn take_back(&self, late: &Drained, error: Option<&Error>) {
         self.ledger.take_back(late);
+        let known = self.ledger.take_lost_error();
+        let error = known.as_ref().or(error);
         for (reason, spans) in late.lost.iter() {
             match reason {
                 DropReason::Filtered => self.diagnostics.filtered(spans),

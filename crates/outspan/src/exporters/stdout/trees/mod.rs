@@ -164,6 +164,7 @@ impl TreesBuilder {
             with_attributes: self.with_attributes,
             forest: Forest::new(self.limits),
             is_in_trouble: false,
+            last_error: None,
         };
         blocking::exporter(label, trees)
     }
@@ -178,6 +179,8 @@ struct Trees {
     forest: Forest,
     /// Whether the last attempt to show something failed.
     is_in_trouble: bool,
+    /// Why it failed.
+    last_error: Option<Error>,
 }
 
 impl Trees {
@@ -192,11 +195,14 @@ impl Trees {
             let wrote = self.output.write(text.as_bytes());
             // Flushed one by one, because what a buffer still has has not been shown.
             if let Err(e) = wrote.result.and_then(|()| self.output.flush()) {
-                return Err(write_error(self.output.name(), e));
+                let error = write_error(self.output.name(), e);
+                self.last_error = Some(error.clone());
+                return Err(error);
             }
             self.forest.note_shown(id);
         }
         self.is_in_trouble = false;
+        self.last_error = None;
         Ok(())
     }
 
@@ -272,7 +278,7 @@ impl BlockingExport for Trees {
         // Nobody comes back for what is left.
         let mut drained = delivered(before - held);
         drained.lost.add(DropReason::Failed, held);
-        self.forest.clear(flushed.err().as_ref());
+        self.forest.clear(self.last_error.as_ref());
         Ok(drained)
     }
 
