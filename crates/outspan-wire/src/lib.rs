@@ -7,6 +7,7 @@ pub mod jaeger;
 mod json;
 pub mod otlp;
 mod piece;
+mod read_output;
 pub mod zipkin;
 
 pub use piece::Piece;

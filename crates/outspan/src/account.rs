@@ -1,12 +1,17 @@
 //! The account of spans that closes at all times.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::MutexGuard;
 use std::sync::PoisonError;
 
 use crate::Drained;
 use crate::DropReason;
+use crate::Error;
 use crate::Losses;
+use crate::pending::Outcome;
+use crate::pending::PendingSpans;
 
 /// Says where every span is that was handed over:
 /// `received = delivered + refused + dropped + queued + in_flight`, at all times.
@@ -15,7 +20,7 @@ use crate::Losses;
 pub struct Account {
     /// Spans handed over.
     pub received: u64,
-    /// Spans that the destination acknowledged.
+    /// Spans that the destination acknowledged, or that are written.
     pub delivered: u64,
     /// Spans that the destination refused for good.
     pub refused: u64,
@@ -23,7 +28,8 @@ pub struct Account {
     pub dropped: Losses,
     /// Spans that wait.
     pub queued: u64,
-    /// Spans in exports that have begun and not ended, waits between attempts included.
+    /// Spans in exports that have begun and not ended, waits between attempts included, and spans that an exporter took and
+    /// has not written yet.
     pub in_flight: u64,
 }
 
@@ -50,7 +56,10 @@ impl Account {
     }
 
     /// Moves spans that were acknowledged, and lost or refused after that, to where they belong.
-    pub(crate) fn take_back(&mut self, late: &Drained) {
+    ///
+    /// Exporters of ours that hold spans say so ([`PendingSpans`](crate::pending::PendingSpans)), and nothing of theirs is
+    /// moved here. It remains for a user's exporter that acknowledges spans and loses them later.
+    fn take_back(&mut self, late: &Drained) {
         // An exporter of the user's may count wrongly. The account closes all the same.
         let refused = late.refused.min(self.delivered);
         self.delivered -= refused;
@@ -87,20 +96,103 @@ impl fmt::Display for Account {
 /// An account that several threads change, one whole step at a time, so that every reading closes.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
-    account: Mutex<Account>,
+    books: Mutex<Books>,
+}
+
+#[derive(Debug, Default)]
+struct Books {
+    account: Account,
+    /// How many of the spans in flight are pending: an exporter took them and has not written them yet.
+    pending: u64,
+    /// Pending spans that were lost, and of which no flush or shutdown has told yet. It tells of them once, and they are in
+    /// the account already.
+    lost: Losses,
+    /// Why the last of them were lost.
+    lost_error: Option<Error>,
 }
 
 impl Ledger {
     /// Reads the account.
     pub(crate) fn read(&self) -> Account {
-        *self.account.lock().unwrap_or_else(PoisonError::into_inner)
+        self.lock().account
     }
 
     /// Makes one step. A step changes several numbers, so it happens under one lock.
     pub(crate) fn step(&self, change: impl FnOnce(&mut Account)) {
-        let mut account = self.account.lock().unwrap_or_else(PoisonError::into_inner);
-        change(&mut account);
-        debug_assert!(account.closes(), "{account}");
+        let mut books = self.lock();
+        change(&mut books.account);
+        debug_assert!(books.account.closes(), "{}", books.account);
+    }
+
+    /// Notes that so many of the spans in flight are pending.
+    pub(crate) fn add_pending(&self, spans: u64) {
+        self.lock().pending += spans;
+    }
+
+    /// How many spans an exporter took and has not written yet.
+    pub(crate) fn pending(&self) -> u64 {
+        self.lock().pending
+    }
+
+    /// Books what became of pending spans.
+    pub(crate) fn end_pending(&self, outcome: &Outcome) {
+        let mut books = self.lock();
+        let delivered = outcome.delivered.min(books.pending);
+        books.pending -= delivered;
+        books.account.in_flight -= delivered;
+        books.account.delivered += delivered;
+        for (reason, spans) in outcome.lost.iter() {
+            // Nothing is pending any more after a shutdown that could not wait.
+            let spans = spans.min(books.pending);
+            books.pending -= spans;
+            books.account.in_flight -= spans;
+            books.account.dropped.add(reason, spans);
+            books.lost.add(reason, spans);
+        }
+        books.lost_error = outcome.error.clone().or(books.lost_error.take());
+        debug_assert!(books.account.closes(), "{}", books.account);
+    }
+
+    /// Why the last pending spans were lost, if any were since the last call.
+    pub(crate) fn take_lost_error(&self) -> Option<Error> {
+        self.lock().lost_error.take()
+    }
+
+    /// Counts every pending span as lost at shutdown. What becomes known of them later changes nothing.
+    pub(crate) fn abandon_pending(&self) {
+        let mut outcome = Outcome::default();
+        outcome.lost.add(DropReason::Shutdown, self.pending());
+        self.end_pending(&outcome);
+    }
+
+    /// Books the outcome of pending spans whenever it becomes known.
+    pub(crate) fn follow(self: &Arc<Self>, pending: &[PendingSpans]) {
+        for pending in pending {
+            let ledger = Arc::clone(self);
+            pending.listen(move |outcome| ledger.end_pending(outcome));
+        }
+    }
+
+    /// Takes the losses of pending spans of which no flush or shutdown has told.
+    pub(crate) fn take_untold(&self) -> Losses {
+        std::mem::take(&mut self.lock().lost)
+    }
+
+    /// Books what a flush or a shutdown tells of spans that had been acknowledged, except what is booked already.
+    pub(crate) fn take_back(&self, told: &Drained) {
+        let mut books = self.lock();
+        let mut new = told.clone();
+        for (reason, spans) in told.lost.iter() {
+            let known = spans.min(books.lost.of(reason));
+            books.lost.remove(reason, known);
+            new.lost.remove(reason, known);
+        }
+        books.account.take_back(&new);
+        debug_assert!(books.account.closes(), "{}", books.account);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Spans were handed over and wait.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::Batch;
 use crate::Error;
+use crate::pending::PendingSpans;
 
 /// Says what became of a batch: accepted, refused, filtered, or left over.
 ///
@@ -12,7 +13,7 @@ use crate::Error;
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Delivery {
-    /// Spans that the destination acknowledged.
+    /// Spans that the destination acknowledged, or that the exporter took to write them later.
     pub accepted: u64,
     /// Spans that the destination refused for good.
     pub refused: u64,
@@ -32,6 +33,8 @@ pub struct Delivery {
     pub server: Option<Arc<str>>,
     /// The name of the destination that took it, where a combinator chose between several.
     pub destination: Option<Arc<str>>,
+    /// Those of the accepted spans that are not written yet.
+    pub(crate) pending: Vec<PendingSpans>,
 }
 
 /// A part of a batch that was not delivered, and why.
@@ -81,6 +84,18 @@ impl Delivery {
         self.refused == 0 && self.rest.is_empty()
     }
 
+    /// Takes what is pending of the accepted spans, and how many those are.
+    ///
+    /// Nothing is pending where more would be than was accepted: a combinator inside counts in another way.
+    pub(crate) fn take_pending(&mut self) -> (Vec<PendingSpans>, u64) {
+        let pending = std::mem::take(&mut self.pending);
+        let spans = pending.iter().map(PendingSpans::spans).sum();
+        match spans <= self.accepted {
+            true => (pending, spans),
+            false => (Vec::new(), 0),
+        }
+    }
+
     /// How many spans were not delivered, not refused and not filtered.
     pub fn undelivered(&self) -> u64 {
         self.rest.iter().map(|part| part.batch.spans() as u64).sum()
@@ -107,6 +122,7 @@ impl Delivery {
         self.server = other.server.or(self.server.take());
         self.destination = other.destination.or(self.destination.take());
         self.rest.extend(other.rest);
+        self.pending.extend(other.pending);
     }
 
     /// Turns the delivery of nothing at all into its error, and leaves every other as it is.

@@ -76,6 +76,12 @@ impl Losses {
         self.spans[reason.index()] += spans;
     }
 
+    /// Takes `spans` away that were counted under `reason`.
+    pub(crate) fn remove(&mut self, reason: DropReason, spans: u64) {
+        let counted = &mut self.spans[reason.index()];
+        *counted = counted.saturating_sub(spans);
+    }
+
     /// Adds another count to this one.
     pub fn merge(&mut self, other: &Self) {
         for reason in DropReason::ALL {

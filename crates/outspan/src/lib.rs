@@ -92,6 +92,7 @@ mod guard;
 mod init;
 #[cfg(feature = "_network")]
 mod net;
+mod pending;
 pub mod queue;
 mod runtime;
 #[cfg(feature = "sdk")]

@@ -49,8 +49,13 @@ const JSON_SUCCESS: Bytes = Bytes::from_static(b"{}");
 
 /// How much longer spans may become that come from elsewhere: what is said in a byte or two there takes a key and a type in
 /// OTLP.
-const ZIPKIN_EXPANSION: usize = 4;
+const ZIPKIN_EXPANSION: usize = 5;
 const THRIFT_EXPANSION: usize = 4;
+
+/// What is held besides of one span and of the spans that are not put together yet: for each byte of the content, and in all.
+const PIECE_EXPANSION: usize = 48;
+const PIECE_BYTES_MIN: usize = 24 << 10;
+const PIECE_BYTES_MAX: usize = 256 << 10;
 
 /// Says how a request is written, and so its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,7 +97,7 @@ impl Form {
     }
 
     /// How many bytes reading a content takes besides it, at most, for each of its bytes: nothing where it is kept as it
-    /// came.
+    /// came. What [`conversion`](Self::conversion) says comes on top.
     pub(super) fn expansion(self) -> usize {
         match self {
             Self::Grpc | Self::Protobuf | Self::Text => 0,
@@ -100,6 +105,32 @@ impl Form {
             Self::ZipkinJson | Self::ZipkinProtobuf => ZIPKIN_EXPANSION,
             Self::ThriftBinary | Self::ThriftCompact => THRIFT_EXPANSION,
         }
+    }
+
+    /// How many bytes reading a content of so many bytes takes besides it.
+    ///
+    /// Spans of other formats are read one by one, and put together in pieces. What is held of one span, and of a piece, is a
+    /// large multiple of a short content, and no more than [`PIECE_BYTES_MAX`] of a long one.
+    pub(super) fn conversion(self, len: usize) -> usize {
+        let piece = match self {
+            Self::Grpc | Self::Protobuf | Self::Text | Self::Json => 0,
+            Self::ZipkinJson | Self::ZipkinProtobuf | Self::ThriftBinary | Self::ThriftCompact => {
+                len.saturating_mul(PIECE_EXPANSION)
+                    .saturating_add(PIECE_BYTES_MIN)
+                    .min(PIECE_BYTES_MAX)
+            }
+        };
+        len.saturating_mul(self.expansion()).saturating_add(piece)
+    }
+
+    /// How long a content may be at most, if it and what reading it takes are to fit into `room` bytes.
+    pub(super) fn len_max(self, room: usize) -> usize {
+        if self.conversion(0) == 0 {
+            return room / (1 + self.expansion());
+        }
+        let long = room.saturating_sub(PIECE_BYTES_MAX) / (1 + self.expansion());
+        let short = room.saturating_sub(PIECE_BYTES_MIN) / (1 + self.expansion() + PIECE_EXPANSION);
+        long.max(short)
     }
 
     /// Whether it is one of OTLP's.

@@ -17,10 +17,6 @@ use super::inflate::ZSTD_WINDOW_MAX;
 use crate::agent::Intake;
 use crate::agent::Taken;
 
-/// From which size on a content that came in one piece is kept as it came. Less is copied, because a piece holds on to the
-/// buffer that it was read into, of 16 KiB and more.
-const SHARED_BYTES_MIN: usize = 8 << 10;
-
 /// From which size on a content gets all the address space that it may need. Pages that nobody writes to cost nothing, and
 /// moving what is already there would take milliseconds.
 const LARGE: usize = 1 << 20;
@@ -49,12 +45,8 @@ pub(super) struct Turns {
 pub(super) struct Content {
     encoding: Encoding,
     decoder: Option<Decoder>,
-    /// How long it says it is, as it is sent.
-    declared: Option<usize>,
     /// Bytes that came, as they are sent.
     arrived: usize,
-    /// All of it, if it came in one piece.
-    whole: Option<Bytes>,
     buffer: Buffer,
 }
 
@@ -116,9 +108,7 @@ impl Content {
         Ok(Self {
             encoding,
             decoder,
-            declared,
             arrived: 0,
-            whole: None,
             buffer,
         })
     }
@@ -141,12 +131,8 @@ impl Content {
             return self.inflate(&piece, turns).await;
         }
         turns.work(piece.len()).await;
-        let is_whole = self.declared == Some(piece.len());
-        if is_whole && piece.len() >= SHARED_BYTES_MIN {
-            self.buffer.take(piece.len())?;
-            self.whole = Some(piece);
-            return Ok(());
-        }
+        // Copied, also if it is all there is: a piece holds on to the connection's buffer that it was read into, which is
+        // often many times as large and charged to nobody.
         self.buffer.push(&piece)
     }
 
@@ -198,9 +184,6 @@ impl Content {
         {
             let end = decoder.finish();
             end.map_err(|fault| failure_of(fault, self.encoding, &self.buffer))?;
-        }
-        if let Some(whole) = self.whole {
-            return Ok((whole, self.buffer.taken));
         }
         let mut bytes = self.buffer.bytes;
         let mut taken = self.buffer.taken;

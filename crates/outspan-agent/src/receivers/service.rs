@@ -282,8 +282,7 @@ impl Service {
 
     /// How many bytes a content may have. What is turned into OTLP needs room for what it becomes besides.
     fn limit(&self, form: Form) -> usize {
-        let room = self.intake.max() / (1 + form.expansion());
-        self.max_request_bytes.min(room)
+        self.max_request_bytes.min(form.len_max(self.intake.max()))
     }
 
     /// Makes spans of a content; of a large one on another thread, so that nobody waits meanwhile.
@@ -297,26 +296,30 @@ impl Service {
             0 => PROTOBUF_IN_PLACE,
             _ => CONVERTED_IN_PLACE,
         };
-        let besides = content.len().saturating_mul(form.expansion());
+        let besides = form.conversion(content.len());
         if !taken.grow(besides) {
             return Err(no_room(taken.bytes() + besides, &self.intake));
         }
-        let (spans, mut taken) = match content.len() <= in_place {
-            true => (Spans::read(form, content)?, taken),
-            false => {
-                let read = tokio::task::spawn_blocking(move || (Spans::read(form, content), taken));
-                match read.await {
-                    Ok((spans, taken)) => (spans?, taken),
-                    Err(error) if error.is_cancelled() => return Err(Failure::stopping()),
-                    Err(_) => return Err(Failure::internal()),
-                }
+        let intake = Arc::clone(&self.intake);
+        let is_in_place = content.len() <= in_place;
+        let read = move || {
+            let spans = Spans::read_within(form, content, &mut taken, &intake)?;
+            let kept = spans.batch.memory();
+            // What was held on the way to the batch is free again.
+            taken.shrink(taken.bytes().saturating_sub(kept));
+            let missing = kept.saturating_sub(taken.bytes());
+            match taken.grow(missing) {
+                true => Ok((spans, taken)),
+                false => Err(no_room(kept, &intake)),
             }
         };
-        // What was turned into OTLP may have become longer than is usual.
-        let missing = spans.batch.memory().saturating_sub(taken.bytes());
-        match taken.grow(missing) {
-            true => Ok((spans, taken)),
-            false => Err(no_room(taken.bytes() + missing, &self.intake)),
+        if is_in_place {
+            return read();
+        }
+        match tokio::task::spawn_blocking(read).await {
+            Ok(read) => read,
+            Err(error) if error.is_cancelled() => Err(Failure::stopping()),
+            Err(_) => Err(Failure::internal()),
         }
     }
 }

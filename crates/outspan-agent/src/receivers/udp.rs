@@ -35,6 +35,9 @@ use crate::pipeline::Refusal;
 /// How long a datagram is at most, in bytes: what its header can say.
 const DATAGRAM_BYTES_MAX: usize = 65_535;
 
+/// How much memory reading a datagram may take.
+const DATAGRAM_MEMORY_MAX: usize = 1 << 20;
+
 /// How much of what nobody has read yet the kernel is asked to keep, in bytes: 64 full datagrams. Linux gives no more than
 /// `net.core.rmem_max`, which is 208 KiB unless raised, and counts its own overhead in.
 const KERNEL_BUFFER_BYTES: usize = 4 << 20;
@@ -77,10 +80,12 @@ pub(super) fn open(address: SocketAddr) -> io::Result<UdpSocket> {
 
 impl Datagrams {
     pub(super) fn new(pipeline: Arc<Pipeline>, counters: Arc<Counters>) -> Self {
+        let mut limits = jaeger::ReadLimits::default();
+        limits.memory_max = DATAGRAM_MEMORY_MAX;
         Self {
             pipeline,
             counters,
-            limits: jaeger::ReadLimits::default(),
+            limits,
             malformed: Remark::default(),
             invalid: Remark::default(),
             lost: Remark::default(),

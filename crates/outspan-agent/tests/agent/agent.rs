@@ -44,12 +44,30 @@ impl Agent {
         Self::listen(["grpc", "http"], arguments, output)
     }
 
+    /// Starts an agent from a shell that does something first.
+    #[cfg(unix)]
+    #[track_caller]
+    pub(crate) fn start_after(first: &str, arguments: &[&str], output: Stdio) -> Self {
+        let start = |arguments: &[&str]| Running::start_after(first, arguments, output);
+        Self::listen_with(["grpc", "http"], arguments, start)
+    }
+
     #[track_caller]
     fn listen(schemes: [&str; 2], arguments: &[&str], output: Stdio) -> Self {
+        let start = |arguments: &[&str]| Running::start_with_output(arguments, &[], output);
+        Self::listen_with(schemes, arguments, start)
+    }
+
+    #[track_caller]
+    fn listen_with(
+        schemes: [&str; 2],
+        arguments: &[&str],
+        start: impl FnOnce(&[&str]) -> Running,
+    ) -> Self {
         let [grpc, http] = schemes.map(|scheme| format!("{scheme}://127.0.0.1:0"));
         let address = ["--listen", &grpc, "--listen", &http, "--admin", "off"];
         let arguments = [&["agent"], &address[..], arguments].concat();
-        let mut running = Running::start_with_output(&arguments, &[], output);
+        let mut running = start(&arguments);
         running.wait_until_said("sending to");
         let address = |scheme: &str| {
             let start = format!("listening on {scheme}");

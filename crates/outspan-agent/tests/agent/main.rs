@@ -12,6 +12,7 @@ mod local;
 mod overload;
 mod receiving;
 mod stopping;
+mod unwritable;
 mod usage;
 
 #[path = "../program/mod.rs"]

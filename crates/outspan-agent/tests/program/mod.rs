@@ -72,9 +72,23 @@ impl Running {
         output: Stdio,
     ) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_outspan"));
+        command.args(arguments).envs(environment.iter().copied());
+        Self::spawn_piped(command, output)
+    }
+
+    /// Starts `outspan` from a shell that does something first, such as setting a limit.
+    #[cfg(unix)]
+    pub(crate) fn start_after(first: &str, arguments: &[&str], output: Stdio) -> Self {
+        let mut command = Command::new("sh");
         command
-            .args(arguments)
-            .envs(environment.iter().copied())
+            .args(["-c", &format!("{first}; exec \"$@\""), "sh"])
+            .arg(env!("CARGO_BIN_EXE_outspan"))
+            .args(arguments);
+        Self::spawn_piped(command, output)
+    }
+
+    fn spawn_piped(mut command: Command, output: Stdio) -> Self {
+        command
             .stdin(Stdio::piped())
             .stdout(output)
             .stderr(Stdio::piped());

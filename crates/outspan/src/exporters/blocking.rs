@@ -3,6 +3,9 @@
 use std::fmt;
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
@@ -42,14 +45,28 @@ pub(crate) trait BlockingExport: Send + 'static {
 
     /// Does what is due.
     fn wake(&mut self);
+
+    /// Takes what is to be logged. The writing thread runs with `tracing` switched off, so the caller's side logs it.
+    fn take_notes(&mut self) -> Vec<Note>;
+}
+
+/// A log line on its way from the writing thread.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Note {
+    /// Something changed.
+    Info(String),
+    /// Something was lost, or may be.
+    Warning(String),
 }
 
 /// Makes an exporter of `export`. `label` is what `Debug` shows, and names the thread.
 pub(crate) fn exporter(label: String, export: impl BlockingExport) -> Result<Exporter> {
     let held = Arc::<AtomicU64>::default();
+    let notes = Notes::default();
     let state = State {
         export,
         held: Arc::clone(&held),
+        notes: notes.clone(),
         is_closed: false,
         closed: None,
     };
@@ -57,6 +74,7 @@ pub(crate) fn exporter(label: String, export: impl BlockingExport) -> Result<Exp
         label,
         worker: Worker::start("outspan-writer", state)?,
         held,
+        notes,
         is_shut_down: AtomicBool::new(false),
     }))
 }
@@ -65,13 +83,44 @@ struct Blocking<E> {
     label: String,
     worker: Worker<State<E>>,
     held: Arc<AtomicU64>,
+    notes: Notes,
     is_shut_down: AtomicBool,
+}
+
+/// The notes that are not in the log yet.
+///
+/// They wait here, and not in the answer of a job, because the caller of a job may be gone when it ends.
+#[derive(Clone, Default)]
+struct Notes(Arc<Mutex<Vec<Note>>>);
+
+impl Notes {
+    fn add(&self, notes: Vec<Note>) {
+        if !notes.is_empty() {
+            self.lock().extend(notes);
+        }
+    }
+
+    fn log(&self) {
+        // Taken first: a subscriber that exports in turn must not find the lock taken.
+        let notes = std::mem::take(&mut *self.lock());
+        for note in notes {
+            match note {
+                Note::Info(text) => tracing::info!(target: "outspan", "{text}"),
+                Note::Warning(text) => tracing::warn!(target: "outspan", "{text}"),
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Note>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What lives on the thread.
 struct State<E> {
     export: E,
     held: Arc<AtomicU64>,
+    notes: Notes,
     is_closed: bool,
     /// What closing achieved; a caller that was dropped while it waited, and comes again, is told here.
     closed: Option<Result<Drained>>,
@@ -85,21 +134,27 @@ impl<E: BlockingExport> Export for Blocking<E> {
         if batch.is_empty() {
             return Ok(Delivery::default());
         }
-        self.worker
-            .run(until, |state, stop| state.export(batch, stop))
-            .await
+        let export = self
+            .worker
+            .run(until, |state, stop| state.export(batch, stop));
+        let delivery = export.await;
+        self.notes.log();
+        delivery
     }
 
     async fn flush(&self, until: Deadline) -> Result<Drained> {
         if self.is_shut_down.load(Ordering::Acquire) {
             return Ok(Drained::default());
         }
-        self.worker.run(until, |state, _| state.flush()).await
+        let flushed = self.worker.run(until, |state, _| state.flush()).await;
+        self.notes.log();
+        flushed
     }
 
     async fn shutdown(&self, until: Deadline) -> Result<Drained> {
         self.is_shut_down.store(true, Ordering::Release);
         let closed = self.worker.run(until, |state, _| state.close()).await;
+        self.notes.log();
         match (closed, self.held.load(Ordering::Acquire)) {
             (Err(error), held) if error.kind() == ErrorKind::Timeout && held > 0 => {
                 let mut drained = Drained::default();
@@ -153,8 +208,9 @@ impl<E: BlockingExport> State<E> {
         drained
     }
 
-    fn note_held(&self) {
+    fn note_held(&mut self) {
         self.held.store(self.export.held(), Ordering::Release);
+        self.notes.add(self.export.take_notes());
     }
 }
 
@@ -219,6 +275,10 @@ mod tests {
         }
 
         fn wake(&mut self) {}
+
+        fn take_notes(&mut self) -> Vec<Note> {
+            Vec::new()
+        }
     }
 
     fn holding(held: u64, error: ErrorKind) -> (Exporter, mpsc::Receiver<()>) {

@@ -69,6 +69,7 @@ use crate::diagnostics::Retrial;
 use crate::guard::GRACE;
 use crate::guard::run_drain;
 use crate::guard::run_guarded;
+use crate::pending::PendingSpans;
 
 /// The longest wait between two attempts, whatever the user sets.
 const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
@@ -268,7 +269,10 @@ impl Queue {
         flushed.left = 0;
         let inside = self.shared.exporter.shutdown(until);
         let inside = run_drain(until, GRACE / 2, "shutdown", inside).await;
+        // Whatever the exporter still holds will not be written in time, and nobody will ask again.
+        self.shared.ledger.abandon_pending();
         self.note_inside(&mut flushed, inside);
+        self.shared.log_untold(flushed.error.as_ref());
         flushed
     }
 
@@ -285,7 +289,8 @@ impl Queue {
         match inside {
             Ok(mut drained) => {
                 flushed.left += drained.left;
-                flushed.left_inside = drained.left;
+                // Pending spans are not counted as delivered in the first place.
+                flushed.left_inside = drained.left.saturating_sub(self.shared.ledger.pending());
                 flushed.causes_inside = drained.take_causes();
                 let inside = flushed.causes_inside.first().map(Cause::error);
                 let error = inside.or(flushed.error.as_ref());
@@ -451,6 +456,9 @@ struct Verdict {
     accepted: u64,
     refused: u64,
     dropped: Losses,
+    /// What the exporter took of the accepted spans and has not written yet, and how many those are.
+    pending: Vec<PendingSpans>,
+    pending_spans: u64,
     again: Vec<Item>,
     /// The error that speaks for what is tried again.
     trouble: Option<Error>,
@@ -539,13 +547,16 @@ impl Shared {
         let number = item.number;
         let verdict = self.judge(item, answer);
         let again = verdict.again_spans();
+        let pending = verdict.pending_spans;
         self.ledger.step(|account| {
-            account.in_flight -= flown;
-            account.delivered += verdict.accepted;
+            account.in_flight -= flown - pending;
+            account.delivered += verdict.accepted - pending;
             account.refused += verdict.refused;
             account.dropped.merge(&verdict.dropped);
             account.queued += again;
         });
+        self.ledger.add_pending(pending);
+        self.ledger.follow(&verdict.pending);
         let kept = verdict.again.iter().map(|item| item.charged).sum();
         self.budget.exchange(charged, kept);
         self.budget.give_back(0, (flown - again) as usize);
@@ -585,10 +596,11 @@ impl Shared {
     /// Decides about every span of a batch.
     fn judge(&self, item: Item, answer: Result<Delivery>) -> Verdict {
         let mut verdict = Verdict::default();
-        let delivery = match answer {
+        let mut delivery = match answer {
             Ok(delivery) => delivery,
             Err(error) => Delivery::failed(item.batch.clone(), error),
         };
+        (verdict.pending, verdict.pending_spans) = delivery.take_pending();
         // An exporter of the user's may count wrongly. The account closes all the same.
         let spans = item.batch.spans() as u64;
         verdict.accepted = delivery.accepted.min(spans);
@@ -689,12 +701,21 @@ impl Shared {
 
     /// Counts what was lost or refused after it had been acknowledged.
     fn take_back(&self, late: &Drained, error: Option<&Error>) {
-        self.ledger.step(|account| account.take_back(late));
+        self.ledger.take_back(late);
+        let known = self.ledger.take_lost_error();
+        let error = known.as_ref().or(error);
         for (reason, spans) in late.lost.iter() {
             match reason {
                 DropReason::Filtered => self.diagnostics.filtered(spans),
                 _ => self.diagnostics.dropped(reason, spans, error),
             }
+        }
+    }
+
+    /// Logs the losses of pending spans of which no shutdown told.
+    fn log_untold(&self, error: Option<&Error>) {
+        for (reason, spans) in self.ledger.take_untold().iter() {
+            self.diagnostics.dropped(reason, spans, error);
         }
     }
 

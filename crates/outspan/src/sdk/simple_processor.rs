@@ -100,7 +100,7 @@ struct Shared {
     exporter: Exporter,
     /// Exports one at a time (trace/sdk.md, "Simple processor").
     turn: tokio::sync::Mutex<()>,
-    ledger: Ledger,
+    ledger: Arc<Ledger>,
     /// Spans that were lost in a row.
     lost_in_a_row: AtomicU64,
     /// Spans that were started and will be counted as received when they end.
@@ -119,7 +119,7 @@ impl SimpleProcessor {
             shared: Arc::new(Shared {
                 exporter,
                 turn: tokio::sync::Mutex::new(()),
-                ledger: Ledger::default(),
+                ledger: Arc::default(),
                 lost_in_a_row: AtomicU64::new(0),
                 started: AtomicU64::new(0),
                 last_error: Mutex::default(),
@@ -317,6 +317,7 @@ impl Shared {
         let turn = until.run(self.turn.lock()).await;
         let inside = run_drain(until, GRACE, "shutdown", self.exporter.shutdown(until)).await;
         drop(turn);
+        self.ledger.abandon_pending();
         let unended = self.unended();
         match inside {
             Ok(inside) => {
@@ -357,13 +358,15 @@ impl Shared {
     /// What became of spans since `before`. What the exporter inside had acknowledged was counted as delivered; here it
     /// turns out what became of it.
     fn since(&self, before: &Account, inside: &Drained) -> Drained {
-        self.ledger.step(|account| account.take_back(inside));
+        self.ledger.take_back(inside);
         let lost = &inside.lost;
         if lost.total() > lost.of(DropReason::Filtered) {
             tracing::warn!(target: "outspan", "spans that the exporter had taken were lost inside it: {lost}");
         }
         let mut drained = self.ledger.read().since(before);
-        drained.delivered = drained.delivered.saturating_sub(inside.left);
+        // Pending spans are not counted as delivered in the first place.
+        let left = inside.left.saturating_sub(self.ledger.pending());
+        drained.delivered = drained.delivered.saturating_sub(left);
         drained.left = inside.left;
         for cause in inside.causes() {
             drained.add_cause(cause.clone());
@@ -429,13 +432,19 @@ impl Flight {
         let exported = until.run(work).await;
         let exported = exported.unwrap_or_else(|| Err(Error::timeout("no answer", until)));
         match exported {
-            Ok(delivery) => self.land(&delivery),
-            Err(error) => self.land(&Delivery::failed(batch, error)),
+            Ok(delivery) => self.land(delivery),
+            Err(error) => self.land(Delivery::failed(batch, error)),
         }
     }
 
-    fn land(&mut self, delivery: &Delivery) {
+    fn land(&mut self, mut delivery: Delivery) {
         self.has_landed = true;
+        let (pending, pending_spans) = delivery.take_pending();
+        if pending_spans == 1 {
+            // It stays in flight until it is written.
+            self.shared.ledger.add_pending(1);
+            return self.shared.ledger.follow(&pending);
+        }
         let part = delivery.rest.first();
         self.shared.ledger.step(|account| {
             account.in_flight -= 1;

@@ -73,13 +73,13 @@ pub fn read_query_json(text: &[u8], limits: &ReadLimits) -> Result<ReadRequest, 
         Part::Processes => reader.processes(processes.of_trace(trace)),
         Part::Spans => reader.text.skip_value(),
     })?;
-    let mut assembler = Assembler::new();
+    let mut assembler = Assembler::new(limits.memory_max);
     let mut reader = Reader::new(Text::new(text)?, limits);
     reader.document(&mut |reader, trace, part| match part {
         Part::Processes => reader.text.skip_value(),
         Part::Spans => reader.spans(processes.of_trace(trace), &mut assembler),
     })?;
-    Ok(assembler.finish())
+    assembler.finish()
 }
 
 /// The parts of a trace that are worth reading.

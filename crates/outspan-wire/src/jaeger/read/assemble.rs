@@ -1,7 +1,5 @@
 //! Spans as they were read, to an OTLP request.
 
-use bytes::Bytes;
-
 use super::meaning::EventName;
 use super::meaning::LogMeaning;
 use super::meaning::Meaning;
@@ -20,19 +18,19 @@ use crate::ReadRequest;
 use crate::jaeger::names;
 use crate::otlp::EncodeSpan;
 use crate::otlp::EncodedResource;
-use crate::otlp::Encoder;
 use crate::otlp::EventWriter;
 use crate::otlp::LinkWriter;
 use crate::otlp::ScopeWriter;
-use crate::otlp::SpanLimits;
 use crate::otlp::SpanWriter;
+use crate::otlp::WireError;
+use crate::read_output::Output;
 
 /// The bit of Jaeger's flags that OTLP has too.
 const SAMPLED: i32 = 1;
 
 /// Collects spans.
 pub(in crate::jaeger) struct Assembler {
-    encoder: Encoder,
+    output: Output,
     resource: EncodedResource,
     meaning: Meaning,
     spans: usize,
@@ -41,9 +39,10 @@ pub(in crate::jaeger) struct Assembler {
 }
 
 impl Assembler {
-    pub(in crate::jaeger) fn new() -> Self {
+    /// `memory_max` is what all of it may take.
+    pub(in crate::jaeger) fn new(memory_max: usize) -> Self {
         Self {
-            encoder: Encoder::new(SpanLimits::unlimited()),
+            output: Output::new(memory_max),
             resource: EncodedResource::default(),
             meaning: Meaning::default(),
             spans: 0,
@@ -59,18 +58,22 @@ impl Assembler {
 
     /// Adds a span that was read in one pass.
     pub(super) fn usual_span(&mut self, span: &UsualSpan<'_>) {
-        self.encoder.push(&self.resource, span);
+        self.output.push(&self.resource, span);
         self.spans += 1;
     }
 
-    pub(in crate::jaeger) fn finish(mut self) -> ReadRequest {
-        let request = self.encoder.finish();
-        ReadRequest {
-            bytes: request.map_or_else(Bytes::new, |request| request.bytes),
+    /// Returns the request with all spans.
+    ///
+    /// # Errors
+    ///
+    /// If they take more memory than allowed.
+    pub(in crate::jaeger) fn finish(self) -> Result<ReadRequest, WireError> {
+        Ok(ReadRequest {
+            bytes: self.output.finish()?,
             spans: self.spans,
             invalid: self.invalid,
             first_invalid: self.first_invalid,
-        }
+        })
     }
 }
 
@@ -97,7 +100,7 @@ impl Take for Assembler {
             span,
             meaning: &self.meaning,
         };
-        self.encoder.push(&self.resource, &meant);
+        self.output.push(&self.resource, &meant);
         self.spans += 1;
     }
 }

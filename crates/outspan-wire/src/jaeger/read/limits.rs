@@ -25,6 +25,21 @@ pub struct ReadLimits {
     /// How deep structs, lists and maps may nest in what is skipped; the default is 64, as in Thrift's own libraries. What is
     /// known nests three deep. JSON has a bound of its own.
     pub depth_max: usize,
+    /// Bytes of memory that reading may take besides the input, in all; the default is no bound of its own. The request that
+    /// is returned takes up to half of it. Fewer items than [`items_max`](Self::items_max) are read where their list would
+    /// take more.
+    pub memory_max: usize,
+}
+
+/// What a tag takes at most while a span is read: its place in a list that grows by doubling.
+const ITEM_BYTES: usize = 256;
+
+impl ReadLimits {
+    /// The same with no more items than there is memory for.
+    pub(super) fn within_memory(mut self) -> Self {
+        self.items_max = self.items_max.min(self.memory_max / ITEM_BYTES);
+        self
+    }
 }
 
 impl Default for ReadLimits {
@@ -34,6 +49,7 @@ impl Default for ReadLimits {
             spans_max: 1_000_000,
             items_max: 100_000,
             depth_max: 64,
+            memory_max: usize::MAX,
         }
     }
 }

@@ -93,21 +93,23 @@ pub(super) fn take_batch(bytes: &[u8], taker: &mut impl Take) -> Result<(), Wire
 }
 
 fn batch<'a, I: Input<'a>>(bytes: &'a [u8], limits: &ReadLimits) -> Result<ReadRequest, WireError> {
-    let mut structs = Structs::new(I::new(bytes), limits);
-    let mut assembler = Assembler::new();
+    let limits = limits.within_memory();
+    let mut structs = Structs::new(I::new(bytes), &limits);
+    let mut assembler = Assembler::new(limits.memory_max);
     structs.batch(&mut assembler)?;
     check_end(structs.input())?;
-    Ok(assembler.finish())
+    assembler.finish()
 }
 
 fn datagram<'a, I: Input<'a>>(
     bytes: &'a [u8],
     limits: &ReadLimits,
 ) -> Result<ReadRequest, WireError> {
-    let mut structs = Structs::new(I::new(bytes), limits);
+    let limits = limits.within_memory();
+    let mut structs = Structs::new(I::new(bytes), &limits);
     let (name, message_type) = structs.input().message()?;
     check_message(structs.input(), name, message_type)?;
-    let mut assembler = Assembler::new();
+    let mut assembler = Assembler::new(limits.memory_max);
     let mut has_batch = false;
     let mut before = 0;
     while let Some(field) = structs.input().field(&mut before)? {
@@ -126,7 +128,7 @@ fn datagram<'a, I: Input<'a>>(
         return Err(error.in_field("emitBatch.batch"));
     }
     check_end(structs.input())?;
-    Ok(assembler.finish())
+    assembler.finish()
 }
 
 fn check_message<'a>(

@@ -637,10 +637,10 @@ mod tests {
 
     fn as_structs<'a, I: Input<'a>>(bytes: &'a [u8]) -> Result<ReadRequest, WireError> {
         let mut structs = Structs::new(I::new(bytes), &ReadLimits::default());
-        let mut taker = AsStructs(Assembler::new());
+        let mut taker = AsStructs(Assembler::new(usize::MAX));
         structs.batch(&mut taker)?;
         match structs.input().cursor().is_at_end() {
-            true => Ok(taker.0.finish()),
+            true => taker.0.finish(),
             false => batch::<I>(bytes, &ReadLimits::default()),
         }
     }

@@ -71,13 +71,18 @@ impl EncodedResource {
         Self { head: head.into() }
     }
 
+    /// How many bytes it has.
+    pub(crate) fn len(&self) -> usize {
+        self.head().len()
+    }
+
     pub(super) fn head(&self) -> &Bytes {
         &self.head
     }
 
     /// Tells whether both share one allocation, which a clone does.
     #[inline]
-    pub(super) fn is_same_allocation(&self, other: &Self) -> bool {
+    pub(crate) fn is_same_allocation(&self, other: &Self) -> bool {
         self.head.as_ptr() == other.head.as_ptr() && self.head.len() == other.head.len()
     }
 }

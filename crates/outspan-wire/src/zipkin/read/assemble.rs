@@ -14,15 +14,15 @@ use super::value;
 use crate::ReadRequest;
 use crate::otlp::EncodeSpan;
 use crate::otlp::EncodedResource;
-use crate::otlp::Encoder;
 use crate::otlp::ScopeWriter;
-use crate::otlp::SpanLimits;
 use crate::otlp::SpanWriter;
+use crate::otlp::WireError;
+use crate::read_output::Output;
 use crate::zipkin::names;
 
 /// Collects spans.
 pub(super) struct Assembler {
-    encoder: Encoder,
+    output: Output,
     meaning: Meaning,
     /// The resources so far, under what they are made of.
     resources: HashMap<Vec<u8>, EncodedResource>,
@@ -36,9 +36,10 @@ pub(super) struct Assembler {
 }
 
 impl Assembler {
-    pub(super) fn new() -> Self {
+    /// `memory_max` is what all of it may take.
+    pub(super) fn new(memory_max: usize) -> Self {
         Self {
-            encoder: Encoder::new(SpanLimits::unlimited()),
+            output: Output::new(memory_max),
             meaning: Meaning::default(),
             resources: HashMap::new(),
             last: (Vec::new(), EncodedResource::default()),
@@ -66,18 +67,24 @@ impl Assembler {
             parts,
             meaning: &self.meaning,
         };
-        self.encoder.push(&self.last.1, &source);
+        if self.output.push(&self.last.1, &source) {
+            // As many as the encoder remembers: those of the spans that were written are not needed again.
+            self.resources.clear();
+        }
     }
 
     /// Returns the request with all spans.
-    pub(super) fn finish(mut self) -> ReadRequest {
-        let request = self.encoder.finish();
-        ReadRequest {
-            bytes: request.map(|request| request.bytes).unwrap_or_default(),
+    ///
+    /// # Errors
+    ///
+    /// If they take more memory than allowed.
+    pub(super) fn finish(self) -> Result<ReadRequest, WireError> {
+        Ok(ReadRequest {
+            bytes: self.output.finish()?,
             spans: self.spans,
             invalid: self.invalid,
             first_invalid: self.first_invalid,
-        }
+        })
     }
 
     /// Makes the span's resource the last one.
@@ -334,7 +341,7 @@ impl Source<'_, '_> {
         for annotation in &self.parts.annotations {
             let event = read_event(&annotation.value);
             span.event(nanos(annotation.timestamp), &event.name, |writer| {
-                for member in &event.attributes {
+                for member in event.attributes.iter() {
                     writer.attribute_with(&member.key, |value| member.write(value));
                 }
                 writer.dropped_attributes_count(event.dropped);
@@ -349,7 +356,7 @@ impl Source<'_, '_> {
             };
             span.link(link.trace_id, link.span_id, |writer| {
                 writer.trace_state(link.trace_state);
-                for member in &link.attributes {
+                for member in link.attributes.iter() {
                     writer.attribute_with(&member.key, |value| member.write(value));
                 }
                 writer.dropped_attributes_count(link.dropped);

@@ -13,6 +13,10 @@ use crate::ReadRequest;
 use crate::otlp::WireError;
 use crate::otlp::WireErrorKind;
 
+/// What a tag or an annotation takes at most while a span is read: its place in a list that grows by doubling, and in the
+/// table of keys.
+const ENTRY_BYTES: usize = 192;
+
 /// Bounds what a reader accepts, beyond what the size of its input bounds anyway.
 ///
 /// What a reader makes is a small multiple of its input, whatever stands in it.
@@ -34,6 +38,11 @@ pub struct ReadLimits {
     pub spans_max: usize,
     /// How many tags and annotations a span may have together. The default is 65536.
     pub entries_per_span_max: usize,
+    /// How many bytes of memory reading may take besides the input, in all. The default is no bound of its own.
+    ///
+    /// The request that is returned takes up to half of it. Fewer tags and annotations than
+    /// [`entries_per_span_max`](Self::entries_per_span_max) are read where their list would take more.
+    pub memory_max: usize,
 }
 
 impl ReadLimits {
@@ -58,6 +67,20 @@ impl ReadLimits {
         self
     }
 
+    /// Sets how many bytes of memory reading may take besides the input.
+    #[must_use]
+    pub fn memory_max(mut self, memory_max: usize) -> Self {
+        self.memory_max = memory_max;
+        self
+    }
+
+    /// The same with no more entries than there is memory for.
+    fn within_memory(mut self) -> Self {
+        let entries = self.memory_max / ENTRY_BYTES;
+        self.entries_per_span_max = self.entries_per_span_max.min(entries);
+        self
+    }
+
     fn check_bytes(&self, input: &[u8]) -> Result<(), WireError> {
         if input.len() <= self.bytes_max {
             return Ok(());
@@ -79,6 +102,7 @@ impl Default for ReadLimits {
             bytes_max: 64 << 20,
             spans_max: 1 << 20,
             entries_per_span_max: 1 << 16,
+            memory_max: usize::MAX,
         }
     }
 }
@@ -113,9 +137,10 @@ impl Default for ReadLimits {
 /// ```
 pub fn read_json(text: &[u8], limits: &ReadLimits) -> Result<ReadRequest, WireError> {
     limits.check_bytes(text)?;
-    let mut assembler = Assembler::new();
-    json::read(text, limits, &mut assembler)?;
-    Ok(assembler.finish())
+    let limits = limits.within_memory();
+    let mut assembler = Assembler::new(limits.memory_max);
+    json::read(text, &limits, &mut assembler)?;
+    assembler.finish()
 }
 
 /// Reads a `ListOfSpans` of `zipkin.proto`: the body of `POST /api/v2/spans` with `application/x-protobuf`.
@@ -130,9 +155,10 @@ pub fn read_json(text: &[u8], limits: &ReadLimits) -> Result<ReadRequest, WireEr
 /// the limits allow.
 pub fn read_protobuf(bytes: &[u8], limits: &ReadLimits) -> Result<ReadRequest, WireError> {
     limits.check_bytes(bytes)?;
-    let mut assembler = Assembler::new();
-    protobuf::read(bytes, limits, &mut assembler)?;
-    Ok(assembler.finish())
+    let limits = limits.within_memory();
+    let mut assembler = Assembler::new(limits.memory_max);
+    protobuf::read(bytes, &limits, &mut assembler)?;
+    assembler.finish()
 }
 
 #[cold]

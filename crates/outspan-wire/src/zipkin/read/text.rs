@@ -12,7 +12,7 @@
 
 use std::borrow::Cow;
 
-use super::value::Member;
+use super::value::Members;
 use super::value::read_members;
 use super::value::split_json_string;
 use crate::json::Kind;
@@ -25,7 +25,7 @@ const PLACES_MAX: usize = 8;
 #[derive(Debug)]
 pub(super) struct Event<'a> {
     pub(super) name: Cow<'a, str>,
-    pub(super) attributes: Vec<Member<'a>>,
+    pub(super) attributes: Members<'a>,
     pub(super) dropped: u32,
 }
 
@@ -35,7 +35,7 @@ pub(super) struct Link<'a> {
     pub(super) trace_id: [u8; 16],
     pub(super) span_id: [u8; 8],
     pub(super) trace_state: &'a str,
-    pub(super) attributes: Vec<Member<'a>>,
+    pub(super) attributes: Members<'a>,
     pub(super) dropped: u32,
 }
 
@@ -54,7 +54,7 @@ pub(super) fn read_event(text: &str) -> Event<'_> {
     };
     read.unwrap_or(Event {
         name: Cow::Borrowed(text),
-        attributes: Vec::new(),
+        attributes: Members::default(),
         dropped: 0,
     })
 }
@@ -121,7 +121,7 @@ fn split_count(text: &str) -> Option<(&str, u32)> {
 }
 
 /// Splits where `separator`, of two or three bytes with a brace at its end, begins an object that ends with the text.
-fn split_attributes<'a>(text: &'a str, separator: &str) -> Option<(&'a str, Vec<Member<'a>>)> {
+fn split_attributes<'a>(text: &'a str, separator: &str) -> Option<(&'a str, Members<'a>)> {
     let mut places = text.match_indices(separator).take(PLACES_MAX);
     places.find_map(|(at, _)| {
         let before = text.get(..at)?;
@@ -159,8 +159,8 @@ mod tests {
         )
     }
 
-    fn written(members: &[Member<'_>]) -> String {
-        let members = members.iter().map(Member::text);
+    fn written(members: &Members<'_>) -> String {
+        let members = members.iter().map(|member| member.text());
         members.collect::<Vec<_>>().join(",")
     }
 

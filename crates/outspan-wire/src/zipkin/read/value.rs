@@ -66,20 +66,44 @@ impl Member<'_> {
     }
 }
 
+/// The members of a JSON object that was found good. They are read again where they are needed, because a list of them
+/// would take many times as much as the text.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Members<'a> {
+    /// Empty for no members.
+    text: &'a str,
+}
+
+impl<'a> Members<'a> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = Member<'a>> + use<'a> {
+        let mut text = Text::of(self.text);
+        let mut has_begun = !self.text.is_empty() && text.begin_object().is_ok();
+        std::iter::from_fn(move || {
+            let member = has_begun.then(|| next_member(&mut text)).flatten();
+            has_begun = member.is_some();
+            member
+        })
+    }
+}
+
+fn next_member<'a>(text: &mut Text<'a>) -> Option<Member<'a>> {
+    let key = text.next_name().ok()??;
+    let value = text.raw_value().ok()?;
+    Some(Member { key, value })
+}
+
 /// Reads the members if the text is a JSON object and nothing else.
-pub(super) fn read_members(text: &str) -> Option<Vec<Member<'_>>> {
+pub(super) fn read_members(text: &str) -> Option<Members<'_>> {
     if !text.starts_with('{') {
         return None;
     }
-    let mut text = Text::of(text);
-    text.begin_object().ok()?;
-    let mut members = Vec::new();
-    while let Some(key) = text.next_name().ok()? {
-        let value = text.raw_value().ok()?;
-        members.push(Member { key, value });
+    let mut reader = Text::of(text);
+    reader.begin_object().ok()?;
+    while reader.next_name().ok()?.is_some() {
+        reader.raw_value().ok()?;
     }
-    text.finish().ok()?;
-    Some(members)
+    reader.finish().ok()?;
+    Some(Members { text })
 }
 
 /// Writes the JSON value at hand, which was found good before, and goes over it.

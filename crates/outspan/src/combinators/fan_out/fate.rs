@@ -7,6 +7,7 @@ use crate::Delivery;
 use crate::Error;
 use crate::ErrorKind;
 use crate::Undelivered;
+use crate::pending::PendingSpans;
 
 /// A note on a batch: who still misses what of it.
 #[derive(Clone, Debug)]
@@ -76,6 +77,8 @@ pub(super) struct Fate {
     /// How many spans a filter in front of it dropped.
     pub(super) filtered: u64,
     message: Option<String>,
+    /// What it took and has not written yet.
+    pub(super) pending: Vec<PendingSpans>,
 }
 
 impl Fate {
@@ -94,6 +97,7 @@ impl Fate {
     /// Takes note of what an export achieved.
     pub(super) fn note(&mut self, delivery: Delivery) {
         self.accepted += delivery.accepted;
+        self.pending.extend(delivery.pending);
         self.refused += delivery.refused;
         self.filtered += delivery.filtered;
         self.message = delivery.message.or(self.message.take());

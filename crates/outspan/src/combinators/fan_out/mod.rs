@@ -27,6 +27,7 @@ use crate::Exporter;
 use crate::Result;
 use crate::diagnostics::Diagnostics;
 use crate::guard::run_guarded;
+use crate::pending::PendingSpans;
 use crate::runtime;
 
 /// How many exports a child that nobody waits for may have under way: enough for a slow one, and a bound for one that hangs.
@@ -199,6 +200,8 @@ impl Fan {
         let error = fate::join_errors(names().zip(&fates), spans);
         let Some(error) = error else {
             close_account(&mut total, spans);
+            let each = fates.into_iter().map(|fate| fate.pending).collect();
+            total.pending = PendingSpans::join(each, total.accepted);
             return Ok(total);
         };
         let error = error
@@ -220,6 +223,7 @@ impl Fan {
             total.rest.push(crate::Undelivered { batch, error });
             return Ok(total);
         }
+        let children_pending: Vec<_> = fates.iter().map(|fate| fate.pending.clone()).collect();
         let mut failed = self
             .children
             .iter()
@@ -240,6 +244,7 @@ impl Fan {
             }
         }
         close_account(&mut total, spans);
+        total.pending = PendingSpans::join(children_pending, total.accepted);
         Ok(total)
     }
 

@@ -2,6 +2,9 @@
 
 use std::fs::File;
 use std::io;
+use std::io::Read;
+use std::io::Seek;
+use std::io::SeekFrom;
 use std::io::Write;
 
 use crate::Error;
@@ -14,6 +17,10 @@ pub(super) trait Target: Send {
     fn append(&mut self, bytes: &[u8]) -> io::Result<usize>;
     fn cut(&mut self, len: u64) -> io::Result<()>;
     fn sync(&mut self) -> io::Result<()>;
+    /// How many names lead to it; `None` where nobody can say.
+    fn links(&self) -> io::Result<Option<u64>>;
+    /// Reads everything from there on.
+    fn read_from(&mut self, start: u64) -> io::Result<Vec<u8>>;
     /// Lets others write.
     fn unlock(&mut self);
 }
@@ -34,6 +41,23 @@ impl Target for File {
 
     fn sync(&mut self) -> io::Result<()> {
         self.sync_data()
+    }
+
+    fn links(&self) -> io::Result<Option<u64>> {
+        #[cfg(unix)]
+        return Ok(Some(std::os::unix::fs::MetadataExt::nlink(
+            &self.metadata()?,
+        )));
+        #[cfg(not(unix))]
+        Ok(None)
+    }
+
+    fn read_from(&mut self, start: u64) -> io::Result<Vec<u8>> {
+        // Writes go to the end wherever the position is.
+        self.seek(SeekFrom::Start(start))?;
+        let mut bytes = Vec::new();
+        self.read_to_end(&mut bytes)?;
+        Ok(bytes)
     }
 
     fn unlock(&mut self) {
@@ -61,6 +85,14 @@ impl Target for Stream {
 
     fn sync(&mut self) -> io::Result<()> {
         Ok(())
+    }
+
+    fn links(&self) -> io::Result<Option<u64>> {
+        Ok(None)
+    }
+
+    fn read_from(&mut self, _start: u64) -> io::Result<Vec<u8>> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     fn unlock(&mut self) {}
@@ -115,6 +147,21 @@ impl Appender {
     pub(super) fn len(&mut self) -> Result<u64> {
         self.mend()?;
         self.target.len().map_err(|e| self.failed(e))
+    }
+
+    /// Whether no name leads to the file any more: what is in it is gone when it is closed.
+    pub(super) fn is_removed(&self) -> Result<bool> {
+        let links = self.target.links().map_err(|e| self.failed(e))?;
+        Ok(links == Some(0))
+    }
+
+    /// Reads what stands behind `start`, whole records alone.
+    pub(super) fn read_from(&mut self, start: u64) -> Result<Vec<u8>> {
+        self.mend()?;
+        self.target.read_from(start).map_err(|e| {
+            let what = format!("cannot read the end of {}, which was removed", self.name);
+            Error::unavailable(what).with_attempts(1).with_source(e)
+        })
     }
 
     fn mend(&mut self) -> Result<()> {
@@ -218,6 +265,14 @@ mod tests {
             let mut disk = self.0.lock().unwrap();
             disk.synced = disk.bytes.len();
             Ok(())
+        }
+
+        fn links(&self) -> io::Result<Option<u64>> {
+            Ok(Some(1))
+        }
+
+        fn read_from(&mut self, start: u64) -> io::Result<Vec<u8>> {
+            Ok(self.0.lock().unwrap().bytes[start as usize..].to_vec())
         }
 
         fn unlock(&mut self) {}

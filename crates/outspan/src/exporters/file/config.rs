@@ -129,6 +129,7 @@ impl Builder {
             encoder,
             files: Some(Files::open(place, self.is_truncated, rotation)?),
             with_sync: self.with_sync,
+            last_notes: Vec::new(),
         };
         blocking::exporter(label, export)
     }

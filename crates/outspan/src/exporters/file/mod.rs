@@ -27,6 +27,17 @@
 //! New files can be read and written by their owner alone, because spans tell much about users. To share one, create it
 //! with other permissions first. The file must be on a file system; its directory must exist.
 //!
+//! # When the file is moved or removed
+//!
+//! Before each record the exporter looks whether its path still leads to the file that is open. If another program renamed
+//! the file, as log rotation does, the exporter begins a new file at the path; what was written before stays in the renamed
+//! file. If the file was removed, the exporter begins a new file and writes the last record once more, because it may have
+//! been written after the removal; a warning in the log says how many spans went with the file. A removed file is noticed
+//! at flush and shutdown as well. If no new file can be made, exports fail with a temporary error, and so do flush and
+//! shutdown of a removed file.
+//!
+//! # Threads
+//!
 //! Writing happens on a thread of its own; the caller's deadline holds even when the file system hangs. Exports are
 //! written one after the other.
 //!
@@ -83,6 +94,7 @@ use std::time::Instant;
 use self::encode::Encoder;
 use self::rotate::Files;
 use super::blocking::BlockingExport;
+use super::blocking::Note;
 use super::worker::Stop;
 use crate::Batch;
 use crate::Delivery;
@@ -112,6 +124,8 @@ struct FileExport {
     /// Absent after shutdown.
     files: Option<Files>,
     with_sync: bool,
+    /// Notes of the time before the file was closed.
+    last_notes: Vec<Note>,
 }
 
 impl BlockingExport for FileExport {
@@ -128,7 +142,7 @@ impl BlockingExport for FileExport {
                 false => self
                     .encoder
                     .encode(&part)
-                    .and_then(|record| files.append(&record)),
+                    .and_then(|record| files.append(&record, part.spans())),
             };
             match written {
                 Ok(bytes) => {
@@ -143,9 +157,11 @@ impl BlockingExport for FileExport {
     }
 
     fn flush(&mut self) -> Result<Drained> {
-        if let Some(files) = &mut self.files
-            && self.with_sync
-        {
+        let Some(files) = &mut self.files else {
+            return Ok(Drained::default());
+        };
+        files.follow_if_removed()?;
+        if self.with_sync {
             files.sync()?;
         }
         Ok(Drained::default())
@@ -153,6 +169,8 @@ impl BlockingExport for FileExport {
 
     fn shutdown(&mut self) -> Result<Drained> {
         let synced = self.flush();
+        // The notes of the last check are still to be taken.
+        self.last_notes = self.take_notes();
         self.files = None;
         synced
     }
@@ -169,5 +187,13 @@ impl BlockingExport for FileExport {
         if let Some(files) = &mut self.files {
             files.wake();
         }
+    }
+
+    fn take_notes(&mut self) -> Vec<Note> {
+        let mut notes = std::mem::take(&mut self.last_notes);
+        if let Some(files) = &mut self.files {
+            notes.extend(files.take_notes());
+        }
+        notes
     }
 }

@@ -24,6 +24,7 @@ use super::open::Place;
 use super::open::directory_of;
 use crate::Error;
 use crate::Result;
+use crate::exporters::blocking::Note;
 use crate::exporters::stdout::push_short_time;
 
 /// How long until a file that could not be put aside is tried again, unless an export comes first.
@@ -43,6 +44,7 @@ pub(super) struct Files {
     rotation: Option<(Rotation, Names)>,
     /// Absent after the file was put aside and no new one could be made.
     current: Option<Current>,
+    notes: Vec<Note>,
 }
 
 struct Current {
@@ -52,6 +54,13 @@ struct Current {
     too_old_at: Option<Instant>,
     /// When to look at it though no export comes.
     wakes_at: Option<Instant>,
+    /// How long it was when the path was last seen to lead to it. What stands behind may have been written after the file
+    /// was removed, so nobody can have read it.
+    seen_len: u64,
+    /// Spans that were written before that.
+    seen_spans: u64,
+    /// Spans that were written since then.
+    unseen_spans: u64,
 }
 
 impl Files {
@@ -80,17 +89,19 @@ impl Files {
             place,
             rotation,
             current: None,
+            notes: Vec::new(),
         };
         files.begin(opened)?;
         Ok(files)
     }
 
-    /// Adds a record, and returns how many bytes it has.
+    /// Adds a record of so many spans, and returns how many bytes it has.
     ///
     /// # Errors
     ///
     /// [`Unavailable`](crate::ErrorKind::Unavailable); nothing of the record stays then.
-    pub(super) fn append(&mut self, record: &[u8]) -> Result<u64> {
+    pub(super) fn append(&mut self, record: &[u8], spans: usize) -> Result<u64> {
+        self.follow_path()?;
         self.current()?;
         if self.is_due(record.len() as u64)? {
             self.put_aside()?;
@@ -98,10 +109,95 @@ impl Files {
         let age = self.age();
         let current = self.current()?;
         let written = current.appender.append(record)?;
+        current.unseen_spans += spans as u64;
         if current.too_old_at.is_none() {
             current.expect_to_be_old(age);
         }
         Ok(written)
+    }
+
+    /// Begins a new file if the path does not lead to the open one any more.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`](crate::ErrorKind::Unavailable) if no new file can be made; the next call tries again.
+    pub(super) fn follow_path(&mut self) -> Result<()> {
+        let Some(current) = &mut self.current else {
+            return Ok(());
+        };
+        match current.is_at(&self.place.path) {
+            // What cannot be looked at may well be there: writing finds out.
+            None => Ok(()),
+            Some(true) => current.note_seen(),
+            Some(false) => self.reopen(),
+        }
+    }
+
+    /// Does as [`follow_path`](Self::follow_path) if the file was removed. One that was renamed still has everything.
+    ///
+    /// # Errors
+    ///
+    /// As [`follow_path`](Self::follow_path).
+    pub(super) fn follow_if_removed(&mut self) -> Result<()> {
+        match &self.current {
+            Some(current) if current.appender.is_removed()? => self.follow_path(),
+            _ => Ok(()),
+        }
+    }
+
+    /// Replaces the open file, which was renamed or removed, by a new one at the path.
+    fn reopen(&mut self) -> Result<()> {
+        let Some(mut old) = self.current.take() else {
+            return Ok(());
+        };
+        let reopened = self.carry_over(&mut old);
+        // The old file is kept until nothing of it is needed any more.
+        if reopened.is_err() {
+            self.current = Some(old);
+        }
+        reopened
+    }
+
+    fn carry_over(&mut self, old: &mut Current) -> Result<()> {
+        let path = self.place.path.display().to_string();
+        if !old.appender.is_removed()? {
+            self.current()?;
+            self.notes.push(Note::Info(format!(
+                "{path} was renamed by another program: the {} spans written to it are in the renamed file, new ones \
+                 go to a new file",
+                old.seen_spans + old.unseen_spans
+            )));
+            return Ok(());
+        }
+        let len = old.appender.len()?;
+        let unseen = match len > old.seen_len {
+            true => old.appender.read_from(old.seen_len)?,
+            false => Vec::new(),
+        };
+        let (kept, gone) = match unseen.is_empty() {
+            true => (0, old.seen_spans + old.unseen_spans),
+            false => (old.unseen_spans, old.seen_spans),
+        };
+        let current = self.current()?;
+        if !unseen.is_empty() {
+            let written = current.appender.append(&unseen);
+            if let Err(error) = written {
+                // The next call opens it again, and finds it without a part of these records.
+                self.current = None;
+                return Err(error);
+            }
+            current.unseen_spans = kept;
+        }
+        self.notes.push(Note::Warning(format!(
+            "{path} was removed by another program while it was open: {gone} spans written to it are gone, {kept} were \
+             written again, to a new file"
+        )));
+        Ok(())
+    }
+
+    /// Takes what is to be logged.
+    pub(super) fn take_notes(&mut self) -> Vec<Note> {
+        std::mem::take(&mut self.notes)
     }
 
     /// Waits until the disk has everything.
@@ -119,7 +215,9 @@ impl Files {
 
     /// Puts the file aside if it is too old.
     pub(super) fn wake(&mut self) {
-        let next = match self.is_due(0) {
+        // A file that was removed is nothing to put aside, and its last record is to be saved first.
+        let followed = self.follow_path();
+        let next = match followed.and_then(|()| self.is_due(0)) {
             // Somebody emptied it: it is as old as its next record.
             Ok(false) => None,
             Ok(true) if self.put_aside().is_ok() => return,
@@ -189,8 +287,12 @@ impl Files {
             identity: opened.identity,
             too_old_at: None,
             wakes_at: None,
+            seen_len: 0,
+            seen_spans: 0,
+            unseen_spans: 0,
         };
-        if current.appender.len()? > 0 {
+        current.seen_len = current.appender.len()?;
+        if current.seen_len > 0 {
             let age = self.age().map(|age| age.saturating_sub(opened.age));
             current.expect_to_be_old(age);
         }
@@ -204,6 +306,25 @@ impl Files {
 }
 
 impl Current {
+    /// Whether the path leads to this file; `None` if that cannot be found out, or if it is no file.
+    fn is_at(&self, path: &Path) -> Option<bool> {
+        let identity = self.identity?;
+        match fs::metadata(path) {
+            Ok(found) => Some(Identity::of(&found) == identity),
+            Err(e) => match e.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Some(false),
+                _ => None,
+            },
+        }
+    }
+
+    /// Notes that everything that was written is in a file that others can find.
+    fn note_seen(&mut self) -> Result<()> {
+        self.seen_len = self.appender.len()?;
+        self.seen_spans += std::mem::take(&mut self.unseen_spans);
+        Ok(())
+    }
+
     fn expect_to_be_old(&mut self, age: Option<Duration>) {
         self.too_old_at = age.and_then(|age| Instant::now().checked_add(age));
         self.wakes_at = self.too_old_at;

@@ -15,6 +15,7 @@ use crate::Delivery;
 use crate::Drained;
 use crate::Result;
 use crate::exporters::blocking::BlockingExport;
+use crate::exporters::blocking::Note;
 use crate::exporters::worker::Stop;
 use crate::exporters::written::delivered_up_to;
 use crate::exporters::written::write_error;
@@ -160,4 +161,8 @@ impl BlockingExport for Lines {
     }
 
     fn wake(&mut self) {}
+
+    fn take_notes(&mut self) -> Vec<Note> {
+        Vec::new()
+    }
 }

@@ -1,8 +1,12 @@
 //! Where the text goes: standard output, or any writer.
 
 use std::fmt;
+#[cfg(unix)]
+use std::fs::File;
 use std::io;
 use std::io::Write;
+#[cfg(unix)]
+use std::os::fd::AsFd;
 
 /// A target of text, written record by record.
 pub(super) struct Output {
@@ -59,7 +63,7 @@ impl Output {
     pub(super) fn write(&mut self, text: &[u8]) -> Wrote {
         let is_torn = self.is_torn;
         let wrote = match &mut self.target {
-            Target::Stdout => write_to(&mut io::stdout().lock(), is_torn, text),
+            Target::Stdout => write_to_stdout(is_torn, text),
             Target::Writer(writer) => write_to(writer, is_torn, text),
         };
         self.is_torn = match wrote.bytes {
@@ -75,6 +79,30 @@ impl Output {
             Target::Writer(writer) => writer.flush(),
         }
     }
+}
+
+/// Writes past the buffer of standard output, which accepts bytes that it cannot write, and keeps them: how much was written
+/// would be untrue by up to its size.
+#[cfg(unix)]
+fn write_to_stdout(is_torn: bool, text: &[u8]) -> Wrote {
+    let mut stdout = io::stdout().lock();
+    // What the program printed before comes first.
+    if let Err(e) = stdout.flush() {
+        return Wrote {
+            bytes: 0,
+            result: Err(e),
+        };
+    }
+    match stdout.as_fd().try_clone_to_owned() {
+        Ok(unbuffered) => write_to(&mut File::from(unbuffered), is_torn, text),
+        // The program has no file descriptor left.
+        Err(_) => write_to(&mut stdout, is_torn, text),
+    }
+}
+
+#[cfg(not(unix))]
+fn write_to_stdout(is_torn: bool, text: &[u8]) -> Wrote {
+    write_to(&mut io::stdout().lock(), is_torn, text)
 }
 
 fn write_to(writer: &mut impl Write, is_torn: bool, text: &[u8]) -> Wrote {

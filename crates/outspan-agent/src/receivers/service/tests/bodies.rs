@@ -236,19 +236,23 @@ async fn a_message_of_grpc_ends_where_its_prefix_says() {
 }
 
 #[tokio::test]
-async fn a_message_in_one_large_piece_is_not_copied() {
+async fn content_in_one_piece_does_not_hold_the_readers_buffer() {
     let rig = Rig::new();
     let large = request(500).encode_to_vec();
     let mut content =
         Content::begin(&rig.intake, 1 << 20, Encoding::Identity, Some(large.len())).unwrap();
-    let piece = Bytes::from(large);
+    // The end of a buffer of a connection, which is much larger.
+    let mut buffer = vec![0; 64 << 10];
+    buffer.extend_from_slice(&large);
+    let piece = Bytes::from(buffer).slice(64 << 10..);
     content
         .add(piece.clone(), &mut Turns::default())
         .await
         .unwrap();
     let (bytes, taken) = content.finish().unwrap();
-    assert_eq!(bytes.as_ptr(), piece.as_ptr());
-    assert_eq!(taken.bytes(), piece.len());
+    assert_eq!(bytes, piece);
+    assert!(piece.is_unique() || bytes.as_ptr() != piece.as_ptr());
+    assert_eq!(taken.bytes(), large.len());
 }
 
 #[tokio::test]
@@ -460,4 +464,52 @@ proptest! {
             }
         });
     }
+}
+
+#[tokio::test]
+async fn spans_that_are_left_out_are_charged_and_then_given_back() {
+    let rig = Rig::new();
+    let good = request(10).encode_to_vec();
+    // A span without ids, of which most of the request is made.
+    let padding = vec![b'x'; 600 << 10];
+    let mut bad = Vec::new();
+    push_field(&mut bad, 5, &padding);
+    let scope = wrapped(2, &bad);
+    let scopes = wrapped(2, &scope);
+    let body = [wrapped(1, &scopes), good.clone()].concat();
+    let mut taken = rig.intake.begin();
+    assert!(taken.grow(body.len()));
+    let before = rig.intake.used();
+    let spans = Spans::read_within(Form::Protobuf, body.clone().into(), &mut taken, &rig.intake);
+    let spans = spans.unwrap();
+    assert_eq!((spans.batch.spans(), spans.refused), (10, 1));
+    assert_eq!(spans.batch.size(), good.len());
+    assert_eq!(
+        rig.intake.used(),
+        before + body.len(),
+        "the copy is charged"
+    );
+    // Without room for the copy none is made.
+    let mut others = rig.intake.begin();
+    assert!(others.grow(rig.intake.free() - 1));
+    let mut taken = rig.intake.begin();
+    let refused = Spans::read_within(Form::Protobuf, body.into(), &mut taken, &rig.intake);
+    assert_eq!(refused.unwrap_err().outcome, Outcome::Deferred);
+}
+
+fn wrapped(number: u8, bytes: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    push_field(&mut out, number, bytes);
+    out
+}
+
+fn push_field(out: &mut Vec<u8>, number: u8, bytes: &[u8]) {
+    out.push(number << 3 | 2);
+    let mut length = bytes.len();
+    while length >= 0x80 {
+        out.push(length as u8 | 0x80);
+        length >>= 7;
+    }
+    out.push(length as u8);
+    out.extend_from_slice(bytes);
 }

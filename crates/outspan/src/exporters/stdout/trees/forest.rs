@@ -9,6 +9,9 @@ use std::time::Instant;
 
 use super::node::Node;
 use super::node::SpanId;
+use crate::DropReason;
+use crate::Error;
+use crate::pending::Ack;
 
 pub(super) type TraceId = [u8; 16];
 
@@ -62,6 +65,8 @@ pub(super) struct Trace {
     has_root: bool,
     last_arrival: Instant,
     bytes: usize,
+    /// Those who exported wait to learn what became of the spans: one entry for the spans of an export in a row.
+    acks: Vec<Ack>,
 }
 
 impl Forest {
@@ -100,6 +105,18 @@ impl Forest {
         trace.add(node, bytes, now);
         let tick = self.tick();
         self.wakes_at.get_or_insert(now + tick);
+    }
+
+    /// Keeps the ack of the span that was added last to a trace. It is delivered when the trace is shown.
+    pub(super) fn keep_ack(&mut self, id: TraceId, ack: Ack) {
+        let Some(trace) = self.traces.get_mut(&id) else {
+            return;
+        };
+        let unmerged = match trace.acks.last_mut() {
+            Some(last) => last.merge(ack).err(),
+            None => Some(ack),
+        };
+        trace.acks.extend(unmerged);
     }
 
     /// Names the trace that began to arrive first if one more span, of `bytes` and of trace `id`, would break a bound.
@@ -148,8 +165,12 @@ impl Forest {
         (shorter / 2).clamp(SHORTEST, LONGEST)
     }
 
-    /// Forgets what waits.
-    pub(super) fn clear(&mut self) {
+    /// Forgets what waits: it is lost.
+    pub(super) fn clear(&mut self, error: Option<&Error>) {
+        let traces = std::mem::take(&mut self.traces);
+        for ack in traces.into_values().flat_map(|trace| trace.acks) {
+            ack.lost(DropReason::Failed, error);
+        }
         *self = Self::new(self.limits);
     }
 
@@ -170,6 +191,7 @@ impl Forest {
             self.wakes_at = None;
         }
         self.shown.note(id);
+        trace.acks.into_iter().for_each(Ack::delivered);
     }
 }
 
@@ -190,6 +212,7 @@ impl Trace {
             has_root: false,
             last_arrival: now,
             bytes: 0,
+            acks: Vec::new(),
         }
     }
 

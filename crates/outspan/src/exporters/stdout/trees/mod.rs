@@ -26,9 +26,11 @@ use crate::Exporter;
 use crate::Result;
 use crate::exporters::blocking;
 use crate::exporters::blocking::BlockingExport;
+use crate::exporters::blocking::Note;
 use crate::exporters::worker::Stop;
 use crate::exporters::written::delivered_up_to;
 use crate::exporters::written::write_error;
+use crate::pending::Acks;
 
 /// Configures an exporter that shows each trace as a tree.
 ///
@@ -162,6 +164,7 @@ impl TreesBuilder {
             with_attributes: self.with_attributes,
             forest: Forest::new(self.limits),
             is_in_trouble: false,
+            last_error: None,
         };
         blocking::exporter(label, trees)
     }
@@ -176,6 +179,8 @@ struct Trees {
     forest: Forest,
     /// Whether the last attempt to show something failed.
     is_in_trouble: bool,
+    /// Why it failed.
+    last_error: Option<Error>,
 }
 
 impl Trees {
@@ -190,11 +195,14 @@ impl Trees {
             let wrote = self.output.write(text.as_bytes());
             // Flushed one by one, because what a buffer still has has not been shown.
             if let Err(e) = wrote.result.and_then(|()| self.output.flush()) {
-                return Err(write_error(self.output.name(), e));
+                let error = write_error(self.output.name(), e);
+                self.last_error = Some(error.clone());
+                return Err(error);
             }
             self.forest.note_shown(id);
         }
         self.is_in_trouble = false;
+        self.last_error = None;
         Ok(())
     }
 
@@ -220,6 +228,7 @@ impl BlockingExport for Trees {
         if self.is_in_trouble || self.wakes_at().is_some_and(|at| at <= now) {
             self.show_due(now)?;
         }
+        let mut acks = Acks::default();
         for (accepted, span) in batch.iter().enumerate() {
             let node = Node::read(&span, self.with_attributes);
             if self
@@ -228,11 +237,16 @@ impl BlockingExport for Trees {
                 .is_some()
                 && let Err(error) = self.make_room(span.trace_id(), node.bytes())
             {
-                return delivered_up_to(&batch, accepted, error);
+                let mut delivery = delivered_up_to(&batch, accepted, error)?;
+                delivery.pending.extend(acks.into_pending());
+                return Ok(delivery);
             }
             self.forest.add(span.trace_id(), node, now);
+            self.forest.keep_ack(span.trace_id(), acks.one());
         }
-        Ok(Delivery::of(&batch))
+        let mut delivery = Delivery::of(&batch);
+        delivery.pending.extend(acks.into_pending());
+        Ok(delivery)
     }
 
     fn flush(&mut self) -> Result<Drained> {
@@ -249,7 +263,7 @@ impl BlockingExport for Trees {
             drained.left = self.held();
         } else {
             drained.lost.add(DropReason::Failed, self.held());
-            self.forest.clear();
+            self.forest.clear(Some(&error));
         }
         Ok(drained)
     }
@@ -264,7 +278,7 @@ impl BlockingExport for Trees {
         // Nobody comes back for what is left.
         let mut drained = delivered(before - held);
         drained.lost.add(DropReason::Failed, held);
-        self.forest.clear();
+        self.forest.clear(self.last_error.as_ref());
         Ok(drained)
     }
 
@@ -279,6 +293,10 @@ impl BlockingExport for Trees {
     fn wake(&mut self) {
         // An error keeps the spans where they are; the next export or flush meets it and reports it.
         drop(self.show_due(Instant::now()));
+    }
+
+    fn take_notes(&mut self) -> Vec<Note> {
+        Vec::new()
     }
 }
 
