@@ -68,6 +68,7 @@ struct Inner {
     kind: ErrorKind,
     temporary: bool,
     retries_used_up: bool,
+    is_each: bool,
     message: String,
     context: Vec<(&'static str, String)>,
     source: Option<Arc<dyn StdError + Send + Sync>>,
@@ -93,6 +94,7 @@ impl Error {
                 kind,
                 temporary,
                 retries_used_up: false,
+                is_each: false,
                 message: message.into(),
                 context: Vec::new(),
                 source: None,
@@ -181,6 +183,18 @@ impl Error {
     pub fn with_retries_used_up(mut self) -> Self {
         self.inner.retries_used_up = true;
         self
+    }
+
+    /// Marks that each span of the batch is too large by itself, so that dividing the batch does not help.
+    #[must_use]
+    pub(crate) fn for_each_span(mut self) -> Self {
+        self.inner.is_each = true;
+        self
+    }
+
+    /// Whether the parts of a batch may succeed where the batch was too large.
+    pub(crate) fn is_divisible(&self) -> bool {
+        self.is_too_large() && !self.inner.is_each
     }
 
     /// Sets how many attempts were made.
