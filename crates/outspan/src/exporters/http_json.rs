@@ -43,7 +43,6 @@ use crate::Batch;
 use crate::Deadline;
 use crate::Delivery;
 use crate::Drained;
-use crate::Error;
 use crate::Export;
 use crate::Exporter;
 use crate::Result;
@@ -89,13 +88,8 @@ impl Export for HttpJson {
     }
 }
 
-/// Writes the body of a request.
-fn encode(batch: &Batch, body: &mut BodyWriter) -> Result<()> {
-    // It fails over the limit alone, and then the poster knows better than this error.
-    spans(batch, body).map_err(|e| Error::internal("cannot write spans as JSON").with_source(e))
-}
-
-fn spans(batch: &Batch, out: &mut impl Write) -> fmt::Result {
+/// Writes the body of a request. It fails where the body becomes larger than a request may be.
+fn encode(batch: &Batch, out: &mut BodyWriter) -> fmt::Result {
     out.write_char('[')?;
     for (number, one) in batch.iter().enumerate() {
         out.write_str(if number > 0 { ",\n" } else { "" })?;

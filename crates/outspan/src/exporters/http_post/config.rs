@@ -73,15 +73,15 @@ impl Builder {
     /// Builds the poster, as [`build`](Self::build) does, with a function that writes the body of a request.
     ///
     /// The writer takes at most [`max_request_bytes`](Self::max_request_bytes) and fails beyond, so that a body takes no more
-    /// memory than a request may have, whatever the spans are like: a function should return when writing fails. What it
-    /// returns does not matter then, and half the spans are tried.
+    /// memory than a request may have, whatever the spans are like. A function returns when writing fails, and is called again
+    /// with half the spans. An error of its own, without a write that failed, ends that part.
     ///
     /// # Errors
     ///
     /// Those of [`build`](Self::build).
     pub fn build_writing(
         self,
-        write: impl Fn(&Batch, &mut BodyWriter) -> Result<()> + Send + Sync + 'static,
+        write: impl Fn(&Batch, &mut BodyWriter) -> fmt::Result + Send + Sync + 'static,
     ) -> Result<Poster> {
         self.build_with(MakeBody::Written(Box::new(write)))
     }

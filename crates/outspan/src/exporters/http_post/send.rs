@@ -10,6 +10,7 @@ use http::HeaderValue;
 use crate::Batch;
 use crate::Compression;
 use crate::Deadline;
+use crate::Error;
 use crate::Result;
 use crate::Secret;
 use crate::forms::FORM_BYTES_MAX;
@@ -37,7 +38,7 @@ const STATUSES: Statuses = Statuses {
 /// Makes the body of a request from the spans in it.
 pub(super) enum MakeBody {
     Whole(Box<dyn Fn(&Batch) -> Result<Vec<u8>> + Send + Sync>),
-    Written(Box<dyn Fn(&Batch, &mut BodyWriter) -> Result<()> + Send + Sync>),
+    Written(Box<dyn Fn(&Batch, &mut BodyWriter) -> fmt::Result + Send + Sync>),
 }
 
 impl MakeBody {
@@ -56,7 +57,9 @@ impl MakeBody {
                 if body.is_full() {
                     return Err(too_large(batch, 0..batch.spans(), limit + 1, limit));
                 }
-                written?;
+                written.map_err(|e| {
+                    Error::internal("the body of a request cannot be written").with_source(e)
+                })?;
                 Ok(body.into_bytes().into())
             }
         }
