@@ -2,6 +2,7 @@
 //!
 #![doc = include_str!("../README.md")]
 
+mod buffer;
 pub mod grpc;
 pub mod jaeger;
 mod json;

@@ -24,7 +24,7 @@ pub enum PieceContent {
     Bytes(Bytes),
     /// Nothing: one span alone is larger than a message may be.
     TooLarge {
-        /// How many bytes the message would have had.
+        /// How many bytes a message with the span would have had at least: writing stops where it becomes too large.
         bytes: usize,
     },
 }

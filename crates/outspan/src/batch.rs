@@ -2,24 +2,22 @@
 
 use std::fmt;
 use std::num::NonZeroUsize;
+use std::ops::Range;
 use std::sync::Arc;
-#[cfg(feature = "_otlp")]
-use std::sync::Mutex;
-#[cfg(feature = "_otlp")]
-use std::sync::OnceLock;
-#[cfg(feature = "_otlp")]
-use std::sync::PoisonError;
 
 use bytes::Bytes;
 use outspan_wire::otlp;
 use outspan_wire::otlp::Split;
 use outspan_wire::otlp::WireError;
 
-#[cfg(feature = "_otlp")]
+#[cfg(feature = "_network")]
 use crate::Compression;
 use crate::Error;
 use crate::Result;
 use crate::combinators::Pending;
+#[cfg(feature = "_network")]
+use crate::forms::Forms;
+use crate::queue::Budget;
 
 /// What a batch takes besides its bytes, in bytes: its own fields, those of its allocations, and its place in a queue.
 const OVERHEAD: usize = 256;
@@ -33,23 +31,27 @@ pub struct Batch {
     shared: Arc<Shared>,
     /// The notes of fan-outs: who still misses what.
     pending: Option<Arc<Pending>>,
+    /// The budget of the queue that exports it, which pays for the forms that exporters make.
+    payer: Option<Arc<Budget>>,
+}
+
+/// A part of a batch.
+#[derive(Debug)]
+pub(crate) struct BatchPart {
+    pub(crate) batch: Batch,
+    /// Whether it is one span that takes more bytes than a part may have.
+    pub(crate) is_oversized: bool,
 }
 
 struct Shared {
     request: Bytes,
     spans: usize,
-    #[cfg(feature = "_otlp")]
-    encodings: Mutex<Vec<Encoded>>,
-}
-
-#[cfg(feature = "_otlp")]
-struct Encoded {
-    encoding: Encoding,
-    body: Arc<OnceLock<Result<Bytes>>>,
+    #[cfg(feature = "_network")]
+    forms: Forms,
 }
 
 /// A form of a batch on the wire.
-#[cfg(feature = "_otlp")]
+#[cfg(feature = "_network")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Encoding {
     pub(crate) json: bool,
@@ -111,11 +113,46 @@ impl Batch {
             shared: Arc::new(Shared {
                 request,
                 spans,
-                #[cfg(feature = "_otlp")]
-                encodings: Mutex::new(Vec::new()),
+                #[cfg(feature = "_network")]
+                forms: Forms::default(),
             }),
             pending: None,
+            payer: None,
         }
+    }
+
+    /// Takes bytes that were made of this batch; the same queue pays for their forms.
+    pub(crate) fn derived(&self, request: Bytes, spans: usize) -> Self {
+        Self {
+            payer: self.payer.clone(),
+            ..Self::trusted(request, spans)
+        }
+    }
+
+    /// The same spans, with a queue that pays for the forms that exporters make.
+    pub(crate) fn with_payer(self, payer: &Arc<Budget>) -> Self {
+        Self {
+            payer: Some(Arc::clone(payer)),
+            ..self
+        }
+    }
+
+    /// The budget that pays for forms.
+    #[cfg(feature = "_network")]
+    pub(crate) fn payer(&self) -> Option<&Arc<Budget>> {
+        self.payer.as_ref()
+    }
+
+    /// The forms that exporters made or are making.
+    #[cfg(feature = "_network")]
+    pub(crate) fn forms(&self) -> &Forms {
+        &self.shared.forms
+    }
+
+    /// Lets go of the forms that exporters made.
+    pub(crate) fn forget_forms(&self) {
+        #[cfg(feature = "_network")]
+        self.forms().forget_made();
     }
 
     /// Whether a fan-out noted who still misses what of it.
@@ -151,6 +188,7 @@ impl Batch {
         Self {
             shared: Arc::clone(&self.shared),
             pending: None,
+            payer: self.payer.clone(),
         }
     }
 
@@ -176,7 +214,12 @@ impl Batch {
 
     /// How many bytes of memory it holds: the protobuf form, the forms made from it so far, and what holds them together.
     pub fn memory(&self) -> usize {
-        OVERHEAD + self.size() + self.derived()
+        self.own_memory() + self.forms_memory()
+    }
+
+    /// How many bytes of memory it holds without the forms made from it, for which a queue pays when they are made.
+    pub(crate) fn own_memory(&self) -> usize {
+        OVERHEAD + self.size()
     }
 
     /// Reads the spans, each with its resource and scope at hand, without allocating.
@@ -190,27 +233,117 @@ impl Batch {
     }
 
     /// The OTLP JSON form, on one line, made at each call.
+    ///
+    /// It can be thirty times as large as the batch; [`to_json_within`](Self::to_json_within) has a bound.
     pub fn to_json(&self) -> Vec<u8> {
-        let mut text = Vec::with_capacity(self.size() * 3);
+        let mut text = Vec::with_capacity(self.size().saturating_mul(3));
         otlp::write_json(&self.shared.request, &mut text);
         text
     }
 
+    /// The OTLP JSON form as [`to_json`](Self::to_json) makes it, or `None` if it would have more than `max_bytes` bytes.
+    ///
+    /// Writing stops at the bound, so this takes about `max_bytes` bytes of memory at most.
+    pub fn to_json_within(&self, max_bytes: usize) -> Option<Vec<u8>> {
+        otlp::write_json_within(&self.shared.request, max_bytes)
+    }
+
     /// Splits into batches of at most `spans` spans (at least one).
-    pub fn split_by_spans(&self, spans: usize) -> Vec<Self> {
-        if self.spans() <= spans {
-            return vec![self.clone()];
-        }
-        let spans = NonZeroUsize::new(spans).unwrap_or(NonZeroUsize::MIN);
-        self.parts(Split::by_spans(self.as_request(), spans))
+    ///
+    /// Parts are made one at a time, when they are asked for. Each one repeats the resources and scopes of its spans, so all
+    /// parts together can be far larger than the batch.
+    pub fn split_by_spans(&self, spans: usize) -> impl Iterator<Item = Self> + Send + use<'_> {
+        self.parts_by_spans(spans).map(|part| part.batch)
     }
 
     /// Splits into batches of at most `bytes` bytes. A span that is larger by itself comes out alone.
-    pub fn split_by_bytes(&self, bytes: usize) -> Vec<Self> {
+    ///
+    /// Parts are made one at a time, when they are asked for. Each one repeats the resources and scopes of its spans, so all
+    /// parts together can be far larger than the batch.
+    pub fn split_by_bytes(&self, bytes: usize) -> impl Iterator<Item = Self> + Send + use<'_> {
+        self.parts_by_bytes(bytes).map(|part| part.batch)
+    }
+
+    pub(crate) fn parts_by_spans(&self, spans: usize) -> Parts<'_> {
+        if self.spans() <= spans {
+            return Parts::whole(self);
+        }
+        let spans = NonZeroUsize::new(spans).unwrap_or(NonZeroUsize::MIN);
+        Parts::new(self, Split::by_spans(self.as_request(), spans))
+    }
+
+    pub(crate) fn parts_by_bytes(&self, bytes: usize) -> Parts<'_> {
         if self.size() <= bytes {
+            return Parts::whole(self);
+        }
+        Parts::new(self, Split::by_bytes(self.as_request(), bytes))
+    }
+
+    /// Splits so that no part has more than `bytes` bytes or `spans` spans, unless the parts together would take much more
+    /// memory than the batch does: then it stays whole, and exporters split it part by part when they send it.
+    pub(crate) fn split_within(&self, bytes: usize, spans: usize) -> Vec<Self> {
+        let max_total = self.size().saturating_add(self.size() / 4);
+        let by_bytes = self.parts_by_bytes(bytes);
+        if by_bytes.total_bytes() > max_total {
             return vec![self.clone()];
         }
-        self.parts(Split::by_bytes(self.as_request(), bytes))
+        let mut parts = Vec::new();
+        for part in by_bytes {
+            let by_spans = part.batch.parts_by_spans(spans);
+            if by_spans.total_bytes() > max_total {
+                parts.push(part.batch);
+            } else {
+                parts.extend(by_spans.map(|part| part.batch));
+            }
+        }
+        parts
+    }
+
+    /// Takes a range of the spans, counted from 0, into a batch of its own.
+    #[cfg(any(feature = "_network", feature = "kafka"))]
+    pub(crate) fn cut(&self, spans: Range<usize>) -> Self {
+        self.cut_all(std::slice::from_ref(&spans))
+    }
+
+    /// Takes ranges of the spans, counted from 0 and ascending, into one batch.
+    pub(crate) fn cut_all(&self, ranges: &[Range<usize>]) -> Self {
+        let count: usize = ranges.iter().map(Range::len).sum();
+        if count >= self.spans() {
+            return self.clone();
+        }
+        let mut ordinal = 0;
+        let mut ranges = ranges.iter().peekable();
+        let cut = otlp::retain_spans(self.as_request(), |_span| {
+            while ranges.next_if(|range| range.end <= ordinal).is_some() {}
+            let is_kept = ranges.peek().is_some_and(|range| range.contains(&ordinal));
+            ordinal += 1;
+            is_kept
+        });
+        match cut {
+            Ok(cut) => self.derived(cut.bytes, cut.spans),
+            // It fails on bytes that are no request alone, which a batch never holds.
+            Err(_) => self.clone(),
+        }
+    }
+
+    /// How many bytes the spans would have if each came with a resource and a scope of its own, as in many other formats.
+    #[cfg(feature = "_network")]
+    pub(crate) fn spread_size(&self) -> usize {
+        let mut total: usize = 0;
+        for resource_spans in self.view().resource_spans() {
+            let scopes = resource_spans.scope_spans();
+            let scopes: usize = scopes.map(|scope| scope.bytes().len()).sum();
+            let resource = resource_spans.bytes().len().saturating_sub(scopes);
+            for scope_spans in resource_spans.scope_spans() {
+                let bytes = scope_spans.bytes().len();
+                let sizes = scope_spans.spans().map(|span| span.bytes().len());
+                let (count, spans) =
+                    sizes.fold((0, 0), |(count, sum), size| (count + 1, sum + size));
+                let shared = resource + bytes.saturating_sub(spans);
+                total = total.saturating_add(shared.saturating_mul(count) + spans);
+            }
+        }
+        total
     }
 
     /// Puts batches together into one, resources and scopes as they are.
@@ -227,96 +360,70 @@ impl Batch {
         Self::trusted(request.into(), spans)
     }
 
-    /// The parts of a split. It fails on bytes that are no request alone, which a batch never holds.
-    fn parts(&self, split: Result<Split<'_>, WireError>) -> Vec<Self> {
-        match split {
-            Ok(parts) => parts
-                .map(|part| Self::trusted(part.bytes, part.spans))
-                .collect(),
-            Err(_) => vec![self.clone()],
-        }
+    #[cfg(feature = "_network")]
+    fn forms_memory(&self) -> usize {
+        self.shared.forms.bytes()
     }
 
-    /// The form for the wire, made at most once for all clones; its plain form may have `limit` bytes.
-    ///
-    /// Large ones are made beside the runtime's thread, so that nobody else waits for the compressor.
-    #[cfg(feature = "_otlp")]
-    pub(crate) async fn encoded(&self, encoding: Encoding, limit: usize) -> Result<Bytes> {
-        const SMALL: usize = 16 * 1024;
-
-        if !encoding.json && encoding.compression == Compression::None {
-            return Ok(self.as_request().clone());
-        }
-        let slot = self.slot(encoding);
-        if let Some(done) = slot.get() {
-            return done.clone();
-        }
-        if self.size() <= SMALL {
-            return self.make(encoding, limit, &slot);
-        }
-        let batch = self.clone();
-        crate::runtime::blocking(move || batch.make(encoding, limit, &slot)).await?
-    }
-
-    #[cfg(feature = "_otlp")]
-    fn make(
-        &self,
-        encoding: Encoding,
-        limit: usize,
-        slot: &OnceLock<Result<Bytes>>,
-    ) -> Result<Bytes> {
-        let make = || {
-            let plain = match encoding.json {
-                true => Bytes::from(self.to_json()),
-                false => self.as_request().clone(),
-            };
-            if plain.len() > limit {
-                let (spans, bytes) = (self.spans(), plain.len());
-                return Err(Error::too_large(format!(
-                    "{spans} spans have {bytes} bytes, more than the request limit of {limit}"
-                )));
-            }
-            encoding.compression.compress(encoding.level, &plain)
-        };
-        slot.get_or_init(make).clone()
-    }
-
-    #[cfg(feature = "_otlp")]
-    fn slot(&self, encoding: Encoding) -> Arc<OnceLock<Result<Bytes>>> {
-        let mut encodings = self.encodings();
-        if let Some(known) = encodings.iter().find(|known| known.encoding == encoding) {
-            return known.body.clone();
-        }
-        let body = Arc::default();
-        encodings.push(Encoded {
-            encoding,
-            body: Arc::clone(&body),
-        });
-        body
-    }
-
-    #[cfg(feature = "_otlp")]
-    fn derived(&self) -> usize {
-        let encodings = self.encodings();
-        encodings
-            .iter()
-            .filter_map(|encoded| encoded.body.get())
-            .filter_map(|body| body.as_ref().ok())
-            .map(Bytes::len)
-            .sum()
-    }
-
-    #[cfg(not(feature = "_otlp"))]
-    fn derived(&self) -> usize {
+    #[cfg(not(feature = "_network"))]
+    fn forms_memory(&self) -> usize {
         0
     }
+}
 
-    #[cfg(feature = "_otlp")]
-    fn encodings(&self) -> std::sync::MutexGuard<'_, Vec<Encoded>> {
-        self.shared
-            .encodings
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+/// Iterates over the parts of a batch, which are made one at a time.
+#[derive(Debug)]
+pub(crate) struct Parts<'a> {
+    batch: &'a Batch,
+    /// Absent where the batch is its only part.
+    split: Option<Split<'a>>,
+    is_done: bool,
+}
+
+impl<'a> Parts<'a> {
+    fn whole(batch: &'a Batch) -> Self {
+        Self {
+            batch,
+            split: None,
+            is_done: false,
+        }
+    }
+
+    /// Takes a split. It fails on bytes that are no request alone, which a batch never holds.
+    fn new(batch: &'a Batch, split: Result<Split<'a>, WireError>) -> Self {
+        Self {
+            split: split.ok(),
+            ..Self::whole(batch)
+        }
+    }
+
+    /// Returns how many bytes the parts to come take together.
+    pub(crate) fn total_bytes(&self) -> usize {
+        match &self.split {
+            Some(split) => split.total_bytes(),
+            None => self.batch.size(),
+        }
+    }
+}
+
+impl Iterator for Parts<'_> {
+    type Item = BatchPart;
+
+    fn next(&mut self) -> Option<BatchPart> {
+        if let Some(split) = &mut self.split {
+            let part = split.next()?;
+            return Some(BatchPart {
+                batch: self.batch.derived(part.bytes, part.spans),
+                is_oversized: part.oversized,
+            });
+        }
+        if std::mem::replace(&mut self.is_done, true) {
+            return None;
+        }
+        Some(BatchPart {
+            batch: self.batch.clone(),
+            is_oversized: false,
+        })
     }
 }
 

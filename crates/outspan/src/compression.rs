@@ -1,6 +1,7 @@
 //! Compression of request bodies.
 
 use std::fmt;
+use std::io;
 use std::io::Write;
 use std::str::FromStr;
 
@@ -61,21 +62,93 @@ impl Compression {
 
     /// Compresses `plain`.
     pub(crate) fn compress(self, level: u32, plain: &Bytes) -> Result<Bytes> {
-        let failed = |e: std::io::Error| {
-            Error::internal(format!("cannot compress with {self}")).with_source(e)
+        self.compress_within(level, plain, usize::MAX)
+    }
+
+    /// Compresses `plain` into at most `max_bytes` bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`TooLarge`](crate::ErrorKind::TooLarge) over the bound; compressing stops there, and no more memory is taken.
+    pub(crate) fn compress_within(
+        self,
+        level: u32,
+        plain: &Bytes,
+        max_bytes: usize,
+    ) -> Result<Bytes> {
+        let mut out = Bounded::new(plain.len() / 4, max_bytes);
+        let done = match self {
+            Self::None => return Ok(plain.clone()),
+            Self::Gzip => gzip(level, plain, &mut out),
+            Self::Zstd => zstd(level, plain, &mut out),
         };
-        match self {
-            Self::None => Ok(plain.clone()),
-            Self::Gzip => {
-                let room = Vec::with_capacity(plain.len() / 4);
-                let mut encoder = GzEncoder::new(room, flate2::Compression::new(level));
-                encoder.write_all(plain).map_err(failed)?;
-                encoder.finish().map(Bytes::from).map_err(failed)
-            }
-            Self::Zstd => zstd::bulk::compress(plain, i32::try_from(level).unwrap_or(3))
-                .map(Bytes::from)
-                .map_err(failed),
+        match done {
+            Ok(()) => Ok(out.into_bytes()),
+            Err(_) if out.is_over => Err(Error::too_large(format!(
+                "{} bytes have more than {max_bytes} bytes after compression with {self}, the limit",
+                plain.len()
+            ))),
+            Err(e) => Err(Error::internal(format!("cannot compress with {self}")).with_source(e)),
         }
+    }
+}
+
+fn gzip(level: u32, plain: &[u8], out: &mut Bounded) -> io::Result<()> {
+    let mut encoder = GzEncoder::new(out, flate2::Compression::new(level));
+    encoder.write_all(plain)?;
+    encoder.finish().map(drop)
+}
+
+fn zstd(level: u32, plain: &[u8], out: &mut Bounded) -> io::Result<()> {
+    let level = i32::try_from(level).unwrap_or(3);
+    let mut encoder = zstd::Encoder::new(out, level)?;
+    // With the size it takes no more memory than the input calls for, and says the size to the reader.
+    encoder.set_pledged_src_size(Some(plain.len() as u64))?;
+    encoder.include_contentsize(true)?;
+    encoder.write_all(plain)?;
+    encoder.finish().map(drop)
+}
+
+/// A buffer that fails over a bound, and never grows beyond it.
+struct Bounded {
+    bytes: Vec<u8>,
+    max_bytes: usize,
+    is_over: bool,
+}
+
+impl Bounded {
+    fn new(capacity: usize, max_bytes: usize) -> Self {
+        Self {
+            bytes: Vec::with_capacity(capacity.min(max_bytes)),
+            max_bytes,
+            is_over: false,
+        }
+    }
+
+    fn into_bytes(mut self) -> Bytes {
+        self.bytes.shrink_to_fit();
+        self.bytes.into()
+    }
+}
+
+impl Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let needed = self.bytes.len().saturating_add(bytes.len());
+        if needed > self.max_bytes {
+            self.is_over = true;
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        if needed > self.bytes.capacity() {
+            let doubled = self.bytes.capacity().saturating_mul(2);
+            let wanted = doubled.max(needed).min(self.max_bytes);
+            self.bytes.reserve_exact(wanted - self.bytes.len());
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -114,6 +187,31 @@ mod tests {
         let zstd = Compression::Zstd.compress(3, &plain).unwrap();
         assert_eq!(zstd::decode_all(&zstd[..]).unwrap(), plain);
         assert!(gzip.len() < plain.len() / 10 && zstd.len() < plain.len() / 10);
+    }
+
+    #[test]
+    fn compressing_stops_at_its_bound() {
+        let mut state = 1_u32;
+        let noise = std::iter::repeat_with(|| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 24) as u8
+        });
+        let plain: Bytes = noise.take(4 << 20).collect::<Vec<u8>>().into();
+        for compression in [Compression::Gzip, Compression::Zstd] {
+            let level = compression.default_level();
+            let mut result = Ok(Bytes::new());
+            let memory = allocation_counter::measure(|| {
+                result = compression.compress_within(level, &plain, 1 << 20);
+            });
+            let error = result.unwrap_err();
+            assert!(error.is_too_large(), "{error}");
+            assert!(error.to_string().contains("limit"), "{error}");
+            // The bound, twice where the buffer grows, and what a compressor works with.
+            assert!(memory.bytes_max < 4 << 20, "{compression}: {memory:?}");
+            let whole = compression.compress(level, &plain).unwrap();
+            let same = compression.compress_within(level, &plain, whole.len());
+            assert_eq!(same.unwrap(), whole);
+        }
     }
 
     #[test]

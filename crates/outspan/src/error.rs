@@ -69,6 +69,7 @@ struct Inner {
     temporary: bool,
     retries_used_up: bool,
     connection_refused: bool,
+    is_each: bool,
     message: String,
     context: Vec<(&'static str, String)>,
     source: Option<Arc<dyn StdError + Send + Sync>>,
@@ -95,6 +96,7 @@ impl Error {
                 temporary,
                 retries_used_up: false,
                 connection_refused: false,
+                is_each: false,
                 message: message.into(),
                 context: Vec::new(),
                 source: None,
@@ -183,6 +185,18 @@ impl Error {
     pub fn with_retries_used_up(mut self) -> Self {
         self.inner.retries_used_up = true;
         self
+    }
+
+    /// Marks that each span of the batch is too large by itself, so that dividing the batch does not help.
+    #[must_use]
+    pub(crate) fn for_each_span(mut self) -> Self {
+        self.inner.is_each = true;
+        self
+    }
+
+    /// Whether the parts of a batch may succeed where the batch was too large.
+    pub(crate) fn is_divisible(&self) -> bool {
+        self.is_too_large() && !self.inner.is_each
     }
 
     /// Sets how many attempts were made.

@@ -87,6 +87,9 @@ pub mod env;
 mod error;
 mod export;
 mod exporters;
+mod failures;
+#[cfg(feature = "_network")]
+mod forms;
 mod guard;
 #[cfg(feature = "sdk")]
 mod init;

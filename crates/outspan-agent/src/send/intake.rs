@@ -353,19 +353,14 @@ impl Feeder {
             place: format!("{}, {}", file.name(), record.position),
         })?;
         let mut input_bytes = bytes;
-        for part in self.split(checked.batch) {
-            self.part(part, std::mem::take(&mut input_bytes))?;
+        // One part at a time: each repeats its resource, and waits for memory before the next one is made.
+        for part in checked.batch.split_by_spans(self.limits.spans) {
+            let pieces = part.split_by_bytes(self.limits.bytes);
+            for piece in pieces.filter(|piece| !piece.is_empty()) {
+                self.part(piece, std::mem::take(&mut input_bytes))?;
+            }
         }
         Ok(())
-    }
-
-    fn split(&self, batch: Batch) -> impl Iterator<Item = Batch> {
-        let by_spans = batch.split_by_spans(self.limits.spans);
-        let bytes = self.limits.bytes;
-        let parts = by_spans
-            .into_iter()
-            .flat_map(move |part| part.split_by_bytes(bytes));
-        parts.filter(|part| !part.is_empty())
     }
 
     fn part(&self, batch: Batch, input_bytes: u64) -> Result<(), Stopped> {

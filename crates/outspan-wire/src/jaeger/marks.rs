@@ -30,7 +30,9 @@
 //! Marks that a reader does not know it passes over.
 
 use std::borrow::Cow;
-use std::io::Write;
+
+use crate::buffer::Buffer;
+use crate::buffer::Limited;
 
 pub(super) const OWN: &str = "own";
 pub(super) const JSON: &str = "json";
@@ -55,10 +57,22 @@ pub(super) const STATE: &str = "state";
 /// Collects the marks of one process, span or log, in a buffer that is used again.
 #[derive(Debug, Default)]
 pub(super) struct MarkWriter {
-    text: Vec<u8>,
+    text: Limited,
 }
 
 impl MarkWriter {
+    /// Creates a writer of at most `max_bytes` bytes.
+    pub(super) fn new(max_bytes: usize) -> Self {
+        Self {
+            text: Limited::new(max_bytes),
+        }
+    }
+
+    /// Marks a message as over if not all marks fit.
+    pub(super) fn pass_failure_on(&self, out: &mut Limited) {
+        out.fail_with(&self.text);
+    }
+
     pub(super) fn clear(&mut self) {
         self.text.clear();
     }
@@ -72,12 +86,13 @@ impl MarkWriter {
     }
 
     /// Adds marks that stand ready.
-    pub(super) fn push_all(&mut self, marks: &[u8]) {
+    pub(super) fn push_all(&mut self, marks: &Self) {
         if marks.is_empty() {
             return;
         }
         self.begin();
-        self.text.extend_from_slice(marks);
+        self.text.fail_with(&marks.text);
+        self.text.extend_from_slice(&marks.text);
     }
 
     /// Adds a mark that is a word alone.
@@ -91,8 +106,11 @@ impl MarkWriter {
         self.word(name);
         self.text.push(b'=');
         for &byte in text.as_ref() {
+            if self.text.is_over() {
+                return;
+            }
             if needs_encoding(byte) {
-                write!(self.text, "%{byte:02x}").expect("a Vec takes everything");
+                self.text.push_fmt(format_args!("%{byte:02x}"));
                 continue;
             }
             self.text.push(byte);
@@ -102,7 +120,7 @@ impl MarkWriter {
     /// Adds a mark with a number.
     pub(super) fn number(&mut self, name: &str, number: i128) {
         self.begin();
-        write!(self.text, "{name}={number}").expect("a Vec takes everything");
+        self.text.push_fmt(format_args!("{name}={number}"));
     }
 
     fn begin(&mut self) {

@@ -1,18 +1,17 @@
 //! Writing the pieces of JSON text.
 
-use std::io::Write;
-
 use super::text::plain_prefix;
+use crate::buffer::Buffer;
 
 /// Appends text as it stands between the quotes of a JSON string.
 #[inline]
-pub(crate) fn push_escaped(out: &mut Vec<u8>, text: &str) {
+pub(crate) fn push_escaped<B: Buffer>(out: &mut B, text: &str) {
     push_escaped_utf8(out, text.as_bytes());
 }
 
 /// Appends UTF-8 as it stands between the quotes of a JSON string.
 #[inline]
-pub(crate) fn push_escaped_utf8(out: &mut Vec<u8>, text: &[u8]) {
+pub(crate) fn push_escaped_utf8<B: Buffer>(out: &mut B, text: &[u8]) {
     let plain = plain_prefix(text);
     if plain == text.len() {
         out.extend_from_slice(text);
@@ -22,11 +21,14 @@ pub(crate) fn push_escaped_utf8(out: &mut Vec<u8>, text: &[u8]) {
 }
 
 #[inline(never)]
-fn push_with_escapes(out: &mut Vec<u8>, text: &[u8], mut plain: usize) {
+fn push_with_escapes<B: Buffer>(out: &mut B, text: &[u8], mut plain: usize) {
     let mut rest = text;
     loop {
         let (before, special) = rest.split_at(plain);
         out.extend_from_slice(before);
+        if out.is_over() {
+            return;
+        }
         let Some((&special, after)) = special.split_first() else {
             return;
         };
@@ -38,7 +40,7 @@ fn push_with_escapes(out: &mut Vec<u8>, text: &[u8], mut plain: usize) {
 
 /// Appends a whole number in decimal digits.
 #[inline]
-pub(crate) fn push_digits(out: &mut Vec<u8>, mut rest: u64) {
+pub(crate) fn push_digits<B: Buffer>(out: &mut B, mut rest: u64) {
     let mut digits = [b'0'; 20];
     let mut start = digits.len();
     for digit in digits.iter_mut().rev() {
@@ -52,7 +54,7 @@ pub(crate) fn push_digits(out: &mut Vec<u8>, mut rest: u64) {
     out.extend_from_slice(&digits[start..]);
 }
 
-fn push_escape(out: &mut Vec<u8>, byte: u8) {
+fn push_escape<B: Buffer>(out: &mut B, byte: u8) {
     let escape: &[u8] = match byte {
         b'"' => b"\\\"",
         b'\\' => b"\\\\",
@@ -62,7 +64,10 @@ fn push_escape(out: &mut Vec<u8>, byte: u8) {
         0x08 => b"\\b",
         0x0C => b"\\f",
         control => {
-            return write!(out, "\\u{control:04x}").expect("a Vec takes everything");
+            const DIGITS: &[u8; 16] = b"0123456789abcdef";
+            let high = DIGITS[usize::from(control >> 4)];
+            let low = DIGITS[usize::from(control & 0x0F)];
+            return out.extend_from_slice(&[b'\\', b'u', b'0', b'0', high, low]);
         }
     };
     out.extend_from_slice(escape);

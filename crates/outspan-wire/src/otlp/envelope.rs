@@ -120,7 +120,7 @@ pub(super) struct FoundSpan<'a> {
 ///
 /// Envelopes without spans are passed over. The way is linear in the request: each envelope's fields are read twice, its
 /// spans' contents never.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Walk<'a> {
     resource_spans: Children<'a>,
     scope_spans: Children<'a>,

@@ -129,6 +129,21 @@ impl<'a> Split<'a> {
         })
     }
 
+    /// Returns how many bytes the parts that are still to come take together, without making them.
+    ///
+    /// Each part repeats the resources and scopes of its spans, so that a thousand spans of a large resource may take a
+    /// thousand times what the request takes. A caller that wants to hold all parts at once asks first.
+    pub fn total_bytes(&self) -> usize {
+        match &self.source {
+            Source::Whole(part) => part.as_ref().map_or(0, |part| part.bytes.len()),
+            Source::Walk { walk, next } => {
+                let total = self.limit.total_of(walk.clone(), *next);
+                self.unknown.len().saturating_add(total)
+            }
+            Source::Groups(groups) => self.unknown.len().saturating_add(groups.total_bytes()),
+        }
+    }
+
     fn whole(request: &Bytes, outline: &Outline, limit: Limit) -> Self {
         let part = (outline.spans > 0).then(|| Part {
             bytes: request.clone(),
@@ -185,6 +200,24 @@ impl Limit {
             Self::Bytes(bytes_max) => bytes <= bytes_max,
         }
     }
+
+    /// Adds up the parts that a walk would be divided into.
+    fn total_of(self, mut walk: Walk<'_>, next: Option<FoundSpan<'_>>) -> usize {
+        let mut total: usize = 0;
+        let mut part = PartSize::default();
+        let mut next = next;
+        while let Some(span) = next.take().or_else(|| walk.read().ok().flatten()) {
+            let with = part.with(&span, walk.resource_head(), walk.scope_head());
+            if part.spans > 0 && !self.allows(with.spans, with.size.total()) {
+                total = total.saturating_add(part.size.total());
+                part = PartSize::default();
+                next = Some(span);
+                continue;
+            }
+            part = with;
+        }
+        total.saturating_add(part.size.total())
+    }
 }
 
 #[derive(Debug)]
@@ -231,6 +264,38 @@ struct PartBuilder {
     size: Size,
     resource: Option<(usize, OpenMessage)>,
     scope: Option<(usize, OpenMessage)>,
+}
+
+/// How large a part is, and which envelopes are open in it.
+#[derive(Clone, Copy, Debug, Default)]
+struct PartSize {
+    spans: usize,
+    size: Size,
+    /// Numbers of the open envelopes, 0 for none.
+    resource: usize,
+    scope: usize,
+}
+
+impl PartSize {
+    /// Returns the size with one span more.
+    fn with(&self, span: &FoundSpan<'_>, resource_head: &[u8], scope_head: &[u8]) -> Self {
+        let mut size = self.size;
+        if self.resource != span.resource {
+            size.close_resource_spans();
+            size.resource_spans = resource_head.len();
+        }
+        if self.scope != span.scope {
+            size.close_scope_spans();
+            size.scope_spans = scope_head.len();
+        }
+        size.scope_spans += field_length(span.bytes.len());
+        Self {
+            spans: self.spans + 1,
+            size,
+            resource: span.resource,
+            scope: span.scope,
+        }
+    }
 }
 
 /// How many bytes a part takes, closed and open.
@@ -414,6 +479,30 @@ impl<'a> Groups<'a> {
             scope_heads,
             next: 0,
         })
+    }
+
+    /// Adds up the parts that are still to come.
+    fn total_bytes(&self) -> usize {
+        let mut total: usize = 0;
+        let mut start = match self.next.checked_sub(1) {
+            Some(before) => self.ends.get(before).copied().unwrap_or_default(),
+            None => 0,
+        };
+        for end in self.ends.iter().skip(self.next) {
+            let mut part = PartSize::default();
+            for span in self.spans.get(start..*end).unwrap_or_default() {
+                let resource_head = self.resource_heads.get(&span.resource);
+                let scope_head = self.scope_heads.get(&span.scope);
+                part = part.with(
+                    span,
+                    resource_head.map_or(&[], Vec::as_slice),
+                    scope_head.map_or(&[], Vec::as_slice),
+                );
+            }
+            total = total.saturating_add(part.size.total());
+            start = *end;
+        }
+        total
     }
 
     fn next_part(&mut self, unknown: Vec<u8>) -> Option<Part> {

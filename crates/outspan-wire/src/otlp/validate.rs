@@ -9,6 +9,9 @@
 //! - Integers may be written longer than needed, up to ten bytes, and numbers of 32 bits are cut to their lower half.
 //! - Messages and groups may nest up to 100 deep below the request. A field nobody knows counts as one level more.
 //!
+//! One bound is ours: [`MAX_ELEMENTS`] on the attributes, events and links of a span, and on the attributes of a resource or
+//! a scope.
+//!
 //! That a span has good identifiers is another question: one bad span does not break the message it came in.
 
 pub(super) mod locate;
@@ -37,6 +40,14 @@ use super::view::SpanView;
 use text::check_text;
 use text::is_ascii;
 
+/// How many attributes, events and links a span may have, those of its events and links among them; and how many attributes
+/// and entity references a resource or a scope may have.
+///
+/// An empty attribute takes two bytes in a request and about 300 bytes while a span is turned into another format, so the
+/// bound keeps that below 10 MiB. SDKs stop at 128 attributes, 128 events and 128 links by default, and a span at the bound
+/// that says something has several megabytes, more than gRPC servers take.
+pub const MAX_ELEMENTS: usize = 1 << 15;
+
 /// Checks that bytes are an `ExportTraceServiceRequest`, and counts its spans.
 ///
 /// One pass over the bytes, no allocation. Bytes that pass are read by every protobuf decoder, and by the
@@ -44,7 +55,8 @@ use text::is_ascii;
 ///
 /// # Errors
 ///
-/// Says what is wrong and at which byte. A span with a bad identifier is no error; the [`Summary`] counts it.
+/// Says what is wrong and at which byte. A span with a bad identifier or with more than [`MAX_ELEMENTS`] elements is no error;
+/// the [`Summary`] counts it. A resource or a scope with more is one, of the kind [`WireErrorKind::Limit`].
 ///
 /// # Examples
 ///
@@ -64,6 +76,10 @@ pub fn validate(request: &[u8]) -> Result<Summary, WireError> {
     };
     match pass.request() {
         Ok(()) => Ok(pass.summary),
+        Err(fault) if fault.kind == WireErrorKind::Limit => {
+            let words = format!("more than {MAX_ELEMENTS} of them");
+            Err(locate::explain(fault, request).saying(words))
+        }
         Err(fault) => Err(locate::explain(fault, request)),
     }
 }
@@ -74,7 +90,7 @@ pub fn validate(request: &[u8]) -> Result<Summary, WireError> {
 pub struct Summary {
     /// All spans, the invalid ones among them.
     pub spans: usize,
-    /// Spans with identifiers that no backend can use; see [`InvalidSpanReason`].
+    /// Spans that no backend can use; see [`InvalidSpanReason`].
     pub invalid_spans: usize,
     /// The first of the invalid spans.
     pub first_invalid: Option<InvalidSpan>,
@@ -141,6 +157,8 @@ pub enum InvalidSpanReason {
     LinkTraceIdLength,
     /// The span id of a link is there but not of 8 bytes.
     LinkSpanIdLength,
+    /// The span has more than [`MAX_ELEMENTS`] attributes, events and links.
+    TooManyElements,
 }
 
 impl InvalidSpanReason {
@@ -152,6 +170,7 @@ impl InvalidSpanReason {
             span_id: span.span_id_bytes(),
             parent_span_id: span.parent_span_id_bytes(),
             link: None,
+            elements: elements_of(span),
         };
         ids.reason().or_else(|| links.next())
     }
@@ -171,6 +190,12 @@ impl Display for InvalidSpanReason {
             Self::ParentSpanIdLength => "parent_span_id is neither empty nor 8 bytes",
             Self::LinkTraceIdLength => "trace_id of a link is neither empty nor 16 bytes",
             Self::LinkSpanIdLength => "span_id of a link is neither empty nor 8 bytes",
+            Self::TooManyElements => {
+                return write!(
+                    formatter,
+                    "more than {MAX_ELEMENTS} attributes, events and links"
+                );
+            }
         })
     }
 }
@@ -182,6 +207,8 @@ struct SpanIds<'a> {
     span_id: &'a [u8],
     parent_span_id: &'a [u8],
     link: Option<InvalidSpanReason>,
+    /// Attributes, events and links.
+    elements: usize,
 }
 
 impl SpanIds<'_> {
@@ -202,7 +229,35 @@ impl SpanIds<'_> {
         if !matches!(self.parent_span_id.len(), 0 | 8) {
             return Some(InvalidSpanReason::ParentSpanIdLength);
         }
+        if self.elements > MAX_ELEMENTS {
+            return Some(InvalidSpanReason::TooManyElements);
+        }
         self.link
+    }
+}
+
+/// Counts the elements of a span as [`span_ids`] does, if there can be too many of them.
+fn elements_of(span: &SpanView<'_>) -> usize {
+    // Each one takes two bytes at least.
+    if span.bytes().len() <= 2 * MAX_ELEMENTS {
+        return 0;
+    }
+    let events = span
+        .events()
+        .map(|event| 1 + event.attributes().iter().count());
+    let links = span
+        .links()
+        .map(|link| 1 + link.attributes().iter().count());
+    span.attributes().iter().count() + events.sum::<usize>() + links.sum::<usize>()
+}
+
+/// Counts one attribute more of a resource or a scope.
+#[inline]
+fn count_in_origin(count: &mut usize, place: &[u8]) -> Result<(), Fault> {
+    *count += 1;
+    match *count > MAX_ELEMENTS {
+        true => Err(Fault::at(WireErrorKind::Limit, place)),
+        false => Ok(()),
     }
 }
 
@@ -273,12 +328,13 @@ impl<'a> Pass<'a> {
         const SCHEMA_URL: u64 = bytes(fields::resource_spans::SCHEMA_URL);
         let spans_before = self.summary.spans;
         let mut parts = 0;
+        let mut elements = 0;
         while !rest.is_empty() {
             let place = rest;
             match read_varint(&mut rest)? {
                 RESOURCE => {
                     parts += 1;
-                    resource(read_bytes(&mut rest)?)?;
+                    resource(read_bytes(&mut rest)?, &mut elements)?;
                 }
                 SCOPE_SPANS => self.scope_spans(read_bytes(&mut rest)?)?,
                 SCHEMA_URL => check_text(read_bytes(&mut rest)?)?,
@@ -296,12 +352,13 @@ impl<'a> Pass<'a> {
         const SCHEMA_URL: u64 = bytes(fields::scope_spans::SCHEMA_URL);
         let spans_before = self.summary.spans;
         let mut parts = 0;
+        let mut elements = 0;
         while !rest.is_empty() {
             let place = rest;
             match read_varint(&mut rest)? {
                 SCOPE => {
                     parts += 1;
-                    scope(read_bytes(&mut rest)?)?;
+                    scope(read_bytes(&mut rest)?, &mut elements)?;
                 }
                 SPANS => self.span(read_bytes(&mut rest)?)?,
                 SCHEMA_URL => check_text(read_bytes(&mut rest)?)?,
@@ -376,11 +433,15 @@ fn span_ids(mut rest: &[u8]) -> Result<SpanIds<'_>, Fault> {
             START_TIME | END_TIME => {
                 read_fixed64(&mut rest)?;
             }
-            ATTRIBUTES => key_value(read_bytes(&mut rest)?, IN_SPAN - 1)?,
-            EVENTS => event(read_bytes(&mut rest)?)?,
+            ATTRIBUTES => {
+                ids.elements += 1;
+                key_value(read_bytes(&mut rest)?, IN_SPAN - 1)?;
+            }
+            EVENTS => ids.elements += 1 + event(read_bytes(&mut rest)?)?,
             LINKS => {
-                let reason = link(read_bytes(&mut rest)?)?;
+                let (reason, attributes) = link(read_bytes(&mut rest)?)?;
                 ids.link = ids.link.or(reason);
+                ids.elements += 1 + attributes;
             }
             STATUS => status(read_bytes(&mut rest)?)?,
             FLAGS => {
@@ -392,11 +453,13 @@ fn span_ids(mut rest: &[u8]) -> Result<SpanIds<'_>, Fault> {
     Ok(ids)
 }
 
-fn event(mut rest: &[u8]) -> Result<(), Fault> {
+/// Checks an event and counts its attributes.
+fn event(mut rest: &[u8]) -> Result<usize, Fault> {
     const TIME: u64 = fixed64(fields::event::TIME_UNIX_NANO);
     const NAME: u64 = bytes(fields::event::NAME);
     const ATTRIBUTES: u64 = bytes(fields::event::ATTRIBUTES);
     const DROPPED_ATTRIBUTES: u64 = varint(fields::event::DROPPED_ATTRIBUTES_COUNT);
+    let mut attributes = 0;
     while !rest.is_empty() {
         let place = rest;
         match read_varint(&mut rest)? {
@@ -404,17 +467,21 @@ fn event(mut rest: &[u8]) -> Result<(), Fault> {
                 read_fixed64(&mut rest)?;
             }
             NAME => check_text(read_bytes(&mut rest)?)?,
-            ATTRIBUTES => key_value(read_bytes(&mut rest)?, IN_EVENT - 1)?,
+            ATTRIBUTES => {
+                attributes += 1;
+                key_value(read_bytes(&mut rest)?, IN_EVENT - 1)?;
+            }
             DROPPED_ATTRIBUTES => {
                 read_varint(&mut rest)?;
             }
             key => pass_over(key, 1..=4, IN_EVENT, place, &mut rest)?,
         }
     }
-    Ok(())
+    Ok(attributes)
 }
 
-fn link(mut rest: &[u8]) -> Result<Option<InvalidSpanReason>, Fault> {
+/// Checks a link, says what is wrong with its ids, and counts its attributes.
+fn link(mut rest: &[u8]) -> Result<(Option<InvalidSpanReason>, usize), Fault> {
     const TRACE_ID: u64 = bytes(fields::link::TRACE_ID);
     const SPAN_ID: u64 = bytes(fields::link::SPAN_ID);
     const TRACE_STATE: u64 = bytes(fields::link::TRACE_STATE);
@@ -423,13 +490,17 @@ fn link(mut rest: &[u8]) -> Result<Option<InvalidSpanReason>, Fault> {
     const FLAGS: u64 = fixed32(fields::link::FLAGS);
     let mut trace_id: &[u8] = &[];
     let mut span_id: &[u8] = &[];
+    let mut attributes = 0;
     while !rest.is_empty() {
         let place = rest;
         match read_varint(&mut rest)? {
             TRACE_ID => trace_id = read_bytes(&mut rest)?,
             SPAN_ID => span_id = read_bytes(&mut rest)?,
             TRACE_STATE => check_text(read_bytes(&mut rest)?)?,
-            ATTRIBUTES => key_value(read_bytes(&mut rest)?, IN_LINK - 1)?,
+            ATTRIBUTES => {
+                attributes += 1;
+                key_value(read_bytes(&mut rest)?, IN_LINK - 1)?;
+            }
             DROPPED_ATTRIBUTES => {
                 read_varint(&mut rest)?;
             }
@@ -439,7 +510,7 @@ fn link(mut rest: &[u8]) -> Result<Option<InvalidSpanReason>, Fault> {
             key => pass_over(key, 1..=6, IN_LINK, place, &mut rest)?,
         }
     }
-    Ok(link_reason(trace_id, span_id))
+    Ok((link_reason(trace_id, span_id), attributes))
 }
 
 fn status(mut rest: &[u8]) -> Result<(), Fault> {
@@ -458,18 +529,24 @@ fn status(mut rest: &[u8]) -> Result<(), Fault> {
     Ok(())
 }
 
-fn resource(mut rest: &[u8]) -> Result<(), Fault> {
+fn resource(mut rest: &[u8], elements: &mut usize) -> Result<(), Fault> {
     const ATTRIBUTES: u64 = bytes(fields::resource::ATTRIBUTES);
     const DROPPED_ATTRIBUTES: u64 = varint(fields::resource::DROPPED_ATTRIBUTES_COUNT);
     const ENTITY_REFS: u64 = bytes(fields::resource::ENTITY_REFS);
     while !rest.is_empty() {
         let place = rest;
         match read_varint(&mut rest)? {
-            ATTRIBUTES => key_value(read_bytes(&mut rest)?, IN_RESOURCE - 1)?,
+            ATTRIBUTES => {
+                count_in_origin(elements, place)?;
+                key_value(read_bytes(&mut rest)?, IN_RESOURCE - 1)?;
+            }
             DROPPED_ATTRIBUTES => {
                 read_varint(&mut rest)?;
             }
-            ENTITY_REFS => entity_ref(read_bytes(&mut rest)?)?,
+            ENTITY_REFS => {
+                count_in_origin(elements, place)?;
+                entity_ref(read_bytes(&mut rest)?)?;
+            }
             key => pass_over(key, 1..=3, IN_RESOURCE, place, &mut rest)?,
         }
     }
@@ -491,7 +568,7 @@ fn entity_ref(mut rest: &[u8]) -> Result<(), Fault> {
     Ok(())
 }
 
-fn scope(mut rest: &[u8]) -> Result<(), Fault> {
+fn scope(mut rest: &[u8], elements: &mut usize) -> Result<(), Fault> {
     const NAME: u64 = bytes(fields::scope::NAME);
     const VERSION: u64 = bytes(fields::scope::VERSION);
     const ATTRIBUTES: u64 = bytes(fields::scope::ATTRIBUTES);
@@ -500,7 +577,10 @@ fn scope(mut rest: &[u8]) -> Result<(), Fault> {
         let place = rest;
         match read_varint(&mut rest)? {
             NAME | VERSION => check_text(read_bytes(&mut rest)?)?,
-            ATTRIBUTES => key_value(read_bytes(&mut rest)?, IN_SCOPE - 1)?,
+            ATTRIBUTES => {
+                count_in_origin(elements, place)?;
+                key_value(read_bytes(&mut rest)?, IN_SCOPE - 1)?;
+            }
             DROPPED_ATTRIBUTES => {
                 read_varint(&mut rest)?;
             }

@@ -1,4 +1,4 @@
-//! Protobuf writing primitives over a growing `Vec<u8>`.
+//! Protobuf writing primitives over a growing buffer.
 //!
 //! A length stands before the message it measures. Where it can be computed beforehand, callers write it
 //! with [`push_varint`]; elsewhere [`open`] leaves room for a length of the likely width and [`close`]
@@ -11,6 +11,7 @@
 use super::reader::WireType;
 use super::reader::key;
 use super::reader::varint_length;
+use crate::buffer::Buffer;
 
 /// Where an open message's length will go; made by [`open`], consumed by [`close`].
 #[derive(Debug)]
@@ -44,7 +45,7 @@ pub(crate) fn delimited_len(len: usize) -> usize {
 
 /// Appends a varint.
 #[inline]
-pub(crate) fn push_varint(out: &mut Vec<u8>, value: u64) {
+pub(crate) fn push_varint<B: Buffer>(out: &mut B, value: u64) {
     if value < 0x80 {
         out.push(value as u8);
         return;
@@ -52,7 +53,7 @@ pub(crate) fn push_varint(out: &mut Vec<u8>, value: u64) {
     push_long_varint(out, value);
 }
 
-fn push_long_varint(out: &mut Vec<u8>, mut value: u64) {
+fn push_long_varint<B: Buffer>(out: &mut B, mut value: u64) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
         value >>= 7;
@@ -62,26 +63,26 @@ fn push_long_varint(out: &mut Vec<u8>, mut value: u64) {
 
 /// Appends a field's tag.
 #[inline(always)]
-pub(crate) fn push_tag(out: &mut Vec<u8>, field: u32, wire_type: WireType) {
+pub(crate) fn push_tag<B: Buffer>(out: &mut B, field: u32, wire_type: WireType) {
     push_varint(out, u64::from(key(field, wire_type)));
 }
 
 /// Appends a `uint32`, `uint64`, `bool` or enum field.
 #[inline]
-pub(crate) fn push_uint(out: &mut Vec<u8>, field: u32, value: u64) {
+pub(crate) fn push_uint<B: Buffer>(out: &mut B, field: u32, value: u64) {
     push_tag(out, field, WireType::Varint);
     push_varint(out, value);
 }
 
 /// Appends an `int32` or `int64` field: negative numbers take ten bytes.
 #[inline]
-pub(crate) fn push_int(out: &mut Vec<u8>, field: u32, value: i64) {
+pub(crate) fn push_int<B: Buffer>(out: &mut B, field: u32, value: i64) {
     push_uint(out, field, value as u64);
 }
 
 /// Appends a `fixed64` field with a short tag, in one piece.
 #[inline]
-pub(crate) fn push_short_fixed64(out: &mut Vec<u8>, tag: u8, value: u64) {
+pub(crate) fn push_short_fixed64<B: Buffer>(out: &mut B, tag: u8, value: u64) {
     let mut field = [tag; 9];
     field[1..].copy_from_slice(&value.to_le_bytes());
     out.extend_from_slice(&field);
@@ -91,8 +92,8 @@ pub(crate) fn push_short_fixed64(out: &mut Vec<u8>, tag: u8, value: u64) {
 ///
 /// `FIELD` is two more than `BYTES`: tag and length.
 #[inline]
-pub(crate) fn push_short_bytes<const BYTES: usize, const FIELD: usize>(
-    out: &mut Vec<u8>,
+pub(crate) fn push_short_bytes<B: Buffer, const BYTES: usize, const FIELD: usize>(
+    out: &mut B,
     tag: u8,
     value: [u8; BYTES],
 ) {
@@ -105,27 +106,27 @@ pub(crate) fn push_short_bytes<const BYTES: usize, const FIELD: usize>(
 
 /// Appends a `fixed64` field.
 #[inline]
-pub(crate) fn push_fixed64(out: &mut Vec<u8>, field: u32, value: u64) {
+pub(crate) fn push_fixed64<B: Buffer>(out: &mut B, field: u32, value: u64) {
     push_tag(out, field, WireType::Fixed64);
     out.extend_from_slice(&value.to_le_bytes());
 }
 
 /// Appends a `fixed32` field.
 #[inline]
-pub(crate) fn push_fixed32(out: &mut Vec<u8>, field: u32, value: u32) {
+pub(crate) fn push_fixed32<B: Buffer>(out: &mut B, field: u32, value: u32) {
     push_tag(out, field, WireType::Fixed32);
     out.extend_from_slice(&value.to_le_bytes());
 }
 
 /// Appends a `double` field.
 #[inline]
-pub(crate) fn push_double(out: &mut Vec<u8>, field: u32, value: f64) {
+pub(crate) fn push_double<B: Buffer>(out: &mut B, field: u32, value: f64) {
     push_fixed64(out, field, value.to_bits());
 }
 
 /// Appends a `string`, `bytes` or already encoded message field.
 #[inline]
-pub(crate) fn push_bytes(out: &mut Vec<u8>, field: u32, value: &[u8]) {
+pub(crate) fn push_bytes<B: Buffer>(out: &mut B, field: u32, value: &[u8]) {
     push_tag(out, field, WireType::Bytes);
     push_varint(out, value.len() as u64);
     out.extend_from_slice(value);
@@ -135,14 +136,14 @@ pub(crate) fn push_bytes(out: &mut Vec<u8>, field: u32, value: &[u8]) {
 ///
 /// `width` is how many bytes the length will probably take: 1 below 128 bytes, 2 below 16 KiB.
 #[inline]
-pub(crate) fn open(out: &mut Vec<u8>, field: u32, width: usize) -> OpenMessage {
+pub(crate) fn open<B: Buffer>(out: &mut B, field: u32, width: usize) -> OpenMessage {
     push_tag(out, field, WireType::Bytes);
     open_untagged(out, width)
 }
 
 /// Leaves room for a length where the tag stands already.
 #[inline]
-pub(crate) fn open_untagged(out: &mut Vec<u8>, width: usize) -> OpenMessage {
+pub(crate) fn open_untagged<B: Buffer>(out: &mut B, width: usize) -> OpenMessage {
     // A length of ten bytes is the longest there is, so a literal serves every width without a loop.
     out.extend_from_slice(&[0_u8; 10][..width]);
     OpenMessage {
@@ -153,11 +154,18 @@ pub(crate) fn open_untagged(out: &mut Vec<u8>, width: usize) -> OpenMessage {
 
 /// Ends a message begun with [`open`]: writes its length where it belongs.
 #[inline]
-pub(crate) fn close(out: &mut Vec<u8>, message: OpenMessage) {
+pub(crate) fn close<B: Buffer>(out: &mut B, message: OpenMessage) {
+    if out.is_over() {
+        // The room for the length may be among what did not fit.
+        return;
+    }
     let len = out.len() - message.body_start;
     let needed = varint_length(len as u64);
     if needed != message.width {
         move_body(out, &message, needed);
+        if out.is_over() {
+            return;
+        }
     }
     let length_start = message.body_start - message.width;
     put_varint(&mut out[length_start..length_start + needed], len);
@@ -165,11 +173,14 @@ pub(crate) fn close(out: &mut Vec<u8>, message: OpenMessage) {
 
 /// Moves a message's body so that exactly `needed` bytes are before it.
 #[cold]
-fn move_body(out: &mut Vec<u8>, message: &OpenMessage, needed: usize) {
+fn move_body<B: Buffer>(out: &mut B, message: &OpenMessage, needed: usize) {
     let body_end = out.len();
     let target = message.body_start - message.width + needed;
     if needed > message.width {
-        out.resize(body_end + needed - message.width, 0);
+        out.push_zeros(needed - message.width);
+        if out.is_over() {
+            return;
+        }
     }
     out.copy_within(message.body_start..body_end, target);
     out.truncate(target + body_end - message.body_start);

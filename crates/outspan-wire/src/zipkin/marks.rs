@@ -18,8 +18,8 @@
 //! Marks that a reader does not know it passes over.
 
 use std::borrow::Cow;
-use std::io::Write;
 
+use crate::buffer::Buffer;
 use crate::json::push_digits;
 use crate::otlp::ValueView;
 
@@ -34,14 +34,14 @@ pub(super) const ABSENT: &str = "absent";
 pub(super) const EMPTY: &str = "empty";
 
 /// Appends a space, unless the mark is the first.
-pub(super) fn begin(out: &mut Vec<u8>) {
+pub(super) fn begin<B: Buffer>(out: &mut B) {
     if !out.is_empty() {
         out.push(b' ');
     }
 }
 
 /// Appends the mark of an attribute.
-pub(super) fn push_key(out: &mut Vec<u8>, key: &[u8], value: ValueView<'_>) {
+pub(super) fn push_key<B: Buffer>(out: &mut B, key: &[u8], value: ValueView<'_>) {
     begin(out);
     if let Some(name) = type_name(value) {
         out.extend_from_slice(name.as_bytes());
@@ -51,7 +51,7 @@ pub(super) fn push_key(out: &mut Vec<u8>, key: &[u8], value: ValueView<'_>) {
 }
 
 /// Appends a fact that is a number.
-pub(super) fn push_number(out: &mut Vec<u8>, fact: &str, number: u32) {
+pub(super) fn push_number<B: Buffer>(out: &mut B, fact: &str, number: u32) {
     begin(out);
     out.extend_from_slice(fact.as_bytes());
     out.push(b'=');
@@ -59,7 +59,7 @@ pub(super) fn push_number(out: &mut Vec<u8>, fact: &str, number: u32) {
 }
 
 /// Appends a fact that is a text.
-pub(super) fn push_fact(out: &mut Vec<u8>, fact: &str, text: &str) {
+pub(super) fn push_fact<B: Buffer>(out: &mut B, fact: &str, text: &str) {
     begin(out);
     out.extend_from_slice(fact.as_bytes());
     out.push(b'=');
@@ -79,13 +79,19 @@ pub(super) fn type_name(value: ValueView<'_>) -> Option<&'static str> {
     }
 }
 
-fn push_encoded(out: &mut Vec<u8>, text: &[u8]) {
+fn push_encoded<B: Buffer>(out: &mut B, text: &[u8]) {
     if text.is_empty() {
         out.push(b'%');
     }
     for &byte in text {
+        if out.is_over() {
+            return;
+        }
         if needs_encoding(byte) {
-            write!(out, "%{byte:02x}").expect("a Vec takes everything");
+            const DIGITS: &[u8; 16] = b"0123456789abcdef";
+            let high = DIGITS[usize::from(byte >> 4)];
+            let low = DIGITS[usize::from(byte & 0x0F)];
+            out.extend_from_slice(&[b'%', high, low]);
         } else {
             out.push(byte);
         }

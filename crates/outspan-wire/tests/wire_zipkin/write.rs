@@ -384,10 +384,9 @@ fn fills_messages_up_to_the_limit() {
         panic!("two spans fit");
     };
     assert_eq!(first.len(), 1 + 2 * one);
-    assert_eq!(
-        second.content,
-        PieceContent::TooLarge {
-            bytes: 1 + one + 4991
-        }
-    );
+    // Writing the span stopped where it became too large, so nobody knows how many bytes it would have had.
+    let PieceContent::TooLarge { bytes } = second.content else {
+        panic!("one span is too large");
+    };
+    assert!(bytes > 1 + 2 * one && bytes <= 1 + one + 4991, "{bytes}");
 }

@@ -26,8 +26,8 @@
 //! The source of this module is about a hundred lines that use nothing but what is public. Copy it, change `span`, and
 //! you have an exporter for your own API:
 //!
-//! - `encode` reads a batch through views, without copying or decoding it first, and is called with parts of a batch
-//!   where the whole is too large;
+//! - `encode` reads a batch through views, without copying or decoding it first, and writes what it reads at once. It is
+//!   called with parts of a batch where the whole is too large, and ends early where the writer takes no more;
 //! - [`http_post::Poster`] sends, splits, and says what became of each span;
 //! - [`Export`] is the seam: three methods, none of which retries, times out, logs or counts, because combinators do
 //!   that for every exporter alike.
@@ -36,6 +36,7 @@
 //! an [`Error`](crate::Error) for what did not, temporary where trying again can help, and be back by the deadline.
 //! `outspan-testkit` has the promises that every exporter keeps, as tests to run.
 
+use std::fmt;
 use std::fmt::Write;
 
 use crate::Batch;
@@ -46,6 +47,8 @@ use crate::Export;
 use crate::Exporter;
 use crate::Result;
 use crate::http_post;
+use crate::http_post::BodyWriter;
+use crate::wire::otlp::Hex;
 use crate::wire::otlp::SpanKind;
 use crate::wire::otlp::SpanView;
 use crate::wire::otlp::StatusCode;
@@ -57,7 +60,9 @@ use crate::wire::otlp::ValueView;
 ///
 /// [`Config`](crate::ErrorKind::Config), as [`http_post::Builder::build`].
 pub fn exporter(http: http_post::Builder) -> Result<Exporter> {
-    let poster = http.content_type("application/json").build(encode)?;
+    let poster = http
+        .content_type("application/json")
+        .build_writing(encode)?;
     Ok(Exporter::new(HttpJson { poster }))
 }
 
@@ -83,33 +88,40 @@ impl Export for HttpJson {
     }
 }
 
-/// Makes the body of a request.
-fn encode(batch: &Batch) -> Result<Vec<u8>> {
-    let objects: Vec<String> = batch.iter().map(|one| span(&one)).collect();
-    Ok(format!("[{}]", objects.join(",\n")).into_bytes())
+/// Writes the body of a request. It fails where the body becomes larger than a request may be.
+fn encode(batch: &Batch, out: &mut BodyWriter) -> fmt::Result {
+    out.write_char('[')?;
+    for (number, one) in batch.iter().enumerate() {
+        out.write_str(if number > 0 { ",\n" } else { "" })?;
+        span(&one, out)?;
+    }
+    out.write_char(']')
 }
 
-fn span(span: &SpanView<'_>) -> String {
+fn span(span: &SpanView<'_>, out: &mut impl Write) -> fmt::Result {
+    write!(out, "{{\"trace_id\":\"{}\"", Hex(&span.trace_id()))?;
+    write!(out, ",\"span_id\":\"{}\"", Hex(&span.span_id()))?;
+    match span.parent_span_id() {
+        Some(id) => write!(out, ",\"parent_span_id\":\"{}\"", Hex(&id))?,
+        None => out.write_str(",\"parent_span_id\":null")?,
+    }
+    out.write_str(",\"service\":")?;
     let service = span.resource().attribute("service.name");
-    let parent = span.parent_span_id().map(|id| format!("\"{}\"", hex(&id)));
+    value(service.unwrap_or(ValueView::Empty), out)?;
+    out.write_str(",\"scope\":")?;
+    text(span.scope().name(), out)?;
+    out.write_str(",\"name\":")?;
+    text(span.name(), out)?;
+    write!(out, ",\"kind\":\"{}\"", kind(span.kind()))?;
+    write!(out, ",\"start_unix_nano\":{}", span.start_time_unix_nano())?;
+    write!(out, ",\"duration_nano\":{}", span.duration().as_nanos())?;
+    write!(out, ",\"status\":\"{}\"", status(span.status().code()))?;
+    out.write_str(",\"status_message\":")?;
+    text(span.status().message(), out)?;
+    out.write_str(",\"attributes\":")?;
     let attributes = span.attributes().iter();
-    object([
-        ("trace_id", text(&hex(&span.trace_id()))),
-        ("span_id", text(&hex(&span.span_id()))),
-        ("parent_span_id", parent.unwrap_or("null".to_owned())),
-        ("service", service.map_or("null".to_owned(), value)),
-        ("scope", text(span.scope().name())),
-        ("name", text(span.name())),
-        ("kind", text(kind(span.kind()))),
-        ("start_unix_nano", span.start_time_unix_nano().to_string()),
-        ("duration_nano", span.duration().as_nanos().to_string()),
-        ("status", text(status(span.status().code()))),
-        ("status_message", text(span.status().message())),
-        (
-            "attributes",
-            object(attributes.map(|pair| (pair.key(), value(pair.value())))),
-        ),
-    ])
+    object(attributes.map(|pair| (pair.key(), pair.value())), out)?;
+    out.write_char('}')
 }
 
 fn kind(kind: SpanKind) -> &'static str {
@@ -131,52 +143,56 @@ fn status(code: StatusCode) -> &'static str {
 }
 
 /// JSON has no bytes, no infinity and nothing that is not a number: they become text.
-fn value(value: ValueView<'_>) -> String {
+fn value(value: ValueView<'_>, out: &mut impl Write) -> fmt::Result {
     match value {
-        ValueView::Str(string) => text(string),
-        ValueView::Bool(truth) => truth.to_string(),
-        ValueView::Int(number) => number.to_string(),
-        ValueView::Double(number) if number.is_finite() => number.to_string(),
-        ValueView::Double(number) => text(&number.to_string()),
-        ValueView::Bytes(bytes) => text(&hex(bytes)),
+        ValueView::Str(string) => text(string, out),
+        ValueView::Bool(truth) => write!(out, "{truth}"),
+        ValueView::Int(number) => write!(out, "{number}"),
+        ValueView::Double(number) if number.is_finite() => write!(out, "{number}"),
+        ValueView::Double(number) => write!(out, "\"{number}\""),
+        ValueView::Bytes(bytes) => write!(out, "\"{}\"", Hex(bytes)),
         ValueView::Array(array) => {
-            let values: Vec<String> = array.iter().map(self::value).collect();
-            format!("[{}]", values.join(","))
+            out.write_char('[')?;
+            for (number, item) in array.iter().enumerate() {
+                out.write_str(if number > 0 { "," } else { "" })?;
+                self::value(item, out)?;
+            }
+            out.write_char(']')
         }
-        ValueView::Map(map) => object(
-            map.iter()
-                .map(|pair| (pair.key(), self::value(pair.value()))),
-        ),
-        ValueView::Empty => "null".to_owned(),
+        ValueView::Map(map) => object(map.iter().map(|pair| (pair.key(), pair.value())), out),
+        ValueView::Empty => out.write_str("null"),
     }
 }
 
-fn object<'a>(pairs: impl IntoIterator<Item = (&'a str, String)>) -> String {
-    let pairs = pairs.into_iter();
-    let members: Vec<String> = pairs
-        .map(|(key, value)| format!("{}:{value}", text(key)))
-        .collect();
-    format!("{{{}}}", members.join(","))
+fn object<'a>(
+    pairs: impl Iterator<Item = (&'a str, ValueView<'a>)>,
+    out: &mut impl Write,
+) -> fmt::Result {
+    out.write_char('{')?;
+    for (number, (key, one)) in pairs.enumerate() {
+        out.write_str(if number > 0 { "," } else { "" })?;
+        text(key, out)?;
+        out.write_char(':')?;
+        value(one, out)?;
+    }
+    out.write_char('}')
 }
 
 /// A JSON string (RFC 8259, section 7).
-fn text(plain: &str) -> String {
-    let mut quoted = String::with_capacity(plain.len() + 2);
-    quoted.push('"');
-    for character in plain.chars() {
-        match character {
-            '"' | '\\' => quoted.extend(['\\', character]),
-            '\0'..='\u{1f}' => quoted.push_str(&format!("\\u{:04x}", u32::from(character))),
-            other => quoted.push(other),
+fn text(plain: &str, out: &mut impl Write) -> fmt::Result {
+    out.write_char('"')?;
+    let mut rest = plain;
+    while let Some(place) = rest.find(|c| matches!(c, '"' | '\\' | '\0'..='\u{1f}')) {
+        let (before, special) = rest.split_at(place);
+        out.write_str(before)?;
+        // One that is found is of one byte.
+        let (special, after) = special.split_at(1);
+        match special {
+            "\"" | "\\" => write!(out, "\\{special}")?,
+            control => write!(out, "\\u{:04x}", control.as_bytes()[0])?,
         }
+        rest = after;
     }
-    quoted.push('"');
-    quoted
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut hex, byte| {
-        write!(hex, "{byte:02x}").expect("writing to a string succeeds");
-        hex
-    })
+    out.write_str(rest)?;
+    out.write_char('"')
 }

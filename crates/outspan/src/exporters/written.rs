@@ -30,17 +30,15 @@ pub(crate) fn delivered_up_to(batch: &Batch, accepted: usize, error: Error) -> R
     if accepted == 0 {
         return Err(error);
     }
-    let parts = batch.split_by_spans(accepted);
-    let rest = parts.get(1..).unwrap_or_default();
     let mut delivery = Delivery {
         accepted: accepted as u64,
         ..Delivery::default()
     };
-    if rest.is_empty() {
+    if accepted >= batch.spans() {
         delivery.attempts = 1;
         return Ok(delivery);
     }
-    delivery.leave(Batch::concatenate(rest), error);
+    delivery.leave(batch.cut_all(&[accepted..batch.spans()]), error);
     Ok(delivery)
 }
 

@@ -14,7 +14,6 @@ use crate::Compression;
 use crate::Error;
 use crate::Result;
 use crate::Secret;
-use crate::runtime;
 
 use super::ConnectionOptions;
 use super::Connections;
@@ -229,21 +228,10 @@ impl Compressor {
         }
     }
 
-    pub(crate) fn compress(self, plain: &Bytes) -> Result<Bytes> {
-        self.compression.compress(self.level, plain)
-    }
-}
-
-/// Does `work` on so many bytes: beside the runtime's thread where it takes long, so that nobody else waits for it.
-pub(crate) async fn beside_if_large<R: Send + 'static>(
-    bytes: usize,
-    work: impl FnOnce() -> Result<R> + Send + 'static,
-) -> Result<R> {
-    const SMALL: usize = 16 * 1024;
-
-    match bytes <= SMALL {
-        true => work(),
-        false => runtime::blocking(work).await?,
+    /// Compresses a body into at most `max_bytes` bytes.
+    pub(crate) fn compress_within(self, plain: &Bytes, max_bytes: usize) -> Result<Bytes> {
+        self.compression
+            .compress_within(self.level, plain, max_bytes)
     }
 }
 

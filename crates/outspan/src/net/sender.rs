@@ -5,6 +5,7 @@ use std::future::Future;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
@@ -12,7 +13,6 @@ use http::HeaderMap;
 use http::Method;
 use http::Request;
 use http::StatusCode;
-use outspan_wire::otlp;
 use tokio::sync::Semaphore;
 
 use crate::Batch;
@@ -21,6 +21,9 @@ use crate::Delivery;
 use crate::Error;
 use crate::Result;
 use crate::Secret;
+use crate::failures::Failures;
+use crate::forms::Charge;
+use crate::forms::paid;
 use crate::queue;
 use crate::runtime;
 
@@ -42,12 +45,26 @@ pub(crate) struct Limits {
 
 /// Tells what one protocol over HTTP does that others do not.
 pub(crate) trait Protocol: fmt::Debug + Send + Sync + 'static {
-    /// Makes the messages for the spans of a batch, in their order, each of at most `limit` bytes.
+    /// Makes messages for the spans of a batch from the number `first` on, in their order, each of at most `limit` bytes.
+    ///
+    /// They need not hold all of the spans: more are asked for when these are sent.
     fn messages(
         &self,
         part: &Batch,
+        first: usize,
         limit: usize,
     ) -> impl Future<Output = Result<Vec<Message>>> + Send;
+
+    /// How many bytes of OTLP a part may have that becomes messages. Parts are copies, and messages are made of each.
+    fn max_part_bytes(&self, limit: usize) -> usize {
+        /// So that the parts of several exports at once take little memory; batches usually are smaller.
+        const BYTES_MAX: usize = 4 << 20;
+
+        limit.min(BYTES_MAX)
+    }
+
+    /// Lets go of messages that are sent, unless others can use them.
+    fn forget(&self, _part: &Batch, _first: usize) {}
 
     /// Sets the headers that belong to the protocol.
     fn set_headers(&self, headers: &mut HeaderMap, until: Deadline) -> Result<()>;
@@ -67,12 +84,27 @@ pub(crate) trait Protocol: fmt::Debug + Send + Sync + 'static {
 }
 
 /// One request's worth of a batch.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Message {
     /// Which spans of the batch, counted from 0.
     pub(crate) spans: Range<usize>,
     /// Their bytes, compressed, or why there are none.
     pub(crate) body: Result<Bytes>,
+}
+
+impl Message {
+    /// How many bytes it has.
+    pub(crate) fn len(&self) -> usize {
+        self.body.as_ref().map_or(0, Bytes::len)
+    }
+
+    /// Holds a charge for as long as anybody holds the bytes.
+    pub(crate) fn paid_by(self, charge: &Arc<Charge>) -> Self {
+        Self {
+            body: self.body.map(|body| paid(body, charge)),
+            ..self
+        }
+    }
 }
 
 /// An answer of the server's, whole.
@@ -156,7 +188,7 @@ impl<P: Protocol> Sender<P> {
         runtime::run(async move { sender.deliver(batch, until).await }).await
     }
 
-    /// Delivers a batch, in parts where it is too large.
+    /// Delivers a batch, in parts where it is too large. One part is held at a time.
     async fn deliver(&self, batch: Batch, until: Deadline) -> Result<Delivery> {
         let permit = until.run(self.permits.acquire()).await;
         let Some(Ok(_permit)) = permit else {
@@ -164,78 +196,140 @@ impl<P: Protocol> Sender<P> {
             let message = format!("no export could begin: {running} others are running");
             return Err(Error::timeout(message, until));
         };
-        let mut total = Delivery::default();
-        let mut parts = batch.split_by_bytes(self.limits.request_bytes);
-        parts.reverse();
-        while let Some(part) = parts.pop() {
-            let halves = match self.deliver_part(&part, until, &mut total).await {
-                Ok(halves) => halves,
-                Err(kept_back) => {
-                    // What keeps this part back would keep the others back as well.
-                    parts.extend(kept_back.batches.into_iter().rev());
-                    parts.reverse();
-                    total.leave(Batch::concatenate(&parts), kept_back.error);
-                    break;
-                }
-            };
-            parts.extend(halves.into_iter().rev());
+        let limit = self.limits.request_bytes;
+        let mut progress = Progress {
+            until,
+            total: Delivery::default(),
+            failures: Failures::default(),
+        };
+        let mut start = 0;
+        for part in batch.parts_by_bytes(self.protocol.max_part_bytes(limit)) {
+            let spans = part.batch.spans();
+            let size = part.batch.size();
+            if part.is_oversized && size > limit {
+                let error = too_large(&part.batch, 0..1, size, limit);
+                progress.fail(start..start + spans, error);
+            } else if let Err(kept_back) =
+                self.deliver_part(&part.batch, start, &mut progress).await
+            {
+                // What keeps this part back would keep the others back as well.
+                let mut ranges = kept_back.ranges;
+                ranges.push(start + spans..batch.spans());
+                progress
+                    .total
+                    .leave(batch.cut_all(&ranges), kept_back.error);
+                break;
+            }
+            start += spans;
         }
+        let mut total = progress.total;
+        progress.failures.leave(&batch, &mut total);
         total.into_result()
     }
 
-    /// Sends the messages of a part. What became of them joins `total`; what is to be tried in smaller parts comes
-    /// back.
+    /// Sends the messages of a part, whose first span has the number `start` in the batch. What is too large is tried in
+    /// halves, one at a time.
     async fn deliver_part(
         &self,
         part: &Batch,
-        until: Deadline,
-        total: &mut Delivery,
-    ) -> std::result::Result<Vec<Batch>, KeptBack> {
-        let mut halves = Vec::new();
-        for message in self.messages(part).await {
-            let spans = message.spans;
-            let sent = match message.body {
-                Ok(body) => self.send(body, spans.len(), until).await,
-                Err(error) => Err(error),
-            };
-            match sent {
-                Ok(delivery) => total.absorb(delivery),
-                Err(error) if error.is_too_large() && spans.len() > 1 => {
-                    total.attempts += error.attempts();
-                    total.wire_bytes += error.wire_bytes();
-                    let half = spans.len().div_ceil(2);
-                    halves.extend(cut(part, spans).split_by_spans(half));
+        start: usize,
+        progress: &mut Progress,
+    ) -> std::result::Result<(), KeptBack> {
+        // What of the part is still to be sent, in its numbers, the first at the end.
+        let mut left = vec![0..part.spans()];
+        while let Some(range) = left.pop() {
+            let piece = part.cut(range.clone());
+            let place = start + range.start;
+            match self.deliver_piece(&piece, place, progress).await {
+                Ok(halves) => {
+                    let halves = halves.into_iter().rev();
+                    left.extend(halves.map(|half| half.start - start..half.end - start));
                 }
-                Err(error) if error.is_temporary() => {
-                    halves.push(cut(part, spans.start..part.spans()));
-                    return Err(KeptBack {
-                        batches: halves,
-                        error,
-                    });
+                Err(mut kept_back) => {
+                    let others = left.into_iter().rev();
+                    let others = others.map(|other| other.start + start..other.end + start);
+                    kept_back.ranges.extend(others);
+                    return Err(kept_back);
                 }
-                Err(error) => total.leave(cut(part, spans), error),
             }
+        }
+        Ok(())
+    }
+
+    /// Sends the messages of a piece, whose first span has the number `start` in the batch. What is to be tried in halves
+    /// comes back, in numbers of the batch.
+    async fn deliver_piece(
+        &self,
+        piece: &Batch,
+        start: usize,
+        progress: &mut Progress,
+    ) -> std::result::Result<Vec<Range<usize>>, KeptBack> {
+        let mut halves = Vec::new();
+        let mut next = 0;
+        while next < piece.spans() {
+            let messages = self.messages(piece, next, progress.until).await;
+            let first = next;
+            for message in messages {
+                let spans = start + message.spans.start..start + message.spans.end;
+                next = message.spans.end;
+                let sent = match message.body {
+                    Ok(body) => self.send(body, spans.len(), progress.until).await,
+                    Err(error) => Err(error),
+                };
+                match sent {
+                    Ok(delivery) => progress.total.absorb(delivery),
+                    Err(error) if error.is_divisible() && spans.len() > 1 => {
+                        progress.total.attempts += error.attempts();
+                        progress.total.wire_bytes += error.wire_bytes();
+                        let middle = spans.start + spans.len().div_ceil(2);
+                        halves.push(spans.start..middle);
+                        halves.push(middle..spans.end);
+                    }
+                    Err(error) if error.is_temporary() => {
+                        self.protocol.forget(piece, first);
+                        halves.push(spans.start..start + piece.spans());
+                        return Err(KeptBack {
+                            ranges: halves,
+                            error,
+                        });
+                    }
+                    Err(error) => progress.fail(spans, error),
+                }
+            }
+            self.protocol.forget(piece, first);
         }
         Ok(halves)
     }
 
-    /// The messages of a part: every span is in exactly one of them.
-    async fn messages(&self, part: &Batch) -> Vec<Message> {
+    /// The next messages of a piece, from a span on: every span is in exactly one of them, in order. There is one at least.
+    async fn messages(&self, piece: &Batch, first: usize, until: Deadline) -> Vec<Message> {
         let whole = |error| {
             vec![Message {
-                spans: 0..part.spans(),
+                spans: first..piece.spans(),
                 body: Err(error),
             }]
         };
         let limit = self.limits.request_bytes;
-        match self.protocol.messages(part, limit).await {
-            Ok(messages) if covers(&messages, part.spans()) => {
+        let making = until.run(self.protocol.messages(piece, first, limit));
+        match making.await {
+            Some(Ok(messages)) if are_next(&messages, first, piece.spans()) => {
                 messages.into_iter().map(|m| checked(m, limit)).collect()
             }
-            Ok(_) => whole(Error::internal(
+            Some(Ok(_)) => whole(Error::internal(
                 "the messages do not hold the batch's spans",
             )),
-            Err(error) => whole(error),
+            Some(Err(error)) => whole(error),
+            None => {
+                let (spans, bytes) = (piece.spans() - first, piece.size());
+                let server = &self.endpoint.server;
+                whole(Error::timeout(
+                    format!(
+                        "writing {spans} spans of {bytes} bytes in the format of the destination is not done, \
+                         and nothing of them was sent to {server}"
+                    ),
+                    until,
+                ))
+            }
         }
     }
 
@@ -325,15 +419,36 @@ impl<P: Protocol> fmt::Debug for Sender<P> {
     }
 }
 
-/// What could not be sent this time, and why.
+/// What could not be sent this time, in numbers of the batch's spans, and why.
 struct KeptBack {
-    batches: Vec<Batch>,
+    ranges: Vec<Range<usize>>,
     error: Error,
 }
 
-/// Says that spans are too large, and which where it is one.
-pub(crate) fn too_large(part: &Batch, bytes: usize, limit: usize) -> Error {
-    let text = match (part.spans(), part.iter().next()) {
+/// What became of the spans of a batch so far.
+struct Progress {
+    until: Deadline,
+    total: Delivery,
+    failures: Failures,
+}
+
+impl Progress {
+    /// Notes spans that failed for good.
+    fn fail(&mut self, spans: Range<usize>, error: Error) {
+        self.failures.add(spans, error, &mut self.total);
+    }
+}
+
+/// Names an exporter among the forms of a batch.
+pub(crate) fn exporter_id() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    // The number only has to be another one for each.
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// Says that spans of a batch are too large, and which where it is one. `bytes` is how many they have at least.
+pub(crate) fn too_large(batch: &Batch, spans: Range<usize>, bytes: usize, limit: usize) -> Error {
+    let text = match (spans.len(), batch.iter().nth(spans.start)) {
         (1, Some(span)) => format!(
             "span \"{}\" has {bytes} bytes, more than the request limit of {limit}",
             fit_to_show(span.name(), &[])
@@ -345,33 +460,16 @@ pub(crate) fn too_large(part: &Batch, bytes: usize, limit: usize) -> Error {
     Error::too_large(text)
 }
 
-/// Takes a range of a batch's spans, counted from 0, into a batch of its own.
-pub(crate) fn cut(batch: &Batch, spans: Range<usize>) -> Batch {
-    if spans.start == 0 && spans.end >= batch.spans() {
-        return batch.clone();
-    }
-    let mut ordinal = 0;
-    let cut = otlp::retain_spans(batch.as_request(), |_span| {
-        ordinal += 1;
-        spans.contains(&(ordinal - 1))
-    });
-    match cut {
-        Ok(cut) => Batch::trusted(cut.bytes, spans.len()),
-        // It fails on bytes that are no request alone, which a batch never holds.
-        Err(_) => batch.clone(),
-    }
-}
-
-/// Whether each of so many spans is in exactly one message, in order.
-fn covers(messages: &[Message], spans: usize) -> bool {
-    let mut next = 0;
+/// Whether messages hold spans from the number `first` on, each exactly once and in order, and no more than there are.
+fn are_next(messages: &[Message], first: usize, spans: usize) -> bool {
+    let mut next = first;
     for message in messages {
         if message.spans.start != next || message.spans.is_empty() {
             return false;
         }
         next = message.spans.end;
     }
-    next == spans
+    next > first && next <= spans
 }
 
 /// Compressed, some data has more bytes than before.
@@ -414,21 +512,25 @@ mod tests {
     }
 
     #[test]
-    fn each_span_has_to_be_in_exactly_one_message() {
-        let covers = |ranges: &[(usize, usize)], spans| {
+    fn messages_hold_the_next_spans_each_once() {
+        let are_next = |ranges: &[(usize, usize)], first, spans| {
             let messages = ranges.iter().map(|(start, end)| message(*start..*end, b""));
             let messages: Vec<_> = messages.collect();
-            covers(&messages, spans)
+            are_next(&messages, first, spans)
         };
-        assert!(covers(&[], 0));
-        assert!(covers(&[(0, 3)], 3));
-        assert!(covers(&[(0, 1), (1, 3)], 3));
-        assert!(!covers(&[], 1));
-        assert!(!covers(&[(0, 2)], 3), "one is missing at the end");
-        assert!(!covers(&[(1, 3)], 3), "one is missing at the start");
-        assert!(!covers(&[(0, 1), (2, 3)], 3), "one is missing in between");
-        assert!(!covers(&[(0, 2), (1, 3)], 3), "one is there twice");
-        assert!(!covers(&[(0, 3), (3, 3)], 3), "one message is empty");
+        assert!(are_next(&[(0, 3)], 0, 3));
+        assert!(are_next(&[(0, 1), (1, 3)], 0, 3));
+        assert!(are_next(&[(0, 2)], 0, 3), "the last one comes later");
+        assert!(are_next(&[(2, 3)], 2, 3));
+        assert!(!are_next(&[], 0, 1), "nothing is no progress");
+        assert!(!are_next(&[(0, 4)], 0, 3), "one is not in the batch");
+        assert!(!are_next(&[(1, 3)], 0, 3), "one is missing at the start");
+        assert!(
+            !are_next(&[(0, 1), (2, 3)], 0, 3),
+            "one is missing in between"
+        );
+        assert!(!are_next(&[(0, 2), (1, 3)], 0, 3), "one is there twice");
+        assert!(!are_next(&[(0, 3), (3, 3)], 0, 3), "one message is empty");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The bound that everything in front of one exporter shares.
 
+#[cfg(feature = "_network")]
+use std::sync::Arc;
 use std::sync::Condvar;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -9,6 +11,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 #[cfg(any(feature = "sdk", test))]
 use std::time::Instant;
+
+#[cfg(feature = "_network")]
+use tokio::sync::Semaphore;
+
+#[cfg(feature = "_network")]
+use crate::forms;
 
 /// Counts bytes and spans against their bounds. Nothing is allocated ahead.
 #[derive(Debug)]
@@ -20,6 +28,9 @@ pub(crate) struct Budget {
     waiting: AtomicUsize,
     gate: Mutex<()>,
     freed: Condvar,
+    /// What it may have of the memory for forms that all queues share.
+    #[cfg(feature = "_network")]
+    pool: Arc<Semaphore>,
 }
 
 impl Budget {
@@ -32,7 +43,15 @@ impl Budget {
             waiting: AtomicUsize::new(0),
             gate: Mutex::new(()),
             freed: Condvar::new(),
+            #[cfg(feature = "_network")]
+            pool: Arc::new(forms::pool(forms::QUEUE_POOL_BYTES)),
         }
+    }
+
+    /// What it may have of the memory for forms that all queues share.
+    #[cfg(feature = "_network")]
+    pub(crate) fn pool(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.pool)
     }
 
     /// The bound of bytes.

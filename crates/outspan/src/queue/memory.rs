@@ -239,11 +239,11 @@ impl MemoryQueue {
         witness: Option<Arc<dyn Any + Send + Sync>>,
     ) {
         let shared = &self.core.shared;
-        let bytes = batches.iter().map(Batch::memory).sum();
+        let bytes = batches.iter().map(Batch::own_memory).sum();
         let spans = batches.iter().map(Batch::spans).sum();
         room.settle(shared, bytes, spans);
         for batch in batches {
-            let charged = batch.memory();
+            let charged = batch.own_memory();
             let queue = &self.core.queue;
             queue.push_witnessed(batch, charged, witness.clone());
         }
@@ -254,7 +254,8 @@ impl MemoryQueue {
         self.core.shared.ledger.read()
     }
 
-    /// How many bytes are held, the compressed forms of batches included.
+    /// How many bytes are held. The forms that exporters make of batches are included, such as compressed ones, except for
+    /// those that a full queue has no room for: these take at most 32 MiB, in all queues of the process together.
     pub fn bytes(&self) -> usize {
         self.core.shared.budget.bytes()
     }

@@ -491,7 +491,8 @@ impl Shared {
     /// Hands a batch to the exporter, once.
     async fn attempt(&self, mut item: Item) -> (Item, Result<Delivery>) {
         let until = self.attempt_end(&mut item);
-        let export = self.exporter.export(item.batch.clone(), until);
+        let batch = item.batch.clone().with_payer(&self.budget);
+        let export = self.exporter.export(batch, until);
         let surrounding = Surrounding {
             closing: self.closing.subscribe(),
             diagnostics: Arc::clone(&self.diagnostics),
@@ -638,12 +639,14 @@ impl Shared {
 
     fn judge_part(&self, item: &Item, batch: Batch, error: Error, verdict: &mut Verdict) {
         let spans = batch.spans() as u64;
-        if error.is_too_large() && spans > 1 {
+        // Whatever was made for sending it is made again when it is sent again: many batches may wait for that.
+        batch.forget_forms();
+        if error.is_divisible() && spans > 1 {
             let half = batch.spans().div_ceil(2);
             let parts = batch.split_by_spans(half);
             verdict
                 .again
-                .extend(parts.into_iter().map(|part| item.fresh_part(part)));
+                .extend(parts.map(|part| item.fresh_part(part)));
             return;
         }
         if error.kind() == ErrorKind::Refused && !error.is_temporary() {

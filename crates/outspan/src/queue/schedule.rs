@@ -53,7 +53,7 @@ impl Item {
     /// A part that was never sent by itself.
     pub(super) fn fresh_part(&self, batch: Batch) -> Self {
         Self {
-            charged: batch.memory(),
+            charged: batch.own_memory(),
             batch,
             has_failed: false,
             due: None,
@@ -64,7 +64,7 @@ impl Item {
     /// What has to be sent again.
     pub(super) fn failed_part(&self, batch: Batch) -> Self {
         Self {
-            charged: batch.memory(),
+            charged: batch.own_memory(),
             batch,
             has_failed: true,
             ..self.clone()

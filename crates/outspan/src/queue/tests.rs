@@ -127,7 +127,7 @@ impl Export for Scripted {
                 Ok(delivery)
             }
             Answer::FilterSome(filtered, error) => {
-                let parts = batch.split_by_spans(filtered as usize);
+                let parts: Vec<_> = batch.split_by_spans(filtered as usize).collect();
                 let mut delivery = Delivery {
                     filtered,
                     ..Delivery::default()
@@ -144,7 +144,7 @@ impl Export for Scripted {
                 Err(error)
             }
             Answer::DeliverHalf(error) => {
-                let parts = batch.split_by_spans(spans.div_ceil(2));
+                let parts: Vec<_> = batch.split_by_spans(spans.div_ceil(2)).collect();
                 let mut delivery = accept(&parts[0]);
                 for part in &parts[1..] {
                     delivery.leave(part.clone(), error.clone());
@@ -152,7 +152,7 @@ impl Export for Scripted {
                 Ok(delivery)
             }
             Answer::FailHalves(first, second) => {
-                let parts = batch.split_by_spans(spans.div_ceil(2));
+                let parts: Vec<_> = batch.split_by_spans(spans.div_ceil(2)).collect();
                 let mut delivery = Delivery::default();
                 for (part, error) in parts.into_iter().zip([first, second]) {
                     delivery.leave(part, error);

@@ -603,7 +603,7 @@ impl Export for Parts {
     async fn export(&self, batch: Batch, _until: Deadline) -> Result<Delivery> {
         self.sizes.lock().unwrap().push(batch.spans());
         let Answer(fates) = self.script.lock().unwrap().pop().unwrap();
-        let parts = batch.split_by_spans(2);
+        let parts: Vec<_> = batch.split_by_spans(2).collect();
         assert_eq!(parts.len(), fates.len());
         let mut delivery = Delivery::default();
         delivery.attempts = 1;

@@ -144,7 +144,7 @@ async fn what_is_halved_is_charged_with_its_halves() {
     let batch = batch_of(8);
     export(&exporter, &batch).await.unwrap();
     child.wait_for_exports(2).await;
-    let halves = batch.split_by_spans(4);
+    let halves: Vec<_> = batch.split_by_spans(4).collect();
     let held: usize = halves.iter().map(Batch::memory).sum();
     assert_eq!(handle.bytes(), held);
     gate.open();

@@ -224,7 +224,7 @@ impl Destination {
             _ => ids.len(),
         };
         self.keep(place, &ids[..kept]);
-        let halves = || batch.split_by_spans(half).into_iter();
+        let halves = || batch.split_by_spans(half);
         match act {
             Act::RefuseHalf => {
                 let refused = (ids.len() - half) as u64;

@@ -399,7 +399,7 @@ impl Worker {
             tracing::warn!(target: "outspan", "dropped a span from Kafka: no destination has room for more than {limit} bytes");
             return;
         }
-        let halves = batch.split_by_spans(batch.spans().div_ceil(2));
+        let halves: Vec<_> = batch.split_by_spans(batch.spans().div_ceil(2)).collect();
         for batch in halves.into_iter().rev() {
             let witness = Arc::clone(&witness);
             self.held.push_front(Held { batch, witness });

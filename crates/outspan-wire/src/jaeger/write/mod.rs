@@ -6,8 +6,6 @@ mod span;
 use std::fmt;
 use std::ops::Range;
 
-use bytes::Bytes;
-
 use self::output::Binary;
 use self::output::Compact;
 use self::output::Kind;
@@ -21,6 +19,8 @@ use super::Protocol;
 use super::WriteOptions;
 use crate::Piece;
 use crate::PieceContent;
+use crate::buffer::Buffer;
+use crate::buffer::Limited;
 use crate::otlp::RequestView;
 use crate::otlp::ResourceSpansIter;
 use crate::otlp::ResourceSpansView;
@@ -78,7 +78,7 @@ pub struct Writer {
     options: WriteOptions,
     mapper: Mapper,
     /// The message at hand, and behind it the span that did not fit any more.
-    message: Vec<u8>,
+    message: Limited,
 }
 
 impl Writer {
@@ -86,7 +86,7 @@ impl Writer {
     pub fn new(options: WriteOptions) -> Self {
         Self {
             mapper: Mapper::new(&options),
-            message: Vec::new(),
+            message: Limited::new(options.bytes_max),
             options,
         }
     }
@@ -102,22 +102,37 @@ impl Writer {
     /// alone comes as [`PieceContent::TooLarge`], and the spans around it come as if it were not there. The pieces together
     /// cover every span once.
     ///
+    /// Writing a span stops where it becomes too large. So an iteration holds at most about three messages, whatever the
+    /// spans are like.
+    ///
     /// # Errors
     ///
     /// A span whose trace id or span id is zero, absent or of a wrong length ends the iteration with an error of the kind
     /// [`WireErrorKind::Id`], because Jaeger loses such a span without a word. Requests that passed `admit` or
     /// `remove_invalid_spans` have none.
     pub fn pieces<'a>(&'a mut self, request: &'a [u8]) -> Pieces<'a> {
-        self.message.clear();
-        self.message.shrink_to(KEPT_BYTES_MAX);
+        self.pieces_from(request, 0)
+    }
+
+    /// Turns the spans of a request into messages as [`pieces`](Self::pieces) does, from the span with the number `first` on.
+    ///
+    /// Spans are counted from 0, in the pieces too. A caller that cannot hold all messages goes on where it stopped.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`pieces`](Self::pieces).
+    pub fn pieces_from<'a>(&'a mut self, request: &'a [u8], first: usize) -> Pieces<'a> {
+        self.message.clear_and_keep(KEPT_BYTES_MAX);
         Pieces {
+            to_skip: first,
+            too_large: None,
             resources: RequestView::new(request).resource_spans(),
             scopes: ScopeSpansIter::default(),
             spans: Fields::default(),
             source: Source::default(),
             list: OpenList::default(),
             request,
-            piece: 0..0,
+            piece: first..first,
             waiting: None,
             has_ended: false,
             writer: self,
@@ -128,6 +143,7 @@ impl Writer {
     fn begin_resource<O: Output>(&mut self, envelope: ResourceSpansView<'_>) -> OpenList {
         let message = &mut self.message;
         message.clear();
+        message.set_max(self.options.bytes_max);
         if self.options.envelope == Envelope::EmitBatch {
             O::begin_message(message);
         }
@@ -175,6 +191,10 @@ pub struct Pieces<'a> {
     piece: Range<usize>,
     /// Where the span begins that stands behind the message at hand, because it did not fit.
     waiting: Option<usize>,
+    /// How many spans are still to be passed over.
+    to_skip: usize,
+    /// How many bytes were needed for the span behind the message at hand, which is too large alone.
+    too_large: Option<usize>,
     has_ended: bool,
 }
 
@@ -197,6 +217,9 @@ impl Iterator for Pieces<'_> {
 impl Pieces<'_> {
     fn next_piece<O: Output>(&mut self) -> Option<Result<Piece, WireError>> {
         loop {
+            if let Some(bytes) = self.too_large.take() {
+                return Some(Ok(self.leave_out(bytes)));
+            }
             if let Some(too_large) = self.take_too_large::<O>() {
                 return Some(Ok(too_large));
             }
@@ -212,11 +235,22 @@ impl Pieces<'_> {
             if !self.source.has_ids() {
                 return Some(Err(self.invalid_span(self.source.bytes)));
             }
+            if self.writer.message.is_over() {
+                // What stands before the spans is too large already.
+                let bytes = self.writer.message.needed();
+                return Some(Ok(self.leave_out(bytes)));
+            }
             let start = self.writer.message.len();
             let writer = &mut *self.writer;
+            // The span has as much room as it would have alone.
+            let bytes_max = writer.options.bytes_max;
+            writer.message.set_max(start.saturating_add(bytes_max));
             writer
                 .mapper
                 .span::<O>(&mut writer.message, &mut self.source);
+            if self.writer.message.is_over() {
+                return Some(Ok(self.take_before_too_large::<O>(start)));
+            }
             let len = self.writer.message_len::<O>(self.piece.len() + 1);
             if len > self.writer.options.bytes_max && !self.piece.is_empty() {
                 self.waiting = Some(start);
@@ -233,6 +267,10 @@ impl Pieces<'_> {
                 .spans
                 .find_map(|field| field.bytes_of(scope_spans::SPANS));
             if let Some(bytes) = span {
+                if self.to_skip > 0 {
+                    self.to_skip -= 1;
+                    continue;
+                }
                 self.source.read(bytes);
                 return true;
             }
@@ -241,6 +279,28 @@ impl Pieces<'_> {
             };
             self.writer.mapper.begin_scope::<O>(scope);
             self.spans = Fields::new(scope.bytes());
+        }
+    }
+
+    /// Takes the message at hand without the span that begins at `start` and is too large even alone, or that span if there
+    /// is none before it.
+    #[cold]
+    fn take_before_too_large<O: Output>(&mut self, start: usize) -> Piece {
+        let bytes = self.list.start + self.writer.message.needed() - start;
+        self.writer.message.rewind(start);
+        if self.piece.is_empty() {
+            return self.leave_out(bytes);
+        }
+        self.too_large = Some(bytes);
+        self.take_message::<O>()
+    }
+
+    /// Leaves out a span that is too large even alone.
+    fn leave_out(&mut self, bytes: usize) -> Piece {
+        self.piece.end += 1;
+        Piece {
+            spans: self.take_range(),
+            content: PieceContent::TooLarge { bytes },
         }
     }
 
@@ -267,19 +327,21 @@ impl Pieces<'_> {
         let message = &mut self.writer.message;
         let end = self.waiting.unwrap_or(message.len());
         // Messages of one request are of about the same length.
-        let mut next = Vec::with_capacity((end + end / 8).min(KEPT_BYTES_MAX));
-        if self.waiting.take().is_some() {
+        let mut next = Limited::with_capacity((end + end / 8).min(KEPT_BYTES_MAX), usize::MAX);
+        let has_waiting = self.waiting.take().is_some();
+        if has_waiting || self.too_large.is_some() {
             next.extend_from_slice(message.get(..self.list.start).unwrap_or_default());
             next.extend_from_slice(message.get(end..).unwrap_or_default());
-            self.piece.end += 1;
+            self.piece.end += usize::from(has_waiting);
         }
         message.truncate(end);
+        message.set_max(usize::MAX);
         O::close_list(message, self.list, spans.len());
         message.extend_from_slice(tail);
         let message = std::mem::replace(message, next);
         Piece {
             spans,
-            content: PieceContent::Bytes(in_fitting_room(message)),
+            content: PieceContent::Bytes(message.into_vec().into()),
         }
     }
 
@@ -308,12 +370,4 @@ impl fmt::Debug for Pieces<'_> {
             .field("piece", &self.piece)
             .finish_non_exhaustive()
     }
-}
-
-/// Hands a message over without copying it, unless its room is much larger than it is.
-fn in_fitting_room(message: Vec<u8>) -> Bytes {
-    if message.capacity() > message.len() + message.len() / 4 {
-        return Bytes::copy_from_slice(&message);
-    }
-    message.into()
 }

@@ -1,4 +1,4 @@
-//! Thrift's two protocols, written into a `Vec<u8>`.
+//! Thrift's two protocols, written into a buffer.
 //!
 //! ```text
 //! binary    field = type id(2)                    stop = 00     list = type count(4)    text = length(4) bytes    integers big-endian
@@ -8,6 +8,8 @@
 //!
 //! Source: the Thrift project's `doc/specs/thrift-binary-protocol.md` and `thrift-compact-protocol.md`.
 
+use crate::buffer::Buffer;
+use crate::buffer::Limited;
 use crate::jaeger::names::tag_type;
 use crate::otlp::writer::push_varint;
 
@@ -62,56 +64,56 @@ pub(super) trait Output {
     const NUMBERS: Numbers;
 
     /// Begins a field; `before` is the id of the field before it in the struct, or 0.
-    fn field(out: &mut Vec<u8>, kind: Kind, id: u8, before: u8);
+    fn field(out: &mut Limited, kind: Kind, id: u8, before: u8);
 
-    fn i32(out: &mut Vec<u8>, value: i32);
+    fn i32(out: &mut Limited, value: i32);
 
-    fn i64(out: &mut Vec<u8>, value: i64);
+    fn i64(out: &mut Limited, value: i64);
 
-    fn double(out: &mut Vec<u8>, value: f64);
+    fn double(out: &mut Limited, value: f64);
 
-    fn text(out: &mut Vec<u8>, bytes: &[u8]);
+    fn text(out: &mut Limited, bytes: &[u8]);
 
     /// Begins a list of structs whose count is not known.
-    fn open_list(out: &mut Vec<u8>) -> OpenList;
+    fn open_list(out: &mut Limited) -> OpenList;
 
     /// Gives an open list its count.
-    fn close_list(out: &mut Vec<u8>, list: OpenList, count: usize);
+    fn close_list(out: &mut Limited, list: OpenList, count: usize);
 
     /// Tells by how many bytes [`close_list`](Self::close_list) makes a list longer.
     fn closing_len(count: usize) -> usize;
 
     /// Begins the message `emitBatch`, up to where the batch begins.
-    fn begin_message(out: &mut Vec<u8>);
+    fn begin_message(out: &mut Limited);
 
     /// Writes the key and the type of a tag, and begins the field of its value, whose type has the number `number`.
-    fn begin_tag(out: &mut Vec<u8>, key: &[u8], tag_type: i32, number: u8, id: u8);
+    fn begin_tag(out: &mut Limited, key: &[u8], tag_type: i32, number: u8, id: u8);
 
-    fn bool_tag(out: &mut Vec<u8>, key: &[u8], value: bool);
+    fn bool_tag(out: &mut Limited, key: &[u8], value: bool);
 
     /// Writes a whole tag whose value is text.
     #[inline]
-    fn text_tag(out: &mut Vec<u8>, key: &[u8], value: &[u8]) {
+    fn text_tag(out: &mut Limited, key: &[u8], value: &[u8]) {
         Self::begin_tag(out, key, tag_type::STRING, Self::NUMBERS.text, 3);
         Self::text(out, value);
         out.push(STOP);
     }
 
-    fn bytes_tag(out: &mut Vec<u8>, key: &[u8], value: &[u8]) {
+    fn bytes_tag(out: &mut Limited, key: &[u8], value: &[u8]) {
         Self::begin_tag(out, key, tag_type::BINARY, Self::NUMBERS.text, 7);
         Self::text(out, value);
         out.push(STOP);
     }
 
     #[inline]
-    fn long_tag(out: &mut Vec<u8>, key: &[u8], value: i64) {
+    fn long_tag(out: &mut Limited, key: &[u8], value: i64) {
         Self::begin_tag(out, key, tag_type::LONG, Self::NUMBERS.i64, 6);
         Self::i64(out, value);
         out.push(STOP);
     }
 
     #[inline]
-    fn double_tag(out: &mut Vec<u8>, key: &[u8], value: f64) {
+    fn double_tag(out: &mut Limited, key: &[u8], value: f64) {
         Self::begin_tag(out, key, tag_type::DOUBLE, Self::NUMBERS.double, 4);
         Self::double(out, value);
         out.push(STOP);
@@ -137,39 +139,43 @@ impl Output for Binary {
     };
 
     #[inline(always)]
-    fn field(out: &mut Vec<u8>, kind: Kind, id: u8, _before: u8) {
+    fn field(out: &mut Limited, kind: Kind, id: u8, _before: u8) {
         out.extend_from_slice(&[Self::NUMBERS.of(kind), 0, id]);
     }
 
     #[inline(always)]
-    fn i32(out: &mut Vec<u8>, value: i32) {
+    fn i32(out: &mut Limited, value: i32) {
         out.extend_from_slice(&value.to_be_bytes());
     }
 
     #[inline(always)]
-    fn i64(out: &mut Vec<u8>, value: i64) {
+    fn i64(out: &mut Limited, value: i64) {
         out.extend_from_slice(&value.to_be_bytes());
     }
 
     #[inline(always)]
-    fn double(out: &mut Vec<u8>, value: f64) {
+    fn double(out: &mut Limited, value: f64) {
         out.extend_from_slice(&value.to_be_bytes());
     }
 
     #[inline(always)]
-    fn text(out: &mut Vec<u8>, bytes: &[u8]) {
+    fn text(out: &mut Limited, bytes: &[u8]) {
         out.extend_from_slice(&(bytes.len() as u32).to_be_bytes());
         out.extend_from_slice(bytes);
     }
 
     #[inline]
-    fn open_list(out: &mut Vec<u8>) -> OpenList {
+    fn open_list(out: &mut Limited) -> OpenList {
         out.extend_from_slice(&[Self::NUMBERS.structure, 0, 0, 0, 0]);
         OpenList { start: out.len() }
     }
 
     #[inline]
-    fn close_list(out: &mut Vec<u8>, list: OpenList, count: usize) {
+    fn close_list(out: &mut Limited, list: OpenList, count: usize) {
+        if out.is_over() {
+            // The list's head may be among what did not fit.
+            return;
+        }
         let place = list.start - 4..list.start;
         out[place].copy_from_slice(&(count as u32).to_be_bytes());
     }
@@ -178,7 +184,7 @@ impl Output for Binary {
         0
     }
 
-    fn begin_message(out: &mut Vec<u8>) {
+    fn begin_message(out: &mut Limited) {
         // Version 1, oneway.
         out.extend_from_slice(&[0x80, 1, 0, 4]);
         Self::text(out, NAME);
@@ -187,7 +193,7 @@ impl Output for Binary {
     }
 
     #[inline(always)]
-    fn begin_tag(out: &mut Vec<u8>, key: &[u8], tag_type: i32, number: u8, id: u8) {
+    fn begin_tag(out: &mut Limited, key: &[u8], tag_type: i32, number: u8, id: u8) {
         let Numbers { i32, text, .. } = Self::NUMBERS;
         let [a, b, c, d] = (key.len() as u32).to_be_bytes();
         out.extend_from_slice(&[text, 0, 1, a, b, c, d]);
@@ -196,7 +202,7 @@ impl Output for Binary {
     }
 
     #[inline]
-    fn bool_tag(out: &mut Vec<u8>, key: &[u8], value: bool) {
+    fn bool_tag(out: &mut Limited, key: &[u8], value: bool) {
         Self::begin_tag(out, key, tag_type::BOOL, Self::BOOL, 5);
         out.extend_from_slice(&[u8::from(value), STOP]);
     }
@@ -225,39 +231,43 @@ impl Output for Compact {
     };
 
     #[inline(always)]
-    fn field(out: &mut Vec<u8>, kind: Kind, id: u8, before: u8) {
+    fn field(out: &mut Limited, kind: Kind, id: u8, before: u8) {
         out.push((id - before) << 4 | Self::NUMBERS.of(kind));
     }
 
     #[inline(always)]
-    fn i32(out: &mut Vec<u8>, value: i32) {
+    fn i32(out: &mut Limited, value: i32) {
         push_varint(out, u64::from((value << 1 ^ value >> 31) as u32));
     }
 
     #[inline(always)]
-    fn i64(out: &mut Vec<u8>, value: i64) {
+    fn i64(out: &mut Limited, value: i64) {
         push_varint(out, (value << 1 ^ value >> 63) as u64);
     }
 
     #[inline(always)]
-    fn double(out: &mut Vec<u8>, value: f64) {
+    fn double(out: &mut Limited, value: f64) {
         out.extend_from_slice(&value.to_le_bytes());
     }
 
     #[inline(always)]
-    fn text(out: &mut Vec<u8>, bytes: &[u8]) {
+    fn text(out: &mut Limited, bytes: &[u8]) {
         push_varint(out, bytes.len() as u64);
         out.extend_from_slice(bytes);
     }
 
     #[inline]
-    fn open_list(out: &mut Vec<u8>) -> OpenList {
+    fn open_list(out: &mut Limited) -> OpenList {
         out.push(0);
         OpenList { start: out.len() }
     }
 
     #[inline]
-    fn close_list(out: &mut Vec<u8>, list: OpenList, count: usize) {
+    fn close_list(out: &mut Limited, list: OpenList, count: usize) {
+        if out.is_over() {
+            // The list's head may be among what did not fit.
+            return;
+        }
         let structure = Self::NUMBERS.structure;
         if count < Self::LONG_LIST {
             out[list.start - 1] = (count as u8) << 4 | structure;
@@ -267,6 +277,9 @@ impl Output for Compact {
         let items_end = out.len();
         out[list.start - 1] = 0xF0 | structure;
         push_varint(out, count as u64);
+        if out.is_over() {
+            return;
+        }
         let count_len = out.len() - items_end;
         out[list.start..].rotate_right(count_len);
     }
@@ -278,7 +291,7 @@ impl Output for Compact {
         crate::otlp::reader::varint_length(count as u64)
     }
 
-    fn begin_message(out: &mut Vec<u8>) {
+    fn begin_message(out: &mut Limited) {
         // The protocol's id; version 1, oneway; sequence number 0.
         out.extend_from_slice(&[0x82, 4 << 5 | 1, 0]);
         Self::text(out, NAME);
@@ -286,7 +299,7 @@ impl Output for Compact {
     }
 
     #[inline(always)]
-    fn begin_tag(out: &mut Vec<u8>, key: &[u8], tag_type: i32, number: u8, id: u8) {
+    fn begin_tag(out: &mut Limited, key: &[u8], tag_type: i32, number: u8, id: u8) {
         let Numbers { i32, text, .. } = Self::NUMBERS;
         out.push(1 << 4 | text);
         Self::text(out, key);
@@ -295,7 +308,7 @@ impl Output for Compact {
     }
 
     #[inline]
-    fn bool_tag(out: &mut Vec<u8>, key: &[u8], value: bool) {
+    fn bool_tag(out: &mut Limited, key: &[u8], value: bool) {
         let number = if value { Self::TRUE } else { Self::FALSE };
         Self::begin_tag(out, key, tag_type::BOOL, number, 5);
         out.push(STOP);
@@ -307,13 +320,14 @@ mod tests {
     use super::*;
 
     fn list_of<O: Output>(count: usize) -> Vec<u8> {
-        let mut out = vec![7];
+        let mut out = Limited::default();
+        out.push(7);
         let list = O::open_list(&mut out);
-        out.extend((0..count).map(|item| item as u8));
+        (0..count).for_each(|item| out.push(item as u8));
         let open_len = out.len();
         O::close_list(&mut out, list, count);
         assert_eq!(out.len(), open_len + O::closing_len(count));
-        out
+        out.into_vec()
     }
 
     #[test]
@@ -337,13 +351,13 @@ mod tests {
 
     #[test]
     fn messages_begin_as_clients_begin_them() {
-        let mut out = Vec::new();
+        let mut out = Limited::default();
         Compact::begin_message(&mut out);
-        assert_eq!(out, b"\x82\x81\x00\x09emitBatch\x1c");
+        assert_eq!(&*out, b"\x82\x81\x00\x09emitBatch\x1c");
         out.clear();
         Binary::begin_message(&mut out);
         assert_eq!(
-            out,
+            &*out,
             b"\x80\x01\x00\x04\x00\x00\x00\x09emitBatch\x00\x00\x00\x00\x0c\x00\x01"
         );
     }

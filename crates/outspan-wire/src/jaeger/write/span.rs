@@ -3,6 +3,8 @@
 use super::output::Kind;
 use super::output::Output;
 use super::output::STOP;
+use crate::buffer::Buffer;
+use crate::buffer::Limited;
 use crate::jaeger::Dialect;
 use crate::jaeger::WriteOptions;
 use crate::jaeger::marks;
@@ -70,12 +72,12 @@ pub(super) struct Mapper {
     marks: MarkWriter,
     log_marks: MarkWriter,
     /// A value as text.
-    text: String,
+    text: Limited,
     scope: Scope,
 }
 
 /// What every span of a scope gets.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Scope {
     attributes: Tags,
     names: Tags,
@@ -84,13 +86,20 @@ struct Scope {
 }
 
 /// Tags that stand ready.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Tags {
-    bytes: Vec<u8>,
+    bytes: Limited,
     count: usize,
 }
 
 impl Tags {
+    fn new(max_bytes: usize) -> Self {
+        Self {
+            bytes: Limited::new(max_bytes),
+            count: 0,
+        }
+    }
+
     fn clear(&mut self) {
         self.bytes.clear();
         self.count = 0;
@@ -101,7 +110,8 @@ impl Tags {
         self.count += 1;
     }
 
-    fn copy_to(&self, out: &mut Vec<u8>) -> usize {
+    fn copy_to(&self, out: &mut Limited) -> usize {
+        out.fail_with(&self.bytes);
         out.extend_from_slice(&self.bytes);
         self.count
     }
@@ -112,10 +122,15 @@ impl Mapper {
         Self {
             dialect: options.dialect,
             has_marks: options.marks && options.dialect != Dialect::Collector,
-            marks: MarkWriter::default(),
-            log_marks: MarkWriter::default(),
-            text: String::new(),
-            scope: Scope::default(),
+            marks: MarkWriter::new(options.bytes_max),
+            log_marks: MarkWriter::new(options.bytes_max),
+            text: Limited::new(options.bytes_max),
+            scope: Scope {
+                attributes: Tags::new(options.bytes_max),
+                names: Tags::new(options.bytes_max),
+                marks: MarkWriter::new(options.bytes_max),
+                has_name: false,
+            },
         }
     }
 
@@ -126,7 +141,7 @@ impl Mapper {
     /// Writes the struct `Process`.
     pub(super) fn process<O: Output>(
         &mut self,
-        out: &mut Vec<u8>,
+        out: &mut Limited,
         envelope: ResourceSpansView<'_>,
     ) {
         let resource = envelope.resource();
@@ -145,6 +160,9 @@ impl Mapper {
         let mut count = 0;
         let mut is_name_told = service_name.is_none();
         for attribute in resource.attributes() {
+            if out.is_over() {
+                return;
+            }
             let attribute = Attribute::read(attribute.bytes());
             let key = attribute.key;
             // The first one, of which the value is known as the process's name.
@@ -206,6 +224,9 @@ impl Mapper {
             return;
         }
         for attribute in view.attributes() {
+            if scope.attributes.bytes.is_over() {
+                return;
+            }
             let attribute = Attribute::read(attribute.bytes());
             let claim = attribute_tag::<O>(&mut scope.attributes.bytes, attribute, &mut self.text);
             scope.attributes.count += 1;
@@ -225,9 +246,9 @@ impl Mapper {
     }
 
     /// Writes a span of the scope at hand.
-    pub(super) fn span<O: Output>(&mut self, out: &mut Vec<u8>, source: &mut Source<'_>) {
+    pub(super) fn span<O: Output>(&mut self, out: &mut Limited, source: &mut Source<'_>) {
         self.marks.clear();
-        self.marks.push_all(self.scope.marks.bytes());
+        self.marks.push_all(&self.scope.marks);
         head::<O>(out, source);
         let (has_references, has_link_logs) = self.references::<O>(out, source);
         let (start, end) = (source.span.start, source.span.end);
@@ -270,7 +291,7 @@ impl Mapper {
     }
 
     /// Writes the references, and tells whether there are any and whether a link has more to say.
-    fn references<O: Output>(&mut self, out: &mut Vec<u8>, source: &Source<'_>) -> (bool, bool) {
+    fn references<O: Output>(&mut self, out: &mut Limited, source: &Source<'_>) -> (bool, bool) {
         let writes_parent = source.has_parent() && self.is_collector();
         if source.span.links.is_empty() && !writes_parent {
             return (false, false);
@@ -286,6 +307,9 @@ impl Mapper {
         let mut has_more = false;
         let mut has_own_trace = false;
         for link in source.span.link_views() {
+            if out.is_over() {
+                return (true, false);
+            }
             if writes_parent && is_link_to_parent(source, &link) {
                 continue;
             }
@@ -307,7 +331,7 @@ impl Mapper {
         (true, has_more)
     }
 
-    fn tags<O: Output>(&mut self, out: &mut Vec<u8>, span: &RawSpan<'_>, has_own_flags: bool) {
+    fn tags<O: Output>(&mut self, out: &mut Limited, span: &RawSpan<'_>, has_own_flags: bool) {
         O::field(out, Kind::List, 10, 9);
         let list = O::open_list(out);
         let mut count = if self.is_collector() {
@@ -316,6 +340,9 @@ impl Mapper {
             self.scope.attributes.copy_to(out)
         };
         for &attribute in &span.attributes {
+            if out.is_over() {
+                return;
+            }
             let key = attribute.key;
             if has_own_flags && is_jaeger_flags(key) {
                 continue;
@@ -339,7 +366,7 @@ impl Mapper {
         O::close_list(out, list, count);
     }
 
-    fn kind_tag<O: Output>(&mut self, out: &mut Vec<u8>, kind: SpanKind) -> usize {
+    fn kind_tag<O: Output>(&mut self, out: &mut Limited, kind: SpanKind) -> usize {
         let name = match kind {
             SpanKind::Server => "server",
             SpanKind::Client => "client",
@@ -358,7 +385,7 @@ impl Mapper {
         1
     }
 
-    fn status_tags<O: Output>(&mut self, out: &mut Vec<u8>, span: &RawSpan<'_>) -> usize {
+    fn status_tags<O: Output>(&mut self, out: &mut Limited, span: &RawSpan<'_>) -> usize {
         let message = span.status_message;
         let mut count = 0;
         match StatusCode::from_number(span.status_code) {
@@ -381,7 +408,7 @@ impl Mapper {
         count
     }
 
-    fn logs<O: Output>(&mut self, out: &mut Vec<u8>, source: &mut Source<'_>, has_link_logs: bool) {
+    fn logs<O: Output>(&mut self, out: &mut Limited, source: &mut Source<'_>, has_link_logs: bool) {
         if source.span.events.is_empty() && !has_link_logs {
             return;
         }
@@ -389,6 +416,9 @@ impl Mapper {
         let list = O::open_list(out);
         let mut count = source.span.events.len();
         for &event in &source.span.events {
+            if out.is_over() {
+                return;
+            }
             source.event.read(event);
             self.event::<O>(out, &source.event);
         }
@@ -398,7 +428,7 @@ impl Mapper {
         O::close_list(out, list, count);
     }
 
-    fn event<O: Output>(&mut self, out: &mut Vec<u8>, event: &RawEvent<'_>) {
+    fn event<O: Output>(&mut self, out: &mut Limited, event: &RawEvent<'_>) {
         self.log_marks.clear();
         begin_log::<O>(out, event.time);
         let list = O::open_list(out);
@@ -413,6 +443,9 @@ impl Mapper {
         }
         let is_nameless = event.name.is_empty() && !hides_name;
         for &attribute in &event.attributes {
+            if out.is_over() {
+                return;
+            }
             let claim = attribute_tag::<O>(out, attribute, &mut self.text);
             let is_like_name = is_nameless && attribute.key == names::MESSAGE.as_bytes();
             let is_reserved = is_like_name || names::is_reserved_in_log(attribute.key);
@@ -430,9 +463,12 @@ impl Mapper {
     }
 
     /// Writes a log for each link of which a reference tells less than there is.
-    fn link_logs<O: Output>(&mut self, out: &mut Vec<u8>, source: &Source<'_>) -> usize {
+    fn link_logs<O: Output>(&mut self, out: &mut Limited, source: &Source<'_>) -> usize {
         let mut count = 0;
         for (number, link) in source.span.link_views().enumerate() {
+            if out.is_over() {
+                return count;
+            }
             let is_child = is_child_of(source, &link);
             if !has_more_than_ids(&link, is_child) {
                 continue;
@@ -445,7 +481,7 @@ impl Mapper {
 
     fn link_log<O: Output>(
         &mut self,
-        out: &mut Vec<u8>,
+        out: &mut Limited,
         time: u64,
         (number, link): (usize, &LinkView<'_>),
         is_child: bool,
@@ -471,6 +507,9 @@ impl Mapper {
         mark_origin(log_marks, link.dropped_attributes_count(), "");
         let mut is_type_told = !is_child;
         for attribute in link.attributes() {
+            if out.is_over() {
+                return;
+            }
             // The first one, which the reference says.
             if !is_type_told && attribute.key() == names::REF_TYPE {
                 is_type_told = true;
@@ -487,18 +526,18 @@ impl Mapper {
         out.push(STOP);
     }
 
-    fn marks_tag<O: Output>(&self, out: &mut Vec<u8>) -> usize {
+    fn marks_tag<O: Output>(&self, out: &mut Limited) -> usize {
         marks_tag::<O>(out, &self.marks, self.has_marks)
     }
 
-    fn log_marks_tag<O: Output>(&self, out: &mut Vec<u8>) -> usize {
+    fn log_marks_tag<O: Output>(&self, out: &mut Limited) -> usize {
         marks_tag::<O>(out, &self.log_marks, self.has_marks)
     }
 }
 
 /// Writes ids and name.
 #[inline]
-fn head<O: Output>(out: &mut Vec<u8>, source: &Source<'_>) {
+fn head<O: Output>(out: &mut Limited, source: &Source<'_>) {
     let (high, low) = halves(source.trace_id);
     O::field(out, Kind::I64, 1, 0);
     O::i64(out, low);
@@ -512,7 +551,7 @@ fn head<O: Output>(out: &mut Vec<u8>, source: &Source<'_>) {
     O::text(out, source.span.name);
 }
 
-fn reference<O: Output>(out: &mut Vec<u8>, kind: i32, trace_id: [u8; 16], span_id: [u8; 8]) {
+fn reference<O: Output>(out: &mut Limited, kind: i32, trace_id: [u8; 16], span_id: [u8; 8]) {
     let (high, low) = halves(trace_id);
     O::field(out, Kind::I32, 1, 0);
     O::i32(out, kind);
@@ -526,7 +565,7 @@ fn reference<O: Output>(out: &mut Vec<u8>, kind: i32, trace_id: [u8; 16], span_i
 }
 
 /// Writes the time of a log and begins the field of its tags.
-fn begin_log<O: Output>(out: &mut Vec<u8>, time_unix_nano: u64) {
+fn begin_log<O: Output>(out: &mut Limited, time_unix_nano: u64) {
     O::field(out, Kind::I64, 1, 0);
     O::i64(out, (time_unix_nano / NANOS_PER_MICRO) as i64);
     O::field(out, Kind::List, 2, 1);
@@ -541,9 +580,9 @@ fn halves(trace_id: [u8; 16]) -> (i64, i64) {
 /// Writes an attribute, and returns the mark for a value that its tag does not show.
 #[inline]
 fn attribute_tag<O: Output>(
-    out: &mut Vec<u8>,
+    out: &mut Limited,
     Attribute { key, value }: Attribute<'_>,
-    text: &mut String,
+    text: &mut Limited,
 ) -> Option<&'static str> {
     match value {
         Value::Text(value) => O::text_tag(out, key, value),
@@ -557,18 +596,20 @@ fn attribute_tag<O: Output>(
 
 #[cold]
 fn rare_tag<O: Output>(
-    out: &mut Vec<u8>,
+    out: &mut Limited,
     key: &[u8],
     value: ValueView<'_>,
-    text: &mut String,
+    text: &mut Limited,
 ) -> Option<&'static str> {
     if let ValueView::Bytes(bytes) = value {
         O::bytes_tag(out, key, bytes);
         return None;
     }
     text.clear();
-    value.write_text(text).expect("a String takes everything");
-    O::text_tag(out, key, text.as_bytes());
+    // It fails where the text does not fit, and then the message is over too.
+    value.write_text(text).unwrap_or_default();
+    out.fail_with(text);
+    O::text_tag(out, key, text);
     match value {
         ValueView::Empty => Some(marks::EMPTY),
         _ => Some(marks::JSON),
@@ -600,15 +641,16 @@ fn mark_origin(marks: &mut MarkWriter, dropped: u32, schema_url: &str) {
     }
 }
 
-fn marks_tag<O: Output>(out: &mut Vec<u8>, marks: &MarkWriter, is_wanted: bool) -> usize {
+fn marks_tag<O: Output>(out: &mut Limited, marks: &MarkWriter, is_wanted: bool) -> usize {
     if marks.is_empty() || !is_wanted {
         return 0;
     }
+    marks.pass_failure_on(out);
     O::text_tag(out, names::MARKS.as_bytes(), marks.bytes());
     1
 }
 
-fn dropped_tags<O: Output>(out: &mut Vec<u8>, span: &RawSpan<'_>) -> usize {
+fn dropped_tags<O: Output>(out: &mut Limited, span: &RawSpan<'_>) -> usize {
     let counts = [
         (names::DROPPED_ATTRIBUTES, span.dropped_attributes),
         (names::DROPPED_EVENTS, span.dropped_events),

@@ -79,13 +79,13 @@ impl<'a> SpanWriter<'a> {
     /// Sets the trace's id. All zeros make the span invalid, and receivers refuse it.
     #[inline]
     pub fn trace_id(&mut self, id: [u8; 16]) {
-        push_short_bytes::<16, 18>(self.out, short_tag(span::TRACE_ID, WireType::Bytes), id);
+        push_short_bytes::<_, 16, 18>(self.out, short_tag(span::TRACE_ID, WireType::Bytes), id);
     }
 
     /// Sets the span's id. All zeros make the span invalid, and receivers refuse it.
     #[inline]
     pub fn span_id(&mut self, id: [u8; 8]) {
-        push_short_bytes::<8, 10>(self.out, short_tag(span::SPAN_ID, WireType::Bytes), id);
+        push_short_bytes::<_, 8, 10>(self.out, short_tag(span::SPAN_ID, WireType::Bytes), id);
     }
 
     /// Sets the parent's id. All zeros mean that there is no parent.
@@ -93,7 +93,7 @@ impl<'a> SpanWriter<'a> {
     pub fn parent_span_id(&mut self, id: [u8; 8]) {
         if id != [0; 8] {
             let tag = short_tag(span::PARENT_SPAN_ID, WireType::Bytes);
-            push_short_bytes::<8, 10>(self.out, tag, id);
+            push_short_bytes::<_, 8, 10>(self.out, tag, id);
         }
     }
 

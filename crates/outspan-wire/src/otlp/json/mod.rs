@@ -15,3 +15,4 @@ pub use self::answer::write_json_status;
 pub use self::read::JsonSummary;
 pub use self::read::read_json;
 pub use self::write::write_json;
+pub use self::write::write_json_within;

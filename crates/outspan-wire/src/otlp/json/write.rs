@@ -1,11 +1,14 @@
 //! Protobuf to OTLP JSON, straight from the views.
 
-use std::io::Write;
+use std::fmt::Write;
 
 use base64::Engine;
 use base64::encoded_len;
 use base64::engine::general_purpose::STANDARD;
 
+use crate::buffer::Buffer;
+use crate::buffer::Formatted;
+use crate::buffer::Limited;
 use crate::json::push_digits;
 use crate::json::push_escaped;
 use crate::otlp::reader::NESTING_MAX;
@@ -51,6 +54,31 @@ const PLAIN_DOUBLES: std::ops::Range<f64> = 1e-6..1e21;
 /// # Ok::<(), outspan_wire::otlp::WireError>(())
 /// ```
 pub fn write_json(request: &[u8], text: &mut Vec<u8>) {
+    write_request(request, text);
+}
+
+/// Writes a validated request as OTLP JSON, as [`write_json`] does, unless the text takes more than `max_bytes` bytes.
+///
+/// Writing stops where the bound is reached, and no more than about `max_bytes` bytes are allocated. Returns `None` then:
+/// a few bytes of a request can become dozens in JSON.
+///
+/// # Examples
+///
+/// ```
+/// use outspan_wire::otlp::write_json_within;
+///
+/// assert_eq!(write_json_within(&[], 20).as_deref(), Some(&br#"{"resourceSpans":[]}"#[..]));
+/// assert_eq!(write_json_within(&[], 19), None);
+/// ```
+pub fn write_json_within(request: &[u8], max_bytes: usize) -> Option<Vec<u8>> {
+    // What programs write becomes two to three times as long.
+    let expected = request.len().saturating_mul(3);
+    let mut text = Limited::with_capacity(expected, max_bytes);
+    write_request(request, &mut text);
+    (!text.is_over()).then(|| text.into_vec())
+}
+
+fn write_request<B: Buffer>(request: &[u8], text: &mut B) {
     let mut writer = Writer::new(text);
     writer.begin(b'{');
     writer.array(
@@ -62,15 +90,15 @@ pub fn write_json(request: &[u8], text: &mut Vec<u8>) {
 }
 
 /// Writes JSON values, with commas where they belong.
-pub(super) struct Writer<'a> {
+pub(super) struct Writer<'a, B = Vec<u8>> {
     /// Where the document begins; what is before is not ours.
     start: usize,
-    out: &'a mut Vec<u8>,
+    out: &'a mut B,
 }
 
-impl<'a> Writer<'a> {
+impl<'a, B: Buffer> Writer<'a, B> {
     /// Begins a document after what stands in `out` already.
-    pub(super) fn new(out: &'a mut Vec<u8>) -> Self {
+    pub(super) fn new(out: &'a mut B) -> Self {
         Self {
             start: out.len(),
             out,
@@ -78,7 +106,7 @@ impl<'a> Writer<'a> {
     }
 }
 
-impl Writer<'_> {
+impl<B: Buffer> Writer<'_, B> {
     fn resource_spans(&mut self, resource_spans: ResourceSpansView<'_>) {
         self.begin(b'{');
         if resource_spans.has_resource() {
@@ -263,6 +291,9 @@ impl Writer<'_> {
         self.key(key);
         self.begin(b'[');
         for item in items {
+            if self.out.is_over() {
+                break;
+            }
             write(self, item);
         }
         self.end(b']');
@@ -349,12 +380,13 @@ impl Writer<'_> {
             });
         }
         let is_plain = value == 0.0 || PLAIN_DOUBLES.contains(&value.abs());
+        let mut out = Formatted(&mut *self.out);
         let written = if is_plain {
-            write!(self.out, "{value}")
+            write!(out, "{value}")
         } else {
-            write!(self.out, "{value:e}")
+            write!(out, "{value:e}")
         };
-        written.expect("a Vec takes everything");
+        written.expect("formatting into a buffer succeeds");
     }
 
     fn base64(&mut self, bytes: &[u8]) {
@@ -362,7 +394,10 @@ impl Writer<'_> {
         let start = self.out.len();
         let len = encoded_len(bytes.len(), true)
             .expect("four thirds of what fits into memory fit into usize");
-        self.out.resize(start + len, 0);
+        self.out.push_zeros(len);
+        if self.out.is_over() {
+            return;
+        }
         STANDARD
             .encode_slice(bytes, &mut self.out[start..])
             .expect("the room has exactly the encoded length");

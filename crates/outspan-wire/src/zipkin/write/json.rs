@@ -1,12 +1,13 @@
 //! Spans as JSON, with the keys in the order in which Zipkin's own encoder writes them.
 
-use std::io::Write;
 use std::net::IpAddr;
 
 use super::output::Endpoint;
 use super::output::Head;
 use super::output::Kind;
 use super::output::Output;
+use crate::buffer::Buffer;
+use crate::buffer::Limited;
 use crate::json::push_digits;
 use crate::json::push_escaped_utf8;
 
@@ -23,7 +24,7 @@ impl Output for Json {
 
     type Open = ();
 
-    fn begin_span(out: &mut Vec<u8>, head: &Head<'_>) {
+    fn begin_span(out: &mut Limited, head: &Head<'_>) {
         out.extend_from_slice(b"{\"traceId\":\"");
         match head.trace_id {
             [0, 0, 0, 0, 0, 0, 0, 0, low @ ..] if head.short_trace_id => push_hex(out, low),
@@ -55,11 +56,11 @@ impl Output for Json {
         push_endpoint(out, b",\"remoteEndpoint\":{", &head.remote);
     }
 
-    fn begin_annotations(out: &mut Vec<u8>) {
+    fn begin_annotations(out: &mut Limited) {
         out.extend_from_slice(ANNOTATIONS);
     }
 
-    fn annotation(out: &mut Vec<u8>, timestamp: u64, value: &[u8]) {
+    fn annotation(out: &mut Limited, timestamp: u64, value: &[u8]) {
         out.extend_from_slice(b"{\"timestamp\":");
         push_digits(out, timestamp);
         out.extend_from_slice(b",\"value\":\"");
@@ -67,37 +68,37 @@ impl Output for Json {
         out.extend_from_slice(b"\"},");
     }
 
-    fn end_annotations(out: &mut Vec<u8>) {
+    fn end_annotations(out: &mut Limited) {
         end_list(out, ANNOTATIONS, b']');
     }
 
-    fn begin_tags(out: &mut Vec<u8>) {
+    fn begin_tags(out: &mut Limited) {
         out.extend_from_slice(TAGS);
     }
 
-    fn prepare_key(out: &mut Vec<u8>, key: &[u8]) {
+    fn prepare_key(out: &mut Limited, key: &[u8]) {
         out.push(b'"');
         push_escaped_utf8(out, key);
         out.extend_from_slice(b"\":\"");
     }
 
     #[inline]
-    fn tag_of_key(out: &mut Vec<u8>, prepared: &[u8], value: &[u8]) {
+    fn tag_of_key(out: &mut Limited, prepared: &[u8], value: &[u8]) {
         out.extend_from_slice(prepared);
         push_escaped_utf8(out, value);
         out.extend_from_slice(b"\",");
     }
 
-    fn tag(out: &mut Vec<u8>, key: &[u8], value: &[u8]) {
+    fn tag(out: &mut Limited, key: &[u8], value: &[u8]) {
         Self::prepare_key(out, key);
         Self::tag_of_key(out, &[], value);
     }
 
-    fn end_tags(out: &mut Vec<u8>) {
+    fn end_tags(out: &mut Limited) {
         end_list(out, TAGS, b'}');
     }
 
-    fn end_span(out: &mut Vec<u8>, (): (), debug: bool, shared: bool) -> isize {
+    fn end_span(out: &mut Limited, (): (), debug: bool, shared: bool) -> isize {
         if debug {
             out.extend_from_slice(b",\"debug\":true");
         }
@@ -108,7 +109,7 @@ impl Output for Json {
         0
     }
 
-    fn finish(message: &mut Vec<u8>) {
+    fn finish(message: &mut Limited) {
         if let Some(last) = message.last_mut() {
             *last = b']';
         }
@@ -116,7 +117,11 @@ impl Output for Json {
 }
 
 /// Puts the end of a list in the place of the last comma, or takes an empty list away.
-fn end_list(out: &mut Vec<u8>, begin: &[u8], end: u8) {
+fn end_list(out: &mut Limited, begin: &[u8], end: u8) {
+    if out.is_over() {
+        // The end at hand may be that of something else.
+        return;
+    }
     if out.ends_with(begin) {
         out.truncate(out.len() - begin.len());
         return;
@@ -126,7 +131,7 @@ fn end_list(out: &mut Vec<u8>, begin: &[u8], end: u8) {
     }
 }
 
-fn push_endpoint(out: &mut Vec<u8>, begin: &[u8], endpoint: &Endpoint<'_>) {
+fn push_endpoint(out: &mut Limited, begin: &[u8], endpoint: &Endpoint<'_>) {
     if endpoint.is_empty() {
         return;
     }
@@ -141,7 +146,7 @@ fn push_endpoint(out: &mut Vec<u8>, begin: &[u8], endpoint: &Endpoint<'_>) {
             IpAddr::V4(_) => "ipv4",
             IpAddr::V6(_) => "ipv6",
         };
-        write!(out, "\"{key}\":\"{address}\",").expect("a Vec takes everything");
+        out.push_fmt(format_args!("\"{key}\":\"{address}\","));
     }
     if endpoint.port != 0 {
         push_number(out, b"\"port\":", u64::from(endpoint.port));
@@ -150,7 +155,7 @@ fn push_endpoint(out: &mut Vec<u8>, begin: &[u8], endpoint: &Endpoint<'_>) {
     end_list(out, begin, b'}');
 }
 
-fn push_number(out: &mut Vec<u8>, key: &[u8], number: u64) {
+fn push_number(out: &mut Limited, key: &[u8], number: u64) {
     if number != 0 {
         out.extend_from_slice(key);
         push_digits(out, number);
@@ -158,7 +163,7 @@ fn push_number(out: &mut Vec<u8>, key: &[u8], number: u64) {
 }
 
 /// Appends up to 16 bytes as hexadecimal digits.
-fn push_hex(out: &mut Vec<u8>, id: &[u8]) {
+fn push_hex(out: &mut Limited, id: &[u8]) {
     let mut text = [0; 32];
     let mut len = 0;
     for (pair, &byte) in text.as_chunks_mut::<2>().0.iter_mut().zip(id) {

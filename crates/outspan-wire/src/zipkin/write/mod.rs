@@ -12,8 +12,6 @@ mod text;
 use std::fmt;
 use std::ops::Range;
 
-use bytes::Bytes;
-
 use self::json::Json;
 use self::output::Output;
 use self::protobuf::Protobuf;
@@ -23,6 +21,8 @@ use super::options::Format;
 use super::options::WriteOptions;
 use crate::Piece;
 use crate::PieceContent;
+use crate::buffer::Buffer;
+use crate::buffer::Limited;
 use crate::otlp::WireError;
 use crate::otlp::WireErrorKind;
 
@@ -74,7 +74,7 @@ const KEPT_BYTES_MAX: usize = 8 << 20;
 pub struct Writer {
     options: WriteOptions,
     /// The message at hand, and the span that did not fit into the one before.
-    message: Vec<u8>,
+    message: Limited,
     mapper: SpanMapper,
 }
 
@@ -82,7 +82,7 @@ impl Writer {
     /// Creates a writer.
     pub fn new(options: WriteOptions) -> Self {
         Self {
-            message: Vec::new(),
+            message: Limited::new(options.bytes_max),
             mapper: SpanMapper::new(&options),
             options,
         }
@@ -99,20 +99,34 @@ impl Writer {
     /// large even alone comes as [`PieceContent::TooLarge`], and the spans around it come as if it were not there. The pieces
     /// together cover every span once.
     ///
+    /// Writing a span stops where it becomes too large. So an iteration holds at most about three messages, whatever the
+    /// spans are like.
+    ///
     /// # Errors
     ///
     /// A span whose trace id or span id is zero, absent or of a wrong length ends the iteration with an error: Zipkin refuses
     /// a whole message for it. Requests that passed `admit` or `remove_invalid_spans` have no such spans.
     pub fn pieces<'a>(&'a mut self, request: &'a [u8]) -> Pieces<'a> {
-        self.message.clear();
-        self.message.shrink_to(KEPT_BYTES_MAX);
+        self.pieces_from(request, 0)
+    }
+
+    /// Turns the spans of a request into messages as [`pieces`](Self::pieces) does, from the span with the number `first` on.
+    ///
+    /// Spans are counted from 0, in the pieces too. A caller that cannot hold all messages goes on where it stopped.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`pieces`](Self::pieces).
+    pub fn pieces_from<'a>(&'a mut self, request: &'a [u8], first: usize) -> Pieces<'a> {
+        self.message.clear_and_keep(KEPT_BYTES_MAX);
         self.mapper.begin_request();
         Pieces {
-            source: Source::new(request),
+            source: Source::new(request, first),
             request,
-            piece: 0..0,
+            piece: first..first,
             waiting: None,
             has_waiting: false,
+            too_large: None,
             has_ended: false,
             writer: self,
         }
@@ -139,6 +153,8 @@ pub struct Pieces<'a> {
     waiting: Option<usize>,
     /// Whether the message at hand begins with such a span.
     has_waiting: bool,
+    /// How many bytes were needed for the span behind the message at hand, which is too large alone.
+    too_large: Option<usize>,
     has_ended: bool,
 }
 
@@ -161,6 +177,9 @@ impl Iterator for Pieces<'_> {
 impl Pieces<'_> {
     fn next_piece<O: Output>(&mut self) -> Option<Result<Piece, WireError>> {
         let bytes_max = self.writer.options.bytes_max;
+        if let Some(bytes) = self.too_large.take() {
+            return Some(Ok(self.leave_out(bytes)));
+        }
         self.piece.end += usize::from(std::mem::take(&mut self.has_waiting));
         if let Some(too_large) = self.take_too_large::<O>(bytes_max) {
             return Some(Ok(too_large));
@@ -170,6 +189,8 @@ impl Pieces<'_> {
                 return self.take_message::<O>().map(Ok);
             }
             let start = self.writer.message.len();
+            // The span has as much room as it would have alone.
+            self.writer.message.set_max(start.saturating_add(bytes_max));
             if start == 0 {
                 self.writer.message.extend_from_slice(O::BEFORE);
             }
@@ -179,6 +200,9 @@ impl Pieces<'_> {
                 .write::<O>(&mut writer.message, &mut self.source);
             if !is_written {
                 return Some(Err(self.invalid_span(self.source.bytes)));
+            }
+            if self.writer.message.is_over() {
+                return Some(Ok(self.take_before_too_large::<O>(start)));
             }
             if self.writer.message.len() <= bytes_max {
                 self.piece.end += 1;
@@ -190,6 +214,30 @@ impl Pieces<'_> {
             }
             self.piece.end += 1;
             return self.take_too_large::<O>(bytes_max).map(Ok);
+        }
+    }
+
+    /// Takes the message at hand without the span that begins at `start` and is too large even alone, or that span if there
+    /// is nothing before it.
+    #[cold]
+    fn take_before_too_large<O: Output>(&mut self, start: usize) -> Piece {
+        let bytes = self.writer.message.needed() - start;
+        self.writer.message.rewind(start);
+        self.source.plans.forget_written();
+        if self.piece.is_empty() {
+            return self.leave_out(bytes);
+        }
+        self.too_large = Some(bytes);
+        self.take_at_hand::<O>()
+    }
+
+    /// Leaves out a span that is too large even alone.
+    fn leave_out(&mut self, bytes: usize) -> Piece {
+        self.writer.message.clear();
+        self.piece.end += 1;
+        Piece {
+            spans: self.take_range(),
+            content: PieceContent::TooLarge { bytes },
         }
     }
 
@@ -212,10 +260,16 @@ impl Pieces<'_> {
         if self.piece.is_empty() {
             return None;
         }
+        Some(self.take_at_hand::<O>())
+    }
+
+    fn take_at_hand<O: Output>(&mut self) -> Piece {
+        let bytes_max = self.writer.options.bytes_max;
         let message = &mut self.writer.message;
         let end = self.waiting.take().unwrap_or(message.len());
         // Messages of one request are of about the same length.
-        let mut next = Vec::with_capacity(end + end / 8);
+        let mut next =
+            Limited::with_capacity(end + end / 8, bytes_max.saturating_add(O::BEFORE.len()));
         let waiting = message.get(end..).unwrap_or_default();
         if !waiting.is_empty() {
             next.extend_from_slice(O::BEFORE);
@@ -226,10 +280,10 @@ impl Pieces<'_> {
         O::finish(message);
         let message = std::mem::replace(message, next);
         self.source.plans.forget_written();
-        Some(Piece {
+        Piece {
             spans: self.take_range(),
-            content: PieceContent::Bytes(in_fitting_room(message)),
-        })
+            content: PieceContent::Bytes(message.into_vec().into()),
+        }
     }
 
     fn take_range(&mut self) -> Range<usize> {
@@ -257,12 +311,4 @@ impl fmt::Debug for Pieces<'_> {
             .field("piece", &self.piece)
             .finish_non_exhaustive()
     }
-}
-
-/// Hands a message over without copying it, unless its room is much larger than it is.
-fn in_fitting_room(message: Vec<u8>) -> Bytes {
-    if message.capacity() > message.len() + message.len() / 4 {
-        return Bytes::copy_from_slice(&message);
-    }
-    message.into()
 }

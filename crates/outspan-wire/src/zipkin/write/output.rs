@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use crate::buffer::Limited;
+
 /// A form of Zipkin spans; all of it is written at the end of a buffer.
 pub(super) trait Output {
     /// What stands before the first span of a message.
@@ -13,37 +15,37 @@ pub(super) trait Output {
     type Open;
 
     /// Begins a span with what stands in its fields.
-    fn begin_span(out: &mut Vec<u8>, head: &Head<'_>) -> Self::Open;
+    fn begin_span(out: &mut Limited, head: &Head<'_>) -> Self::Open;
 
     /// Begins the annotations.
-    fn begin_annotations(out: &mut Vec<u8>);
+    fn begin_annotations(out: &mut Limited);
 
     /// Writes an annotation; its time is in microseconds.
-    fn annotation(out: &mut Vec<u8>, timestamp: u64, value: &[u8]);
+    fn annotation(out: &mut Limited, timestamp: u64, value: &[u8]);
 
     /// Ends the annotations, and leaves them out if there are none.
-    fn end_annotations(out: &mut Vec<u8>);
+    fn end_annotations(out: &mut Limited);
 
     /// Begins the tags.
-    fn begin_tags(out: &mut Vec<u8>);
+    fn begin_tags(out: &mut Limited);
 
     /// Writes what [`tag_of_key`](Self::tag_of_key) takes as the key.
-    fn prepare_key(out: &mut Vec<u8>, key: &[u8]);
+    fn prepare_key(out: &mut Limited, key: &[u8]);
 
     /// Writes a tag whose key was prepared.
-    fn tag_of_key(out: &mut Vec<u8>, prepared: &[u8], value: &[u8]);
+    fn tag_of_key(out: &mut Limited, prepared: &[u8], value: &[u8]);
 
     /// Writes a tag.
-    fn tag(out: &mut Vec<u8>, key: &[u8], value: &[u8]);
+    fn tag(out: &mut Limited, key: &[u8], value: &[u8]);
 
     /// Ends the tags, and leaves them out if there are none.
-    fn end_tags(out: &mut Vec<u8>);
+    fn end_tags(out: &mut Limited);
 
     /// Ends a span, and returns by how many bytes this moved its tags towards the end.
-    fn end_span(out: &mut Vec<u8>, open: Self::Open, debug: bool, shared: bool) -> isize;
+    fn end_span(out: &mut Limited, open: Self::Open, debug: bool, shared: bool) -> isize;
 
     /// Makes a message of the spans that were written, at least one.
-    fn finish(message: &mut Vec<u8>);
+    fn finish(message: &mut Limited);
 }
 
 /// The fields of a span except its lists.

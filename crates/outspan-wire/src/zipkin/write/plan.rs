@@ -12,6 +12,8 @@ use super::span::SpanMapper;
 use super::span::Taken;
 use super::span::for_each_own_tag;
 use super::span::has_description;
+use crate::buffer::Buffer;
+use crate::buffer::Limited;
 use crate::otlp::SpanKind;
 use crate::otlp::raw::Attribute;
 use crate::otlp::raw::Places;
@@ -105,6 +107,11 @@ impl<'a> Plans<'a> {
             PLANS_MAX.. => self.plans.pop().unwrap_or_default(),
             _ => Plan::default(),
         };
+        // One large plan is made anew in the time that it takes to copy its tags; eight of them would be held for nothing.
+        self.plans.retain(|plan| !plan.is_large());
+        if plan.is_large() {
+            plan = Plan::default();
+        }
         plan.clear();
         plan
     }
@@ -128,12 +135,12 @@ pub(super) struct Plan<'a> {
     shape: Vec<(&'a [u8], Option<&'static str>)>,
     /// For each attribute the key as it is prepared, or nothing if it becomes no tag.
     steps: Vec<Option<Range<usize>>>,
-    prepared: Vec<u8>,
+    prepared: Limited,
     /// The attribute that the Collector writes under its old name as well.
     status_code: Option<usize>,
     /// The tags that do not depend on the span any further.
-    pub(super) tail: Vec<u8>,
-    marks: Vec<u8>,
+    pub(super) tail: Limited,
+    marks: Limited,
     /// Whether only keys and types count. Of some attributes the value does.
     is_general: bool,
     /// The attributes, as messages, of the last span with this plan.
@@ -159,6 +166,21 @@ impl<'a> Plan<'a> {
         self.unchanged = Places::default();
         self.written_at = None;
         self.ends.clear();
+    }
+
+    /// Returns whether it takes much memory: that of large resources, or of spans with many attributes.
+    fn is_large(&self) -> bool {
+        const BYTES_MAX: usize = 64 << 10;
+        const ATTRIBUTES_MAX: usize = 1 << 10;
+
+        let bytes = self.prepared.len() + self.tail.len() + self.marks.len();
+        bytes > BYTES_MAX || self.shape.len() > ATTRIBUTES_MAX
+    }
+
+    /// Marks a message as over if something that the plan says about it did not fit.
+    fn pass_failure_on(&self, out: &mut Limited) {
+        out.fail_with(&self.prepared);
+        out.fail_with(&self.tail);
     }
 
     /// Tells whether it is the plan for a span of which some attributes are known to be as the plan has them.
@@ -191,10 +213,11 @@ impl<'a> Plan<'a> {
     #[inline]
     pub(super) fn write_attributes(
         &mut self,
-        out: &mut Vec<u8>,
+        out: &mut Limited,
         span: &RawSpan<'a>,
-        mut write: impl FnMut(&mut Vec<u8>, &[u8], Value<'a>),
+        mut write: impl FnMut(&mut Limited, &[u8], Value<'a>),
     ) {
+        self.pass_failure_on(out);
         let begin = out.len();
         let unchanged = match self.written_at {
             Some(_) => self.unchanged,
@@ -207,6 +230,9 @@ impl<'a> Plan<'a> {
         let mut old_end = before;
         let places = self.steps.iter().zip(&mut self.ends);
         for (number, (attribute, (step, end))) in span.attributes.iter().zip(places).enumerate() {
+            if out.is_over() {
+                break;
+            }
             let old_start = std::mem::replace(&mut old_end, before + *end);
             if unchanged.contains(number) {
                 if copied.is_empty() {
@@ -238,6 +264,9 @@ impl<'a> Plan<'a> {
         taken: &Taken,
     ) {
         self.own = own;
+        for buffer in [&mut self.prepared, &mut self.tail, &mut self.marks] {
+            buffer.set_max(mapper.max_bytes);
+        }
         mapper.table.clear();
         source.keys.clear();
         let mut known = Known {
@@ -256,6 +285,9 @@ impl<'a> Plan<'a> {
             known.is_new(key.as_bytes(), hash);
         });
         for attribute in &source.span.attributes {
+            if self.prepared.is_over() {
+                break;
+            }
             self.shape.push((attribute.key, type_name(attribute.value)));
             self.is_general &= !depends_on_value(attribute.key, mapper.dialect);
             let is_tag = !taken.has(attribute) && !is_left_out(attribute, &own, mapper.dialect);
@@ -274,6 +306,7 @@ impl<'a> Plan<'a> {
             self.copy_status_code(&source.span, &mut known);
         }
         if mapper.has_marks && !self.marks.is_empty() {
+            self.tail.fail_with(&self.marks);
             O::tag(&mut self.tail, names::MARKS.as_bytes(), &self.marks);
         }
     }

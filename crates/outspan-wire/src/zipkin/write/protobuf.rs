@@ -17,6 +17,8 @@ use super::output::Endpoint;
 use super::output::Head;
 use super::output::Kind;
 use super::output::Output;
+use crate::buffer::Buffer;
+use crate::buffer::Limited;
 use crate::otlp::reader::WireType;
 use crate::otlp::writer::OpenMessage;
 use crate::otlp::writer::close;
@@ -46,7 +48,7 @@ impl Output for Protobuf {
 
     type Open = OpenMessage;
 
-    fn begin_span(out: &mut Vec<u8>, head: &Head<'_>) -> OpenMessage {
+    fn begin_span(out: &mut Limited, head: &Head<'_>) -> OpenMessage {
         let message = open(out, list::SPANS, SPAN_LENGTH_WIDTH);
         push_bytes(out, span::TRACE_ID, head.trace_id);
         if let Some(parent_id) = head.parent_id {
@@ -74,26 +76,26 @@ impl Output for Protobuf {
         message
     }
 
-    fn begin_annotations(_: &mut Vec<u8>) {}
+    fn begin_annotations(_: &mut Limited) {}
 
-    fn annotation(out: &mut Vec<u8>, timestamp: u64, value: &[u8]) {
+    fn annotation(out: &mut Limited, timestamp: u64, value: &[u8]) {
         let message = open(out, span::ANNOTATIONS, 1);
         push_fixed64(out, annotation::TIMESTAMP, timestamp);
         push_bytes(out, annotation::VALUE, value);
         close(out, message);
     }
 
-    fn end_annotations(_: &mut Vec<u8>) {}
+    fn end_annotations(_: &mut Limited) {}
 
-    fn begin_tags(_: &mut Vec<u8>) {}
+    fn begin_tags(_: &mut Limited) {}
 
-    fn prepare_key(out: &mut Vec<u8>, key: &[u8]) {
+    fn prepare_key(out: &mut Limited, key: &[u8]) {
         push_bytes(out, tag::KEY, key);
         out.push(const { short_tag(tag::VALUE, WireType::Bytes) });
     }
 
     #[inline]
-    fn tag_of_key(out: &mut Vec<u8>, prepared: &[u8], value: &[u8]) {
+    fn tag_of_key(out: &mut Limited, prepared: &[u8], value: &[u8]) {
         out.push(const { short_tag(span::TAGS, WireType::Bytes) });
         push_varint(out, (prepared.len() + delimited_len(value.len())) as u64);
         out.extend_from_slice(prepared);
@@ -101,7 +103,7 @@ impl Output for Protobuf {
         out.extend_from_slice(value);
     }
 
-    fn tag(out: &mut Vec<u8>, key: &[u8], value: &[u8]) {
+    fn tag(out: &mut Limited, key: &[u8], value: &[u8]) {
         let len = 2 + delimited_len(key.len()) + delimited_len(value.len());
         out.push(const { short_tag(span::TAGS, WireType::Bytes) });
         push_varint(out, len as u64);
@@ -109,9 +111,9 @@ impl Output for Protobuf {
         push_bytes(out, tag::VALUE, value);
     }
 
-    fn end_tags(_: &mut Vec<u8>) {}
+    fn end_tags(_: &mut Limited) {}
 
-    fn end_span(out: &mut Vec<u8>, open: OpenMessage, debug: bool, shared: bool) -> isize {
+    fn end_span(out: &mut Limited, open: OpenMessage, debug: bool, shared: bool) -> isize {
         if debug {
             push_uint(out, span::DEBUG, 1);
         }
@@ -124,10 +126,10 @@ impl Output for Protobuf {
         out.len() as isize - end as isize
     }
 
-    fn finish(_: &mut Vec<u8>) {}
+    fn finish(_: &mut Limited) {}
 }
 
-fn push_endpoint(out: &mut Vec<u8>, field: u32, value: &Endpoint<'_>) {
+fn push_endpoint(out: &mut Limited, field: u32, value: &Endpoint<'_>) {
     if value.is_empty() {
         return;
     }
@@ -144,7 +146,7 @@ fn push_endpoint(out: &mut Vec<u8>, field: u32, value: &Endpoint<'_>) {
     close(out, message);
 }
 
-fn push_text(out: &mut Vec<u8>, field: u32, text: &[u8]) {
+fn push_text(out: &mut Limited, field: u32, text: &[u8]) {
     if !text.is_empty() {
         push_bytes(out, field, text);
     }

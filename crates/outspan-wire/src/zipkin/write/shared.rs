@@ -5,6 +5,8 @@ use std::ops::Range;
 
 use super::output::Output;
 use super::text::push_value;
+use crate::buffer::Buffer;
+use crate::buffer::Limited;
 use crate::otlp::ResourceSpansView;
 use crate::otlp::ScopeSpansView;
 use crate::otlp::raw::Attribute;
@@ -20,10 +22,10 @@ pub(super) struct Part<'a> {
     pub(super) tags: Vec<SharedTag<'a>>,
     /// How many of them, at the beginning, have names of the mapping's own.
     pub(super) named: usize,
-    written: Vec<u8>,
-    marks: Vec<u8>,
+    written: Limited,
+    marks: Limited,
     /// What stands among the marks beside the tags.
-    pub(super) facts: Vec<u8>,
+    pub(super) facts: Limited,
 }
 
 /// A tag that is written already.
@@ -52,12 +54,24 @@ impl<'a> Part<'a> {
         named.any(|tag| tag.key == names::SCOPE_NAME.as_bytes())
     }
 
-    fn clear(&mut self) {
+    /// Returns the buffer in which something did not fit, if one is over.
+    pub(super) fn written_or_marks(&self) -> &Limited {
+        let buffers = [&self.marks, &self.facts];
+        let over = buffers.into_iter().find(|buffer| buffer.is_over());
+        over.unwrap_or(&self.written)
+    }
+
+    fn is_over(&self) -> bool {
+        self.written_or_marks().is_over()
+    }
+
+    fn clear(&mut self, max_bytes: usize) {
         self.tags.clear();
         self.named = 0;
-        self.written.clear();
-        self.marks.clear();
-        self.facts.clear();
+        for buffer in [&mut self.written, &mut self.marks, &mut self.facts] {
+            buffer.clear();
+            buffer.set_max(max_bytes);
+        }
     }
 }
 
@@ -65,16 +79,23 @@ impl<'a> Part<'a> {
 pub(super) struct Filler<'t, O> {
     dialect: Dialect,
     table: &'t KeyTable,
-    text: &'t mut Vec<u8>,
+    text: &'t mut Limited,
+    max_bytes: usize,
     output: PhantomData<O>,
 }
 
 impl<'t, O: Output> Filler<'t, O> {
-    pub(super) fn new(dialect: Dialect, table: &'t KeyTable, text: &'t mut Vec<u8>) -> Self {
+    pub(super) fn new(
+        dialect: Dialect,
+        table: &'t KeyTable,
+        text: &'t mut Limited,
+        max_bytes: usize,
+    ) -> Self {
         Self {
             dialect,
             table,
             text,
+            max_bytes,
             output: PhantomData,
         }
     }
@@ -82,7 +103,7 @@ impl<'t, O: Output> Filler<'t, O> {
     /// Fills in the tags of a scope.
     pub(super) fn scope<'a>(&mut self, part: &mut Part<'a>, scope_spans: &ScopeSpansView<'a>) {
         let scope = scope_spans.scope();
-        part.clear();
+        part.clear(self.max_bytes);
         self.name(part, names::SCOPE_NAME, scope.name());
         self.name(part, names::SCOPE_VERSION, scope.version());
         if self.dialect == Dialect::Specification {
@@ -108,7 +129,7 @@ impl<'t, O: Output> Filler<'t, O> {
         envelope: &ResourceSpansView<'a>,
     ) -> &'a [u8] {
         let resource = envelope.resource();
-        part.clear();
+        part.clear(self.max_bytes);
         let service_name = match self.dialect {
             Dialect::Specification => self.specified_service_name(part, envelope),
             Dialect::Collector => self.collectors_service_name(part, envelope),
@@ -173,40 +194,47 @@ impl<'t, O: Output> Filler<'t, O> {
     fn name(&mut self, part: &mut Part<'_>, key: &'static str, value: &str) {
         if !value.is_empty() {
             let end = part.marks.len();
-            self.add(part, key.as_bytes(), value.as_bytes(), end..end);
+            add::<O>(part, self.table, key.as_bytes(), value.as_bytes(), end..end);
         }
     }
 
     fn attribute<'a>(&mut self, part: &mut Part<'a>, attribute: Attribute<'a>) {
-        if attribute.key == names::MARKS.as_bytes() {
+        if attribute.key == names::MARKS.as_bytes() || part.is_over() {
             return;
         }
         // Each mark is written as if it were the first, without a space.
-        let mut text = std::mem::take(self.text);
+        let text = &mut *self.text;
         text.clear();
-        marks::push_key(&mut text, attribute.key, attribute.value.view());
+        marks::push_key(text, attribute.key, attribute.value.view());
+        part.marks.fail_with(text);
         let start = part.marks.len();
-        part.marks.extend_from_slice(&text);
+        part.marks.extend_from_slice(text);
         let mark = start..part.marks.len();
         text.clear();
-        push_value(&mut text, attribute.value, self.dialect);
-        self.add(part, attribute.key, &text, mark);
-        *self.text = text;
-    }
-
-    fn add<'a>(&mut self, part: &mut Part<'a>, key: &'a [u8], value: &[u8], mark: Range<usize>) {
-        let start = part.written.len();
-        O::tag(&mut part.written, key, value);
-        part.tags.push(SharedTag {
-            key,
-            hash: self.table.hash(key),
-            written: start..part.written.len(),
-            mark,
-        });
+        push_value(text, attribute.value, self.dialect);
+        part.written.fail_with(text);
+        add::<O>(part, self.table, attribute.key, text, mark);
     }
 }
 
-fn push_facts(out: &mut Vec<u8>, dropped: u32, schema_url: &str) {
+fn add<'a, O: Output>(
+    part: &mut Part<'a>,
+    table: &KeyTable,
+    key: &'a [u8],
+    value: &[u8],
+    mark: Range<usize>,
+) {
+    let start = part.written.len();
+    O::tag(&mut part.written, key, value);
+    part.tags.push(SharedTag {
+        key,
+        hash: table.hash(key),
+        written: start..part.written.len(),
+        mark,
+    });
+}
+
+fn push_facts(out: &mut Limited, dropped: u32, schema_url: &str) {
     if dropped != 0 {
         marks::push_number(out, marks::DROPPED, dropped);
     }

@@ -20,6 +20,8 @@ pub(super) struct Source<'a> {
     scopes: ScopeSpansIter<'a>,
     /// The envelope of a scope, from the next span on.
     spans: Fields<'a>,
+    /// How many spans are still to be passed over.
+    to_skip: usize,
     pub(super) bytes: &'a [u8],
     pub(super) span: RawSpan<'a>,
     pub(super) service_name: &'a [u8],
@@ -33,11 +35,13 @@ pub(super) struct Source<'a> {
 }
 
 impl<'a> Source<'a> {
-    pub(super) fn new(request: &'a [u8]) -> Self {
+    /// Begins before the span with the number `first`, counted from 0.
+    pub(super) fn new(request: &'a [u8], first: usize) -> Self {
         Self {
             resources: RequestView::new(request).resource_spans(),
             scopes: ScopeSpansIter::default(),
             spans: Fields::default(),
+            to_skip: first,
             bytes: &[],
             span: RawSpan::default(),
             service_name: &[],
@@ -56,11 +60,20 @@ impl<'a> Source<'a> {
                 .spans
                 .find_map(|field| field.bytes_of(scope_spans::SPANS));
             if let Some(bytes) = span {
+                if self.to_skip > 0 {
+                    self.to_skip -= 1;
+                    continue;
+                }
                 self.bytes = bytes;
                 self.span.read(bytes);
                 return true;
             }
-            let mut filler = Filler::<O>::new(mapper.dialect, &mapper.table, &mut mapper.text);
+            let mut filler = Filler::<O>::new(
+                mapper.dialect,
+                &mapper.table,
+                &mut mapper.text,
+                mapper.max_bytes,
+            );
             if let Some(scope) = self.scopes.next() {
                 self.spans = Fields::new(scope.bytes());
                 self.plans.clear();

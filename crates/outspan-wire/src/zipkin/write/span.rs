@@ -13,6 +13,8 @@ use super::text::push_event;
 use super::text::push_int;
 use super::text::push_link;
 use super::text::push_value;
+use crate::buffer::Buffer;
+use crate::buffer::Limited;
 use crate::json::push_digits;
 use crate::otlp::SpanKind;
 use crate::otlp::raw::Attribute;
@@ -33,7 +35,9 @@ pub(super) struct SpanMapper {
     pub(super) has_marks: bool,
     /// The keys of the span at hand.
     pub(super) table: KeyTable,
-    pub(super) text: Vec<u8>,
+    pub(super) text: Limited,
+    /// How many bytes a message may have, and so everything that becomes a part of one.
+    pub(super) max_bytes: usize,
 }
 
 /// Attributes that the fields of a span hold.
@@ -51,21 +55,21 @@ impl SpanMapper {
             dialect: options.dialect,
             has_marks: options.marks && options.dialect == Dialect::Specification,
             table: KeyTable::new(),
-            text: Vec::new(),
+            text: Limited::new(options.bytes_max),
+            max_bytes: options.bytes_max,
         }
     }
 
     /// Gives back what the request before needed beyond the usual.
     pub(super) fn begin_request(&mut self) {
         const KEPT_BYTES_MAX: usize = 1 << 20;
-        self.text.clear();
-        self.text.shrink_to(KEPT_BYTES_MAX);
+        self.text.clear_and_keep(KEPT_BYTES_MAX);
     }
 
     /// Writes the span at hand, unless it has no valid ids; tells whether it has.
     pub(super) fn write<'a, O: Output>(
         &mut self,
-        out: &mut Vec<u8>,
+        out: &mut Limited,
         source: &mut Source<'a>,
     ) -> bool {
         let span = &source.span;
@@ -97,11 +101,16 @@ impl SpanMapper {
             },
         };
         let open = O::begin_span(out, &head);
+        out.fail_with(source.scope.written_or_marks());
+        out.fail_with(source.resource.written_or_marks());
         self.annotations::<O>(out, span, &mut source.list, timestamp);
         O::begin_tags(out);
         for_each_own_tag(span, self.dialect, |key, value| {
             O::tag(out, key.as_bytes(), value);
         });
+        if out.is_over() {
+            return true;
+        }
         let own = Own::of(span, self.dialect);
         if !source.plans.find(&own, &source.span) {
             let mut plan = source.plans.make_room();
@@ -118,6 +127,7 @@ impl SpanMapper {
         if let Some(attribute) = plan.copied_status_code(&source.span) {
             self.text.clear();
             push_value(&mut self.text, attribute.value, self.dialect);
+            out.fail_with(&self.text);
             O::tag(out, names::HTTP_STATUS_CODE.as_bytes(), &self.text);
         }
         out.extend_from_slice(&plan.tail);
@@ -181,15 +191,19 @@ impl SpanMapper {
 
     fn annotations<'a, O: Output>(
         &mut self,
-        out: &mut Vec<u8>,
+        out: &mut Limited,
         span: &RawSpan<'a>,
         list: &mut Vec<Attribute<'a>>,
         timestamp: u64,
     ) {
         O::begin_annotations(out);
         for event in &span.events {
+            if out.is_over() {
+                return;
+            }
             self.text.clear();
             let event = push_event(&mut self.text, event, list, self.dialect);
+            out.fail_with(&self.text);
             let micros = if O::IS_JSON && self.is_collector() {
                 rounded_micros(event.time)
             } else {
@@ -207,7 +221,7 @@ impl SpanMapper {
     }
 
     /// Writes an attribute whose key is prepared.
-    fn tag_of_key<O: Output>(&mut self, out: &mut Vec<u8>, key: &[u8], value: Value<'_>) {
+    fn tag_of_key<O: Output>(&mut self, out: &mut Limited, key: &[u8], value: Value<'_>) {
         match value {
             Value::Text(text) => O::tag_of_key(out, key, text),
             Value::Bool(true) => O::tag_of_key(out, key, b"true"),
@@ -215,6 +229,7 @@ impl SpanMapper {
             value => {
                 self.text.clear();
                 push_value(&mut self.text, value, self.dialect);
+                out.fail_with(&self.text);
                 O::tag_of_key(out, key, &self.text);
             }
         }
@@ -222,17 +237,21 @@ impl SpanMapper {
 
     fn links<'a, O: Output>(
         &mut self,
-        out: &mut Vec<u8>,
+        out: &mut Limited,
         span: &RawSpan<'a>,
         list: &mut Vec<Attribute<'a>>,
     ) {
         for (number, link) in span.links.iter().enumerate() {
+            if out.is_over() {
+                return;
+            }
             let text = &mut self.text;
             text.clear();
             text.extend_from_slice(names::LINK_PREFIX.as_bytes());
             push_int(text, number as i64);
             let key_len = text.len();
             push_link(text, link, list, self.dialect);
+            out.fail_with(text);
             let (key, value) = text.split_at(key_len);
             O::tag(out, key, value);
         }
@@ -284,7 +303,7 @@ pub(super) fn for_each_own_tag(
     if dialect == Dialect::Collector {
         return;
     }
-    let mut digits = Vec::new();
+    let mut digits = Limited::default();
     for (key, count) in [
         (names::DROPPED_ATTRIBUTES, span.dropped_attributes),
         (names::DROPPED_EVENTS, span.dropped_events),

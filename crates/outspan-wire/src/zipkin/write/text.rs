@@ -1,8 +1,8 @@
 //! Values, events and links as text.
 
-use std::fmt;
-
 use super::json::hex_digits;
+use crate::buffer::Buffer;
+use crate::buffer::Limited;
 use crate::json::push_digits;
 use crate::json::push_escaped_utf8;
 use crate::otlp::ValueView;
@@ -19,7 +19,7 @@ use crate::zipkin::options::Dialect;
 ///
 /// Texts as they are, numbers and truth values as in JSON, bytes in base64, lists and maps as JSON.
 /// (OpenTelemetry, `common/README.md`, "AnyValue representation for non-OTLP protocols".)
-pub(super) fn push_value(out: &mut Vec<u8>, value: Value<'_>, dialect: Dialect) {
+pub(super) fn push_value(out: &mut Limited, value: Value<'_>, dialect: Dialect) {
     match value {
         Value::Text(text) => out.extend_from_slice(text),
         Value::Int(number) => push_int(out, number),
@@ -46,7 +46,7 @@ pub(super) struct RawEvent<'a> {
 /// The specification has `"name": {attributes}` and, for events without attributes, the name alone; the Collector has
 /// `name|{attributes}|dropped`. Dropped attributes have no place in the former, so that it borrows the latter for them.
 pub(super) fn push_event<'a>(
-    out: &mut Vec<u8>,
+    out: &mut Limited,
     message: &'a [u8],
     attributes: &mut Vec<Attribute<'a>>,
     dialect: Dialect,
@@ -85,7 +85,7 @@ pub(super) fn push_event<'a>(
 
 /// Appends a link as the text of a tag: `traceid|spanid|tracestate|{attributes}|dropped`, as the Collector has it.
 pub(super) fn push_link<'a>(
-    out: &mut Vec<u8>,
+    out: &mut Limited,
     message: &'a [u8],
     attributes: &mut Vec<Attribute<'a>>,
     dialect: Dialect,
@@ -106,7 +106,9 @@ pub(super) fn push_link<'a>(
         }
     }
     for id in [trace_id, span_id] {
-        out.extend(id.iter().flat_map(|&byte| hex_digits(byte)));
+        for &byte in id {
+            out.extend_from_slice(&hex_digits(byte));
+        }
         out.push(b'|');
     }
     out.extend_from_slice(trace_state);
@@ -126,9 +128,12 @@ fn is_read_as_name(name: &[u8]) -> bool {
     }
 }
 
-fn push_attributes(out: &mut Vec<u8>, attributes: &[Attribute<'_>], dialect: Dialect) {
+fn push_attributes(out: &mut Limited, attributes: &[Attribute<'_>], dialect: Dialect) {
     out.push(b'{');
     for (index, attribute) in attributes.iter().enumerate() {
+        if out.is_over() {
+            return;
+        }
         if index > 0 {
             out.push(b',');
         }
@@ -149,7 +154,7 @@ fn push_attributes(out: &mut Vec<u8>, attributes: &[Attribute<'_>], dialect: Dia
 /// Appends a value as JSON. Bytes that nobody validated may nest at will; from the bound on they read as null.
 ///
 /// By the specification's rules a whole floating-point number keeps its fraction (`1.0`), which tells it from an integer.
-fn push_json(out: &mut Vec<u8>, value: ValueView<'_>, dialect: Dialect, nesting: u32) {
+fn push_json(out: &mut Limited, value: ValueView<'_>, dialect: Dialect, nesting: u32) {
     match value {
         ValueView::Empty => out.extend_from_slice(b"null"),
         ValueView::Str(text) => push_quoted(out, text.as_bytes()),
@@ -173,6 +178,9 @@ fn push_json(out: &mut Vec<u8>, value: ValueView<'_>, dialect: Dialect, nesting:
         ValueView::Array(array) => {
             out.push(b'[');
             for (index, item) in array.iter().enumerate() {
+                if out.is_over() {
+                    return;
+                }
                 if index > 0 {
                     out.push(b',');
                 }
@@ -183,6 +191,9 @@ fn push_json(out: &mut Vec<u8>, value: ValueView<'_>, dialect: Dialect, nesting:
         ValueView::Map(map) => {
             out.push(b'{');
             for (index, entry) in map.iter().enumerate() {
+                if out.is_over() {
+                    return;
+                }
                 if index > 0 {
                     out.push(b',');
                 }
@@ -196,50 +207,46 @@ fn push_json(out: &mut Vec<u8>, value: ValueView<'_>, dialect: Dialect, nesting:
 }
 
 /// Appends an integer in decimal digits.
-pub(super) fn push_int(out: &mut Vec<u8>, number: i64) {
+pub(super) fn push_int(out: &mut Limited, number: i64) {
     if number < 0 {
         out.push(b'-');
     }
     push_digits(out, number.unsigned_abs());
 }
 
-fn push_bool(out: &mut Vec<u8>, value: bool) {
+fn push_bool(out: &mut Limited, value: bool) {
     out.extend_from_slice(if value { b"true" } else { b"false" });
 }
 
-fn push_count(out: &mut Vec<u8>, count: u32) {
+fn push_count(out: &mut Limited, count: u32) {
     out.push(b'|');
     push_digits(out, u64::from(count));
 }
 
-fn push_quoted(out: &mut Vec<u8>, text: &[u8]) {
+fn push_quoted(out: &mut Limited, text: &[u8]) {
     out.push(b'"');
     push_escaped_utf8(out, text);
     out.push(b'"');
 }
 
 /// Appends a scalar. Go, and so the Collector, writes the sign of every exponent.
-fn push_scalar(out: &mut Vec<u8>, value: ValueView<'_>, dialect: Dialect) {
+fn push_scalar(out: &mut Limited, value: ValueView<'_>, dialect: Dialect) {
     let start = out.len();
-    value
-        .write_text(&mut Utf8(out))
-        .expect("a Vec takes everything");
+    if value.write_text(out).is_err() {
+        // It does not fit, which the buffer remembers.
+        return;
+    }
     if dialect == Dialect::Specification || !matches!(value, ValueView::Double(_)) {
         return;
     }
     let mut pairs = out.iter().zip(out.iter().skip(1)).skip(start);
     let is_exponent = |(e, next): (&u8, &u8)| *e == b'e' && next.is_ascii_digit();
     if let Some(e) = pairs.position(is_exponent) {
-        out.insert(start + e + 1, b'+');
-    }
-}
-
-/// Takes text as bytes.
-struct Utf8<'a>(&'a mut Vec<u8>);
-
-impl fmt::Write for Utf8<'_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.0.extend_from_slice(text.as_bytes());
-        Ok(())
+        out.push(b'+');
+        if !out.is_over()
+            && let Some(exponent) = out.get_mut(start + e + 1..)
+        {
+            exponent.rotate_right(1);
+        }
     }
 }

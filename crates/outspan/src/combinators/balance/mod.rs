@@ -341,7 +341,7 @@ fn by_member(
         .map_err(|e| Error::internal("a batch cannot be split").with_source(e))?;
     let parts = parts.map(|part| {
         let place = part.key as usize;
-        (place, Batch::trusted(part.bytes, part.spans))
+        (place, batch.derived(part.bytes, part.spans))
     });
     let mut parts: Vec<_> = parts.collect();
     if let [(_, only)] = &mut *parts {

@@ -391,10 +391,11 @@ impl Child {
             total.absorb(delivery);
             for left in rest {
                 let spans = left.batch.spans();
-                let is_divisible = left.error.is_too_large() && spans > 1;
+                let is_divisible = left.error.is_divisible() && spans > 1;
                 if is_divisible && !until.has_passed() {
-                    let halves = left.batch.split_by_spans(spans.div_ceil(2));
-                    parts.extend(halves.into_iter().rev());
+                    let middle = spans.div_ceil(2);
+                    parts.push(left.batch.cut_all(&[middle..spans]));
+                    parts.push(left.batch.cut_all(&[0..middle]));
                 } else if is_divisible {
                     // It is not lost: there was no time to find out whether the halves are small enough.
                     let error = Error::timeout("too large, and no time to send it in parts", until);

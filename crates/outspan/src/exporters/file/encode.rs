@@ -14,9 +14,10 @@ use crate::Batch;
 use crate::Compression;
 use crate::Error;
 use crate::Result;
+use crate::batch::Parts;
 
-/// The largest batch that becomes one record. Its JSON form stays well below the 64 MiB that readers take by default.
-const BATCH_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// The largest record, in bytes before compression: what a reader may have to hold. Readers take 64 MiB by default.
+const RECORD_BYTES_MAX: usize = 16 << 20;
 
 /// Encodes batches.
 #[derive(Clone, Copy, Debug)]
@@ -27,23 +28,48 @@ pub(super) struct Encoder {
 }
 
 impl Encoder {
-    /// Splits what would be too large a record.
-    pub(super) fn split(&self, batch: &Batch) -> Vec<Batch> {
-        batch.split_by_bytes(BATCH_BYTES_MAX)
+    /// Splits what would be too large a record, one part at a time.
+    pub(super) fn split<'a>(&self, batch: &'a Batch) -> Parts<'a> {
+        batch.parts_by_bytes(RECORD_BYTES_MAX)
     }
 
+    /// Makes a record.
+    ///
+    /// # Errors
+    ///
+    /// [`TooLarge`](crate::ErrorKind::TooLarge) if the record would have more than 16 MiB; writing it stops there.
     pub(super) fn encode(&self, batch: &Batch) -> Result<Bytes> {
         let plain = match self.format {
+            _ if batch.size() > RECORD_BYTES_MAX => return Err(too_large(batch, batch.size())),
             Format::Json => {
-                let mut line = batch.to_json();
+                let json = batch.to_json_within(RECORD_BYTES_MAX);
+                let mut line = json.ok_or_else(|| too_large(batch, RECORD_BYTES_MAX + 1))?;
                 line.push(b'\n');
                 line
             }
             _ => with_length(batch.as_request())?,
         };
-        self.compression.compress(self.level, &plain.into())
+        self.compression
+            .compress_within(self.level, &plain.into(), RECORD_BYTES_MAX)
     }
 }
+
+/// Says that spans are too large for a record, and which where it is one. `bytes` is how many they have at least.
+fn too_large(batch: &Batch, bytes: usize) -> Error {
+    let spans = match (batch.spans(), batch.iter().next()) {
+        (1, Some(span)) => {
+            let name: String = span.name().chars().take(NAME_CHARACTERS).collect();
+            format!("span {name:?} has")
+        }
+        (spans, _) => format!("{spans} spans have"),
+    };
+    Error::too_large(format!(
+        "{spans} {bytes} bytes in this format, more than the {RECORD_BYTES_MAX} of a record"
+    ))
+}
+
+/// How much of a span's name an error shows.
+const NAME_CHARACTERS: usize = 100;
 
 fn with_length(request: &[u8]) -> Result<Vec<u8>> {
     let length =

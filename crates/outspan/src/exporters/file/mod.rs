@@ -99,7 +99,9 @@ use super::worker::Stop;
 use crate::Batch;
 use crate::Delivery;
 use crate::Drained;
+use crate::Error;
 use crate::Result;
+use crate::failures::Failures;
 
 pub use self::config::Builder;
 pub use crate::span_file::Format;
@@ -131,28 +133,48 @@ struct FileExport {
 impl BlockingExport for FileExport {
     fn export(&mut self, batch: Batch, stop: &Stop) -> Result<Delivery> {
         let Some(files) = &mut self.files else {
-            return Err(crate::Error::shut_down());
+            return Err(Error::shut_down());
         };
         let mut total = Delivery::default();
-        for part in self.encoder.split(&batch) {
-            let written = match stop.is_set() {
-                true => Err(crate::Error::internal(
-                    "nobody waits for this export any more",
-                )),
-                false => self
-                    .encoder
-                    .encode(&part)
-                    .and_then(|record| files.append(&record, part.spans())),
-            };
-            match written {
-                Ok(bytes) => {
-                    let mut delivery = Delivery::of(&part);
-                    delivery.wire_bytes = bytes;
-                    total.absorb(delivery);
+        let mut failures = Failures::default();
+        let mut start = 0;
+        'parts: for part in self.encoder.split(&batch) {
+            let part = part.batch;
+            // What of the part is still to be written, the first at the end.
+            let mut left = vec![0..part.spans()];
+            while let Some(range) = left.pop() {
+                let place = start + range.start..start + range.end;
+                let piece = part.cut_all(std::slice::from_ref(&range));
+                let written = match stop.is_set() {
+                    true => Err(Error::internal("nobody waits for this export any more")),
+                    false => self
+                        .encoder
+                        .encode(&piece)
+                        .and_then(|record| files.append(&record, piece.spans())),
+                };
+                match written {
+                    Ok(bytes) => {
+                        let mut delivery = Delivery::of(&piece);
+                        delivery.wire_bytes = bytes;
+                        total.absorb(delivery);
+                    }
+                    Err(error) if error.is_divisible() && range.len() > 1 => {
+                        let middle = range.start + range.len().div_ceil(2);
+                        left.push(middle..range.end);
+                        left.push(range.start..middle);
+                    }
+                    Err(error) if error.is_too_large() => failures.add(place, error, &mut total),
+                    Err(error) => {
+                        // What keeps this piece back would keep the others back as well.
+                        let rest = place.start..batch.spans();
+                        total.leave(batch.cut_all(std::slice::from_ref(&rest)), error);
+                        break 'parts;
+                    }
                 }
-                Err(error) => total.leave(part, error),
             }
+            start += part.spans();
         }
+        failures.leave(&batch, &mut total);
         total.into_result()
     }
 

@@ -12,9 +12,12 @@ use crate::net::HttpOptions;
 use crate::net::Manner;
 use crate::net::OUR_USER_AGENT;
 use crate::net::Versions;
+use crate::net::exporter_id;
 use crate::net::http_options;
 
 use super::Poster;
+use super::body::BodyWriter;
+use super::send::MakeBody;
 use super::send::Post;
 
 const MANNER: Manner = Manner {
@@ -64,6 +67,26 @@ impl Builder {
         self,
         body: impl Fn(&Batch) -> Result<Vec<u8>> + Send + Sync + 'static,
     ) -> Result<Poster> {
+        self.build_with(MakeBody::Whole(Box::new(body)))
+    }
+
+    /// Builds the poster, as [`build`](Self::build) does, with a function that writes the body of a request.
+    ///
+    /// The writer takes at most [`max_request_bytes`](Self::max_request_bytes) and fails beyond, so that a body takes no more
+    /// memory than a request may have, whatever the spans are like. A function returns when writing fails, and is called again
+    /// with half the spans. An error of its own, without a write that failed, ends that part.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`build`](Self::build).
+    pub fn build_writing(
+        self,
+        write: impl Fn(&Batch, &mut BodyWriter) -> fmt::Result + Send + Sync + 'static,
+    ) -> Result<Poster> {
+        self.build_with(MakeBody::Written(Box::new(write)))
+    }
+
+    fn build_with(self, body: MakeBody) -> Result<Poster> {
         let content_type = HeaderValue::from_str(&self.content_type).map_err(|_| {
             let shown = self.content_type.escape_debug();
             Error::config(format!("invalid content type \"{shown}\""))
@@ -73,6 +96,7 @@ impl Builder {
             content_type,
             compressor: self.http.compressor()?,
             body: Arc::new(body),
+            id: exporter_id(),
         };
         let sender = self.http.into_sender(post, endpoint, &MANNER)?;
         Ok(Poster {

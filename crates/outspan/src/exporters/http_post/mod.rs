@@ -26,6 +26,7 @@
 //! # build().unwrap();
 //! ```
 
+mod body;
 mod config;
 mod send;
 
@@ -37,6 +38,7 @@ use crate::Delivery;
 use crate::Result;
 use crate::net::Sender;
 
+pub use self::body::BodyWriter;
 pub use self::config::Builder;
 
 use self::send::Post;

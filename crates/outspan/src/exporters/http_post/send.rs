@@ -8,18 +8,25 @@ use http::HeaderMap;
 use http::HeaderValue;
 
 use crate::Batch;
+use crate::Compression;
 use crate::Deadline;
+use crate::Error;
 use crate::Result;
 use crate::Secret;
+use crate::forms::FORM_BYTES_MAX;
+use crate::forms::FormKey;
+use crate::forms::Recipe;
+use crate::forms::form_of;
 use crate::net::Accepted;
 use crate::net::Answer;
 use crate::net::Compressor;
 use crate::net::Message;
 use crate::net::Protocol;
 use crate::net::Statuses;
-use crate::net::beside_if_large;
 use crate::net::read_failure;
 use crate::net::too_large;
+
+use super::BodyWriter;
 
 /// Without a specification: what RFC 9110 (15.5.9, 15.6) calls a state of the server rather than of the request.
 const STATUSES: Statuses = Statuses {
@@ -29,33 +36,83 @@ const STATUSES: Statuses = Statuses {
 };
 
 /// Makes the body of a request from the spans in it.
-pub(super) trait MakeBody: Fn(&Batch) -> Result<Vec<u8>> + Send + Sync {}
+pub(super) enum MakeBody {
+    Whole(Box<dyn Fn(&Batch) -> Result<Vec<u8>> + Send + Sync>),
+    Written(Box<dyn Fn(&Batch, &mut BodyWriter) -> fmt::Result + Send + Sync>),
+}
 
-impl<F: Fn(&Batch) -> Result<Vec<u8>> + Send + Sync> MakeBody for F {}
+impl MakeBody {
+    fn make(&self, batch: &Batch, limit: usize) -> Result<Bytes> {
+        match self {
+            Self::Whole(make) => {
+                let plain = make(batch)?;
+                match plain.len() > limit {
+                    true => Err(too_large(batch, 0..batch.spans(), plain.len(), limit)),
+                    false => Ok(plain.into()),
+                }
+            }
+            Self::Written(write) => {
+                let mut body = BodyWriter::new(limit);
+                let written = write(batch, &mut body);
+                if body.is_full() {
+                    return Err(too_large(batch, 0..batch.spans(), limit + 1, limit));
+                }
+                written.map_err(|e| {
+                    Error::internal("the body of a request cannot be written").with_source(e)
+                })?;
+                Ok(body.into_bytes().into())
+            }
+        }
+    }
+}
 
 /// Bodies of the user's making.
 pub(super) struct Post {
     pub(super) content_type: HeaderValue,
     pub(super) compressor: Compressor,
-    pub(super) body: Arc<dyn MakeBody>,
+    pub(super) body: Arc<MakeBody>,
+    pub(super) id: u64,
+}
+
+impl Post {
+    fn key(&self, first: usize) -> FormKey {
+        FormKey::Messages {
+            exporter: self.id,
+            first,
+        }
+    }
 }
 
 impl Protocol for Post {
-    async fn messages(&self, part: &Batch, limit: usize) -> Result<Vec<Message>> {
+    async fn messages(&self, part: &Batch, first: usize, limit: usize) -> Result<Vec<Message>> {
+        /// What a byte of a request becomes at most, control characters included.
+        const TIMES: usize = 8;
+
         let compressor = self.compressor;
         let body = Arc::clone(&self.body);
-        let spans = part.clone();
-        let make = move || {
-            let plain = Bytes::from(body(&spans)?);
-            if plain.len() > limit {
-                return Err(too_large(&spans, plain.len(), limit));
-            }
-            compressor.compress(&plain)
+        let batch = part.clone();
+        let limit = limit.min(FORM_BYTES_MAX);
+        let plain = part.spread_size().saturating_mul(TIMES).min(limit);
+        let recipe = Recipe {
+            key: self.key(first),
+            memory: match compressor.compression {
+                Compression::None => plain,
+                _ => 2 * plain,
+            },
+            make: move || {
+                let plain = body.make(&batch, limit);
+                let body = plain.and_then(|plain| compressor.compress_within(&plain, limit));
+                Ok(vec![Message {
+                    spans: 0..batch.spans(),
+                    body,
+                }])
+            },
         };
-        Ok(vec![Message {
-            spans: 0..part.spans(),
-            body: beside_if_large(part.size(), make).await,
-        }])
+        form_of(part, recipe).await
+    }
+
+    fn forget(&self, part: &Batch, first: usize) {
+        part.forms().forget(self.key(first));
     }
 
     fn set_headers(&self, headers: &mut HeaderMap, _until: Deadline) -> Result<()> {

@@ -71,6 +71,18 @@ pub(super) fn messages(batch: &Batch, key: Key, bytes_max: usize) -> Result<Vec<
     Ok(messages)
 }
 
+/// How many bytes the messages of a batch take together: each of them repeats the resources of its spans.
+pub(super) fn total_bytes(batch: &Batch, key: Key, bytes_max: usize) -> usize {
+    let traces = match key {
+        Key::None => 0,
+        // Messages of one trace may be split further, which the sum of the parts by bytes covers.
+        Key::TraceId => {
+            Split::by_trace_id(batch.as_request()).map_or(0, |parts| parts.total_bytes())
+        }
+    };
+    traces.max(batch.parts_by_bytes(bytes_max).total_bytes())
+}
+
 fn traces(batch: &Batch) -> Result<Vec<Message>> {
     let parts = Split::by_trace_id(batch.as_request())
         .map_err(|e| Error::internal("cannot divide a batch by trace").with_source(e))?;
@@ -83,29 +95,27 @@ fn traces(batch: &Batch) -> Result<Vec<Message>> {
 
 impl Message {
     /// The value of the message on the wire.
-    pub(super) fn payload(&self, encoding: Encoding) -> Bytes {
+    ///
+    /// `None` if it would have more than `max_bytes` bytes, where it has to be made.
+    pub(super) fn payload(&self, encoding: Encoding, max_bytes: usize) -> Option<Bytes> {
         match encoding {
-            Encoding::OtlpProto => self.batch.as_request().clone(),
-            Encoding::OtlpJson => self.batch.to_json().into(),
+            Encoding::OtlpProto => Some(self.batch.as_request().clone()),
+            Encoding::OtlpJson => self.batch.to_json_within(max_bytes).map(Bytes::from),
         }
     }
 
     /// Divides it into messages of at most so many bytes of protobuf. A span that is larger by itself comes out alone.
     pub(super) fn split_by_bytes(self, bytes_max: usize) -> Vec<Self> {
+        let key = self.key;
         let parts = self.batch.split_by_bytes(bytes_max);
-        self.with_key_of(parts)
+        parts.map(|batch| Self { key, batch }).collect()
     }
 
     /// Divides it into two messages of about as many spans.
     pub(super) fn halve(self) -> Vec<Self> {
         let half = self.batch.spans().div_ceil(2);
-        let parts = self.batch.split_by_spans(half);
-        self.with_key_of(parts)
-    }
-
-    fn with_key_of(self, parts: Vec<Batch>) -> Vec<Self> {
         let key = self.key;
-        let parts = parts.into_iter();
+        let parts = self.batch.split_by_spans(half);
         parts.map(|batch| Self { key, batch }).collect()
     }
 }

@@ -10,6 +10,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use bytes::Bytes;
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::OwnedHeaders;
 use tokio::sync::RwLock;
@@ -23,6 +24,7 @@ use crate::Delivery;
 use crate::Error;
 use crate::ErrorKind;
 use crate::Result;
+use crate::failures::Failures;
 
 use super::Encoding;
 use super::Key;
@@ -35,6 +37,9 @@ use super::producer::Ticket;
 
 /// A producer that broke is replaced, but no more often than so.
 const RESTART: Duration = Duration::from_secs(1);
+
+/// How many bytes of messages are made at once, unless the batch itself has more.
+const CHUNK_BYTES: usize = 8 << 20;
 
 /// After so many messages others get their turn.
 const MESSAGES_AT_ONCE: usize = 256;
@@ -82,6 +87,8 @@ enum Cause {
     NoAnswer,
     /// The producer is closed.
     Closed,
+    /// The batch cannot be divided into messages.
+    Broken,
 }
 
 impl Sender {
@@ -99,29 +106,85 @@ impl Sender {
     }
 
     /// Delivers a batch, in as many messages as it takes.
+    ///
+    /// Messages that together take much more memory than the batch are made in several chunks, one after the other.
     pub(super) async fn deliver(&self, batch: Batch, until: Deadline) -> Result<Delivery> {
         let producer = self.producer()?;
-        let messages = encode::messages(&batch, self.options.key, self.options.payload_bytes_max)?;
-        let Some(together) = until.run(self.turn.read()).await else {
-            return Err(self.error(Cause::NoRoom, &producer, until));
-        };
-        let outcomes = self.send_together(messages, &producer, until).await;
-        drop(together);
         let mut delivery = Delivery {
-            attempts: 1,
             server: Some(Arc::clone(&self.options.brokers)),
             ..Delivery::default()
         };
+        let mut failures = Failures::default();
+        // What is still to be sent, the first at the end.
+        let mut left = vec![0..batch.spans()];
+        while let Some(range) = left.pop() {
+            let chunk = batch.cut_all(std::slice::from_ref(&range));
+            let (key, bytes_max) = (self.options.key, self.options.payload_bytes_max);
+            let total = encode::total_bytes(&chunk, key, bytes_max);
+            if range.len() > 1 && total > CHUNK_BYTES.max(2 * chunk.size()) {
+                let middle = range.start + range.len().div_ceil(2);
+                left.push(middle..range.end);
+                left.push(range.start..middle);
+                continue;
+            }
+            let failed = self
+                .deliver_chunk(&chunk, &producer, until, &mut delivery)
+                .await;
+            let mut stop = None;
+            for (rest, cause) in by_cause(failed, &chunk) {
+                let error = self.error(cause, &producer, until);
+                if error.is_temporary() || matches!(cause, Cause::Closed) {
+                    stop = Some(error.clone());
+                }
+                match rest.spans() == chunk.spans() && !error.is_temporary() {
+                    true => failures.add(range.clone(), error, &mut delivery),
+                    false => delivery.leave(rest, error),
+                }
+            }
+            if let Some(error) = stop {
+                // What keeps these back keeps the others back as well.
+                let rest: Vec<_> = left.into_iter().rev().collect();
+                if !rest.is_empty() {
+                    delivery.leave(batch.cut_all(&rest), error);
+                }
+                break;
+            }
+        }
+        failures.leave(&batch, &mut delivery);
+        delivery.into_result()
+    }
+
+    /// Sends the messages of a chunk, and returns those that were not delivered.
+    async fn deliver_chunk(
+        &self,
+        chunk: &Batch,
+        producer: &Producer,
+        until: Deadline,
+        delivery: &mut Delivery,
+    ) -> Vec<(Message, Cause)> {
+        let whole = |cause| {
+            let batch = chunk.clone();
+            vec![(Message { key: None, batch }, cause)]
+        };
+        let (key, bytes_max) = (self.options.key, self.options.payload_bytes_max);
+        let Ok(messages) = encode::messages(chunk, key, bytes_max) else {
+            return whole(Cause::Broken);
+        };
+        let Some(together) = until.run(self.turn.read()).await else {
+            return whole(Cause::NoRoom);
+        };
+        let outcomes = self.send_together(messages, producer, until).await;
+        drop(together);
+        delivery.attempts += 1;
         let mut failed = Vec::new();
-        let too_large = settle(&mut delivery, &mut failed, outcomes);
+        let too_large = settle(delivery, &mut failed, outcomes);
         if !too_large.is_empty() {
-            let outcomes = self.send_alone(too_large, &producer, until).await;
+            let outcomes = self.send_alone(too_large, producer, until).await;
             delivery.attempts += 1;
-            let left = settle(&mut delivery, &mut failed, outcomes);
+            let left = settle(delivery, &mut failed, outcomes);
             debug_assert!(left.is_empty(), "those alone are settled");
         }
-        self.leave(&mut delivery, failed, &batch, &producer, until);
-        delivery.into_result()
+        failed
     }
 
     /// Waits until nothing is on its way.
@@ -171,9 +234,12 @@ impl Sender {
                 outcomes.push(Outcome::failed(message, cause));
                 continue;
             }
-            let payload = message.payload(self.options.encoding);
-            if payload.len() > self.options.payload_bytes_max {
-                match self.split(message, payload.len()) {
+            let bytes_max = self.options.payload_bytes_max;
+            let payload = message.payload(self.options.encoding, bytes_max);
+            // Nobody knows how large a form would have become that was not finished.
+            let bytes = payload.as_ref().map_or(bytes_max + 1, Bytes::len);
+            let Some(payload) = payload.filter(|payload| payload.len() <= bytes_max) else {
+                match self.split(message, bytes) {
                     Ok(parts) => parts
                         .into_iter()
                         .rev()
@@ -181,7 +247,7 @@ impl Sender {
                     Err(outcome) => outcomes.push(outcome),
                 }
                 continue;
-            }
+            };
             let index = outcomes.len();
             let taken = self.hand_over(&message, &payload, index, &answers, producer, until);
             let outcome = match taken.await {
@@ -248,6 +314,10 @@ impl Sender {
         }
         let ratio = self.options.payload_bytes_max as f64 / bytes as f64;
         let target = (message.batch.size() as f64 * ratio * 0.9) as usize;
+        let total = message.batch.parts_by_bytes(target).total_bytes();
+        if total > CHUNK_BYTES.max(2 * message.batch.size()) {
+            return Ok(message.halve());
+        }
         let parts = message.split_by_bytes(target);
         match <[Message; 1]>::try_from(parts) {
             Ok([whole]) => Ok(whole.halve()),
@@ -286,32 +356,6 @@ impl Sender {
         taken.unwrap_or(Err(Cause::NoRoom))
     }
 
-    /// Puts what was not delivered into the rest: one part for each cause, in order.
-    fn leave(
-        &self,
-        delivery: &mut Delivery,
-        failed: Vec<(Message, Cause)>,
-        whole: &Batch,
-        producer: &Producer,
-        until: Deadline,
-    ) {
-        let mut groups: Vec<(Cause, Vec<Batch>)> = Vec::new();
-        for (message, cause) in failed {
-            match groups.iter_mut().find(|(known, _)| known.joins(cause)) {
-                Some((_, batches)) => batches.push(message.batch),
-                None => groups.push((cause, vec![message.batch])),
-            }
-        }
-        for (cause, batches) in groups {
-            let spans: usize = batches.iter().map(Batch::spans).sum();
-            let rest = match spans == whole.spans() {
-                true => whole.clone(),
-                false => Batch::concatenate(&batches),
-            };
-            delivery.leave(rest, self.error(cause, producer, until));
-        }
-    }
-
     fn error(&self, cause: Cause, producer: &Producer, until: Deadline) -> Error {
         let topic = &self.options.topic;
         let error = match cause {
@@ -321,6 +365,7 @@ impl Sender {
             Cause::NoRoom => Error::timeout("no room for messages to Kafka", until),
             Cause::NoAnswer => Error::timeout("no acknowledgement from Kafka", until),
             Cause::Closed => Error::shut_down(),
+            Cause::Broken => Error::internal("cannot divide a batch by trace"),
             Cause::Kafka(RDKafkaErrorCode::MessageTimedOut) => Error::new(
                 ErrorKind::Timeout,
                 format!(
@@ -399,6 +444,26 @@ impl Cause {
             _ => self == other,
         }
     }
+}
+
+/// Puts what was not delivered of a chunk together: one batch for each cause, in order.
+fn by_cause(failed: Vec<(Message, Cause)>, chunk: &Batch) -> Vec<(Batch, Cause)> {
+    let mut groups: Vec<(Cause, Vec<Batch>)> = Vec::new();
+    for (message, cause) in failed {
+        match groups.iter_mut().find(|(known, _)| known.joins(cause)) {
+            Some((_, batches)) => batches.push(message.batch),
+            None => groups.push((cause, vec![message.batch])),
+        }
+    }
+    let groups = groups.into_iter().map(|(cause, batches)| {
+        let spans: usize = batches.iter().map(Batch::spans).sum();
+        let rest = match spans == chunk.spans() {
+            true => chunk.clone(),
+            false => Batch::concatenate(&batches),
+        };
+        (rest, cause)
+    });
+    groups.collect()
 }
 
 /// Takes answers until all are there, the producer is gone or time is up; what is then still open says why.

@@ -31,7 +31,7 @@ fn a_batch_that_fits_shares_its_bytes_with_the_message() {
     let [message] = messages.as_slice() else {
         panic!("{messages:?}");
     };
-    let payload = message.payload(Encoding::OtlpProto);
+    let payload = message.payload(Encoding::OtlpProto, usize::MAX).unwrap();
     assert_eq!(payload.as_ptr(), batch.as_request().as_ptr());
 }
 

@@ -8,9 +8,52 @@ use flate2::read::GzDecoder;
 use outspan_wire::grpc;
 use outspan_wire::grpc::Prefix;
 
+use crate::Batch;
 use crate::Compression;
 use crate::Error;
 use crate::Result;
+use crate::batch::Encoding;
+use crate::forms::FORM_BYTES_MAX;
+use crate::net::Message;
+use crate::net::too_large;
+
+/// How much memory [`message`] takes for a batch of so many bytes, in bytes.
+pub(super) fn memory(encoding: Encoding, size: usize, limit: usize) -> usize {
+    /// What a byte of a request becomes in JSON at most, control characters and empty lists included.
+    const JSON_BYTES: usize = 8;
+    /// Except for empty references to entities, of which a resource has 32,768 at most.
+    const REFERENCES: usize = 2 << 20;
+
+    let plain = match encoding.json {
+        true => size.saturating_mul(JSON_BYTES).saturating_add(REFERENCES),
+        false => 0,
+    };
+    let limit = limit.min(FORM_BYTES_MAX);
+    let compressed = match encoding.compression {
+        Compression::None => 0,
+        _ => size.max(plain).min(limit),
+    };
+    plain.min(limit) + compressed
+}
+
+/// Makes the form of a batch for the wire. Its plain form may have `limit` bytes, and 16 MiB where it has to be made.
+pub(super) fn message(batch: &Batch, encoding: Encoding, limit: usize) -> Result<Message> {
+    let made_limit = limit.min(FORM_BYTES_MAX);
+    let plain = match encoding.json {
+        true => batch.to_json_within(made_limit).map(Bytes::from),
+        false => Some(batch.as_request().clone()),
+    };
+    let spans = 0..batch.spans();
+    let Some(plain) = plain else {
+        return Err(too_large(batch, spans, made_limit + 1, made_limit));
+    };
+    let compression = encoding.compression;
+    let body = compression.compress_within(encoding.level, &plain, made_limit)?;
+    Ok(Message {
+        spans,
+        body: Ok(body),
+    })
+}
 
 /// Makes the five bytes before a gRPC message.
 ///

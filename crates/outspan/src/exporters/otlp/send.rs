@@ -15,6 +15,9 @@ use crate::Error;
 use crate::Result;
 use crate::Secret;
 use crate::batch::Encoding;
+use crate::forms::FormKey;
+use crate::forms::Recipe;
+use crate::forms::form_of;
 use crate::net;
 use crate::net::Accepted;
 use crate::net::Answer;
@@ -38,19 +41,37 @@ pub(super) struct Wire {
 
 impl net::Protocol for Wire {
     /// A batch is a message as it is; the form for the wire is made once for all clones of the batch.
-    async fn messages(&self, part: &Batch, limit: usize) -> Result<Vec<Message>> {
+    async fn messages(&self, part: &Batch, _first: usize, limit: usize) -> Result<Vec<Message>> {
         // A part of one span can still be over the limit; the size is checked before compression as well as after.
         if part.size() > limit {
-            return Err(too_large(part, part.size(), limit));
+            return Err(too_large(part, 0..part.spans(), part.size(), limit));
         }
-        let body = part.encoded(self.encoding, limit).await?;
-        if body.len() > limit {
-            return Err(too_large(part, body.len(), limit));
+        if self.is_as_it_is() {
+            return Ok(vec![Message {
+                spans: 0..part.spans(),
+                body: Ok(part.as_request().clone()),
+            }]);
         }
-        Ok(vec![Message {
-            spans: 0..part.spans(),
-            body: Ok(body),
-        }])
+        let encoding = self.encoding;
+        let spans = part.clone();
+        let recipe = Recipe {
+            key: FormKey::Otlp { encoding, limit },
+            memory: encode::memory(encoding, part.size(), limit),
+            make: move || encode::message(&spans, encoding, limit).map(|message| vec![message]),
+        };
+        form_of(part, recipe).await
+    }
+
+    /// A batch is not copied where it is a message as it is.
+    fn max_part_bytes(&self, limit: usize) -> usize {
+        const JSON_BYTES_MAX: usize = 4 << 20;
+        const COMPRESSED_BYTES_MAX: usize = 12 << 20;
+
+        match (self.encoding.json, self.is_as_it_is()) {
+            (_, true) => limit,
+            (true, _) => limit.min(JSON_BYTES_MAX),
+            (false, _) => limit.min(COMPRESSED_BYTES_MAX),
+        }
     }
 
     fn set_headers(&self, headers: &mut HeaderMap, until: Deadline) -> Result<()> {
@@ -112,6 +133,10 @@ impl net::Protocol for Wire {
 }
 
 impl Wire {
+    fn is_as_it_is(&self) -> bool {
+        !self.encoding.json && self.encoding.compression == Compression::None
+    }
+
     fn read_grpc(&self, answer: &Answer, secrets: &[Secret]) -> Result<PartialSuccess> {
         let status = grpc::Status::of(answer.status, &answer.headers, &answer.trailers);
         if status.code != 0 {

@@ -6,13 +6,14 @@ use outspan_wire::otlp::SpanView;
 use outspan_wire::otlp::StatusCode;
 
 use super::text;
+use super::text::TextBuffer;
 use super::text::push;
 use super::text::push_plain;
 use super::text::push_quoted;
 
 /// Appends a span and a line feed:
 /// `START SERVICE NAME DURATION [KIND] [STATUS] trace=... span=... [parent=...] KEY=VALUE... [events=N] [links=N]`.
-pub(super) fn push_span(out: &mut String, span: &SpanView<'_>, with_times: bool) {
+pub(super) fn push_span(out: &mut impl TextBuffer, span: &SpanView<'_>, with_times: bool) {
     let (start, end) = (span.start_time_unix_nano(), span.end_time_unix_nano());
     if with_times {
         match start {
@@ -44,6 +45,9 @@ pub(super) fn push_span(out: &mut String, span: &SpanView<'_>, with_times: bool)
         push(out, format_args!(" parent={}", Hex(&parent)));
     }
     for attribute in span.attributes().iter() {
+        if out.is_over() {
+            return;
+        }
         out.push(' ');
         push_plain(out, attribute.key());
         out.push('=');
@@ -54,7 +58,7 @@ pub(super) fn push_span(out: &mut String, span: &SpanView<'_>, with_times: bool)
     out.push('\n');
 }
 
-fn push_service(out: &mut String, span: &SpanView<'_>) {
+fn push_service(out: &mut impl TextBuffer, span: &SpanView<'_>) {
     let service = span.resource().attribute("service.name");
     match service.and_then(|service| service.as_str()) {
         Some(name) if !name.is_empty() => push_plain(out, name),
@@ -62,7 +66,7 @@ fn push_service(out: &mut String, span: &SpanView<'_>) {
     }
 }
 
-fn push_status(out: &mut String, span: &SpanView<'_>) {
+fn push_status(out: &mut impl TextBuffer, span: &SpanView<'_>) {
     let status = span.status();
     if status.code() == StatusCode::Unset {
         return;
@@ -74,7 +78,7 @@ fn push_status(out: &mut String, span: &SpanView<'_>) {
     }
 }
 
-fn push_count(out: &mut String, what: &str, count: usize) {
+fn push_count(out: &mut impl TextBuffer, what: &str, count: usize) {
     if count > 0 {
         push(out, format_args!(" {what}={count}"));
     }

@@ -5,12 +5,13 @@ use outspan_wire::otlp::SpanView;
 
 use super::text;
 use super::text::Comma;
+use super::text::TextBuffer;
 use super::text::push;
 use super::text::push_json_attributes;
 use super::text::push_quoted;
 
 /// Appends a span and a line feed. [`json_lines`](super::json_lines) documents the keys.
-pub(super) fn push_span(out: &mut String, span: &SpanView<'_>, with_times: bool) {
+pub(super) fn push_span(out: &mut impl TextBuffer, span: &SpanView<'_>, with_times: bool) {
     out.push_str("{\"name\":");
     push_quoted(out, span.name());
     push_ids(out, span);
@@ -48,7 +49,7 @@ pub(super) fn push_span(out: &mut String, span: &SpanView<'_>, with_times: bool)
     out.push_str("}\n");
 }
 
-fn push_ids(out: &mut String, span: &SpanView<'_>) {
+fn push_ids(out: &mut impl TextBuffer, span: &SpanView<'_>) {
     push(
         out,
         format_args!(
@@ -66,7 +67,7 @@ fn push_ids(out: &mut String, span: &SpanView<'_>) {
     push(out, format_args!(",\"flags\":{}", span.flags()));
 }
 
-fn push_times(out: &mut String, span: &SpanView<'_>) {
+fn push_times(out: &mut impl TextBuffer, span: &SpanView<'_>) {
     let (start, end) = (span.start_time_unix_nano(), span.end_time_unix_nano());
     push_time(out, "start", start);
     push_time(out, "end", end);
@@ -77,7 +78,7 @@ fn push_times(out: &mut String, span: &SpanView<'_>) {
     }
 }
 
-fn push_time(out: &mut String, key: &str, unix_nanos: u64) {
+fn push_time(out: &mut impl TextBuffer, key: &str, unix_nanos: u64) {
     push(out, format_args!(",\"{key}\":"));
     if unix_nanos == 0 {
         out.push_str("null");
@@ -88,10 +89,13 @@ fn push_time(out: &mut String, key: &str, unix_nanos: u64) {
     out.push('"');
 }
 
-fn push_events(out: &mut String, span: &SpanView<'_>, with_times: bool) {
+fn push_events(out: &mut impl TextBuffer, span: &SpanView<'_>, with_times: bool) {
     out.push_str(",\"events\":[");
     let mut comma = Comma::default();
     for event in span.events() {
+        if out.is_over() {
+            return;
+        }
         comma.push(out);
         out.push_str("{\"name\":");
         push_quoted(out, event.name());
@@ -106,10 +110,13 @@ fn push_events(out: &mut String, span: &SpanView<'_>, with_times: bool) {
     out.push(']');
 }
 
-fn push_links(out: &mut String, span: &SpanView<'_>) {
+fn push_links(out: &mut impl TextBuffer, span: &SpanView<'_>) {
     out.push_str(",\"links\":[");
     let mut comma = Comma::default();
     for link in span.links() {
+        if out.is_over() {
+            return;
+        }
         comma.push(out);
         push(
             out,
@@ -131,7 +138,7 @@ fn push_links(out: &mut String, span: &SpanView<'_>) {
     out.push(']');
 }
 
-fn push_scope(out: &mut String, span: &SpanView<'_>) {
+fn push_scope(out: &mut impl TextBuffer, span: &SpanView<'_>) {
     let scope = span.scope();
     out.push_str(",\"scope\":{\"name\":");
     push_quoted(out, scope.name());
@@ -145,7 +152,7 @@ fn push_scope(out: &mut String, span: &SpanView<'_>) {
     push(out, format_args!(",\"dropped_attributes\":{dropped}}}"));
 }
 
-fn push_resource(out: &mut String, span: &SpanView<'_>) {
+fn push_resource(out: &mut impl TextBuffer, span: &SpanView<'_>) {
     let resource = span.resource();
     out.push_str(",\"resource\":{\"schema_url\":");
     push_quoted(out, span.resource_schema_url());

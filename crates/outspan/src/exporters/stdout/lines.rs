@@ -9,19 +9,25 @@ use super::compact;
 use super::json;
 use super::output::Output;
 use super::pretty;
+use super::text::LimitedText;
+use super::text::TextBuffer;
 use super::text::push_plain;
 use crate::Batch;
 use crate::Delivery;
 use crate::Drained;
+use crate::Error;
 use crate::Result;
 use crate::exporters::blocking::BlockingExport;
 use crate::exporters::blocking::Note;
 use crate::exporters::worker::Stop;
-use crate::exporters::written::delivered_up_to;
 use crate::exporters::written::write_error;
+use crate::failures::Failures;
 
 /// How much text is put together before it is written.
 const PAGE_BYTES: usize = 64 * 1024;
+
+/// How many bytes the text of one span may have, or a line of a batch.
+const SPAN_BYTES_MAX: usize = 16 << 20;
 
 /// Names a format that shows spans one by one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,17 +47,51 @@ pub(super) struct Lines {
 }
 
 /// Text of whole spans, and where each of them ends.
-#[derive(Default)]
 struct Page {
-    text: String,
+    text: LimitedText,
     ends: Vec<usize>,
 }
 
 /// What was written of a batch so far.
 #[derive(Default)]
 struct Progress {
-    spans: usize,
+    /// How many spans are done, written or not.
+    next: usize,
+    written: u64,
     bytes: u64,
+    too_large: Failures,
+    /// Attempts are not counted for spans that never came to an attempt.
+    unused: Delivery,
+}
+
+impl Progress {
+    /// Notes spans that are too large to be written.
+    fn skip(&mut self, spans: usize, error: Error) {
+        let place = self.next..self.next + spans;
+        self.too_large.add(place, error, &mut self.unused);
+        self.next += spans;
+    }
+
+    /// Turns it into a delivery. What is not done is left with `error`.
+    fn finish(self, batch: &Batch, error: Option<Error>) -> Result<Delivery> {
+        let mut delivery = Delivery {
+            accepted: self.written,
+            attempts: 1,
+            wire_bytes: self.bytes,
+            ..Delivery::default()
+        };
+        self.too_large.leave(batch, &mut delivery);
+        if let Some(error) = error
+            && self.next < batch.spans()
+        {
+            // What its error knows of bytes and attempts is counted already.
+            delivery.attempts = 0;
+            delivery.wire_bytes = 0;
+            let rest = self.next..batch.spans();
+            delivery.leave(batch.cut_all(std::slice::from_ref(&rest)), error);
+        }
+        delivery.into_result()
+    }
 }
 
 impl Lines {
@@ -63,7 +103,7 @@ impl Lines {
         }
     }
 
-    fn push_span(&self, out: &mut String, span: &SpanView<'_>) {
+    fn push_span(&self, out: &mut impl TextBuffer, span: &SpanView<'_>) {
         match self.format {
             Format::Pretty => pretty::push_span(out, span, self.with_times),
             Format::Compact => compact::push_span(out, span, self.with_times),
@@ -78,11 +118,22 @@ impl Lines {
         stop: &Stop,
         progress: &mut Progress,
     ) -> io::Result<()> {
-        let mut page = Page::default();
+        let mut page = Page {
+            text: LimitedText::new(0),
+            ends: Vec::new(),
+        };
         for span in batch.iter() {
+            let start = page.text.as_str().len();
+            page.text.begin_part(SPAN_BYTES_MAX);
             self.push_span(&mut page.text, &span);
-            page.ends.push(page.text.len());
-            if page.text.len() < PAGE_BYTES {
+            if page.text.is_over() {
+                page.text.rewind(start);
+                self.write_page(&mut page, progress)?;
+                progress.skip(1, too_large(&span));
+                continue;
+            }
+            page.ends.push(page.text.as_str().len());
+            if page.text.as_str().len() < PAGE_BYTES {
                 continue;
             }
             self.write_page(&mut page, progress)?;
@@ -94,51 +145,89 @@ impl Lines {
     }
 
     fn write_page(&mut self, page: &mut Page, progress: &mut Progress) -> io::Result<()> {
-        let wrote = self.output.write(page.text.as_bytes());
+        let wrote = self.output.write(page.text.as_str().as_bytes());
+        let ends = page.ends.iter();
+        let whole = ends.take_while(|end| **end <= wrote.bytes).count();
         progress.bytes += wrote.bytes as u64;
-        progress.spans += page
-            .ends
-            .iter()
-            .take_while(|end| **end <= wrote.bytes)
-            .count();
-        page.text.clear();
+        progress.written += whole as u64;
+        progress.next += whole;
+        page.text.rewind(0);
         page.ends.clear();
         wrote.result
     }
 
-    fn write_otlp(&mut self, batch: &Batch, progress: &mut Progress) -> io::Result<()> {
-        let json = batch.to_json();
-        let mut line = String::with_capacity(json.len() + 1);
-        // What a terminal acts on stands inside strings only, so its escape is JSON.
-        push_plain(&mut line, &String::from_utf8_lossy(&json));
-        line.push('\n');
-        let wrote = self.output.write(line.as_bytes());
-        progress.bytes = wrote.bytes as u64;
-        if wrote.bytes == line.len() {
-            progress.spans = batch.spans();
+    /// Writes a batch as one line, or as several if one would be too large.
+    fn write_otlp(
+        &mut self,
+        batch: &Batch,
+        stop: &Stop,
+        progress: &mut Progress,
+    ) -> io::Result<()> {
+        // What is still to be written, the first at the end.
+        let mut left = vec![0..batch.spans()];
+        while let Some(range) = left.pop() {
+            let piece = batch.cut_all(std::slice::from_ref(&range));
+            let Some(line) = otlp_line(&piece) else {
+                if let (1, Some(span)) = (range.len(), piece.iter().next()) {
+                    progress.skip(1, too_large(&span));
+                    continue;
+                }
+                let middle = range.start + range.len().div_ceil(2);
+                left.push(middle..range.end);
+                left.push(range.start..middle);
+                continue;
+            };
+            let wrote = self.output.write(line.as_bytes());
+            progress.bytes += wrote.bytes as u64;
+            if wrote.bytes == line.len() {
+                progress.written += piece.spans() as u64;
+                progress.next = range.end;
+            }
+            wrote.result?;
+            if stop.is_set() && !left.is_empty() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
         }
-        wrote.result
+        Ok(())
     }
+}
+
+/// Makes a line of OTLP JSON, unless it would be too large.
+fn otlp_line(batch: &Batch) -> Option<String> {
+    let json = batch.to_json_within(SPAN_BYTES_MAX)?;
+    let mut line = LimitedText::new(SPAN_BYTES_MAX);
+    // What a terminal acts on stands inside strings only, so its escape is JSON.
+    push_plain(&mut line, &String::from_utf8_lossy(&json));
+    line.push('\n');
+    (!line.is_over()).then(|| line.into_string())
+}
+
+fn too_large(span: &SpanView<'_>) -> Error {
+    /// How much of its name is shown.
+    const CHARACTERS: usize = 100;
+
+    let name: String = span.name().chars().take(CHARACTERS).collect();
+    Error::too_large(format!(
+        "span {name:?} has more than {SPAN_BYTES_MAX} bytes in this format, the limit"
+    ))
 }
 
 impl BlockingExport for Lines {
     fn export(&mut self, batch: Batch, stop: &Stop) -> Result<Delivery> {
         let mut progress = Progress::default();
         let written = match self.format {
-            Format::OtlpJson => self.write_otlp(&batch, &mut progress),
+            Format::OtlpJson => self.write_otlp(&batch, stop, &mut progress),
             _ => self.write_spans(&batch, stop, &mut progress),
         };
         if let Err(e) = written {
             let error = write_error(self.output.name(), e).with_wire_bytes(progress.bytes);
-            return delivered_up_to(&batch, progress.spans, error);
+            return progress.finish(&batch, Some(error));
         }
         if let Err(e) = self.output.flush() {
             // A writer that buffers has told nobody how far it came.
             return Err(write_error(self.output.name(), e).with_wire_bytes(progress.bytes));
         }
-        let mut delivery = Delivery::of(&batch);
-        delivery.wire_bytes = progress.bytes;
-        Ok(delivery)
+        progress.finish(&batch, None)
     }
 
     fn flush(&mut self) -> Result<Drained> {

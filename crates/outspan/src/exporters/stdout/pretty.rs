@@ -7,12 +7,13 @@ use outspan_wire::otlp::SpanView;
 use outspan_wire::otlp::StatusCode;
 
 use super::text;
+use super::text::TextBuffer;
 use super::text::push;
 use super::text::push_plain;
 use super::text::push_quoted;
 
 /// Appends a span and an empty line.
-pub(super) fn push_span(out: &mut String, span: &SpanView<'_>, with_times: bool) {
+pub(super) fn push_span(out: &mut impl TextBuffer, span: &SpanView<'_>, with_times: bool) {
     match span.name() {
         "" => out.push_str("(no name)"),
         name => push_plain(out, name),
@@ -38,7 +39,7 @@ pub(super) fn push_span(out: &mut String, span: &SpanView<'_>, with_times: bool)
     out.push('\n');
 }
 
-fn push_ids(out: &mut String, span: &SpanView<'_>) {
+fn push_ids(out: &mut impl TextBuffer, span: &SpanView<'_>) {
     push(
         out,
         format_args!("  trace       {}\n", Hex(&span.trace_id())),
@@ -60,7 +61,7 @@ fn push_ids(out: &mut String, span: &SpanView<'_>) {
     }
 }
 
-fn push_times(out: &mut String, span: &SpanView<'_>) {
+fn push_times(out: &mut impl TextBuffer, span: &SpanView<'_>) {
     let (start, end) = (span.start_time_unix_nano(), span.end_time_unix_nano());
     push_time_line(out, "start", start);
     push_time_line(out, "end", end);
@@ -70,7 +71,7 @@ fn push_times(out: &mut String, span: &SpanView<'_>) {
     }
 }
 
-fn push_time_line(out: &mut String, label: &str, unix_nanos: u64) {
+fn push_time_line(out: &mut impl TextBuffer, label: &str, unix_nanos: u64) {
     push(out, format_args!("  {label:<12}"));
     match unix_nanos {
         0 => out.push_str("not set"),
@@ -79,7 +80,7 @@ fn push_time_line(out: &mut String, label: &str, unix_nanos: u64) {
     out.push('\n');
 }
 
-fn push_status(out: &mut String, span: &SpanView<'_>) {
+fn push_status(out: &mut impl TextBuffer, span: &SpanView<'_>) {
     let status = span.status();
     if status.code() == StatusCode::Unset && status.message().is_empty() {
         return;
@@ -95,7 +96,12 @@ fn push_status(out: &mut String, span: &SpanView<'_>) {
     out.push('\n');
 }
 
-fn push_attributes(out: &mut String, title: &str, indent: &str, attributes: AttributesView<'_>) {
+fn push_attributes(
+    out: &mut impl TextBuffer,
+    title: &str,
+    indent: &str,
+    attributes: AttributesView<'_>,
+) {
     if attributes.is_empty() {
         return;
     }
@@ -103,8 +109,11 @@ fn push_attributes(out: &mut String, title: &str, indent: &str, attributes: Attr
     push_pairs(out, &format!("{indent}  "), attributes);
 }
 
-fn push_pairs(out: &mut String, indent: &str, attributes: AttributesView<'_>) {
+fn push_pairs(out: &mut impl TextBuffer, indent: &str, attributes: AttributesView<'_>) {
     for attribute in attributes.iter() {
+        if out.is_over() {
+            return;
+        }
         out.push_str(indent);
         push_plain(out, attribute.key());
         out.push_str(" = ");
@@ -113,18 +122,21 @@ fn push_pairs(out: &mut String, indent: &str, attributes: AttributesView<'_>) {
     }
 }
 
-fn push_dropped(out: &mut String, indent: &str, what: &str, count: u32) {
+fn push_dropped(out: &mut impl TextBuffer, indent: &str, what: &str, count: u32) {
     if count > 0 {
         push(out, format_args!("{indent}dropped {what}: {count}\n"));
     }
 }
 
-fn push_events(out: &mut String, span: &SpanView<'_>, with_times: bool) {
+fn push_events(out: &mut impl TextBuffer, span: &SpanView<'_>, with_times: bool) {
     let mut events = span.events().peekable();
     if events.peek().is_some() {
         out.push_str("  events\n");
     }
     for event in events {
+        if out.is_over() {
+            return;
+        }
         out.push_str("    ");
         if with_times {
             let offset = text::nanos_between(span.start_time_unix_nano(), event.time_unix_nano());
@@ -147,12 +159,15 @@ fn push_events(out: &mut String, span: &SpanView<'_>, with_times: bool) {
     push_dropped(out, "  ", "events", span.dropped_events_count());
 }
 
-fn push_links(out: &mut String, span: &SpanView<'_>) {
+fn push_links(out: &mut impl TextBuffer, span: &SpanView<'_>) {
     let mut links = span.links().peekable();
     if links.peek().is_some() {
         out.push_str("  links\n");
     }
     for link in links {
+        if out.is_over() {
+            return;
+        }
         push(
             out,
             format_args!(
@@ -175,7 +190,7 @@ fn push_links(out: &mut String, span: &SpanView<'_>) {
     push_dropped(out, "  ", "links", span.dropped_links_count());
 }
 
-fn push_scope(out: &mut String, span: &SpanView<'_>) {
+fn push_scope(out: &mut impl TextBuffer, span: &SpanView<'_>) {
     let scope = span.scope();
     if !scope.name().is_empty() || !scope.version().is_empty() {
         out.push_str("  scope       ");
@@ -196,7 +211,7 @@ fn push_scope(out: &mut String, span: &SpanView<'_>) {
     );
 }
 
-fn push_resource(out: &mut String, span: &SpanView<'_>) {
+fn push_resource(out: &mut impl TextBuffer, span: &SpanView<'_>) {
     let resource = span.resource();
     push_attributes(out, "resource", "  ", resource.attributes());
     push_dropped(
@@ -208,7 +223,7 @@ fn push_resource(out: &mut String, span: &SpanView<'_>) {
     push_schema(out, "resource schema", span.resource_schema_url());
 }
 
-fn push_schema(out: &mut String, label: &str, url: &str) {
+fn push_schema(out: &mut impl TextBuffer, label: &str, url: &str) {
     if url.is_empty() {
         return;
     }

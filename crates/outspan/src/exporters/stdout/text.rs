@@ -3,6 +3,7 @@
 //! Span data comes from anywhere, and a terminal acts on what it is sent. So no control character, no escape sequence
 //! and nothing that changes the direction of text leaves here as it came: it is written as JSON would, `\u001b`.
 
+use std::fmt;
 use std::fmt::Write;
 
 use outspan_wire::otlp::AttributesView;
@@ -10,23 +11,135 @@ use outspan_wire::otlp::SpanKind;
 use outspan_wire::otlp::StatusCode;
 use outspan_wire::otlp::ValueView;
 
+/// Takes text at its end.
+pub(super) trait TextBuffer {
+    fn push(&mut self, c: char);
+
+    fn push_str(&mut self, text: &str);
+
+    /// Returns whether something did not fit, so that writing more is of no use.
+    fn is_over(&self) -> bool;
+}
+
+impl TextBuffer for String {
+    fn push(&mut self, c: char) {
+        self.push(c);
+    }
+
+    fn push_str(&mut self, text: &str) {
+        self.push_str(text);
+    }
+
+    fn is_over(&self) -> bool {
+        false
+    }
+}
+
+/// Text of at most so many bytes. Of what does not fit the beginning is kept, and nothing after it.
+#[derive(Debug)]
+pub(super) struct LimitedText {
+    text: String,
+    max_bytes: usize,
+    is_over: bool,
+}
+
+impl LimitedText {
+    pub(super) fn new(max_bytes: usize) -> Self {
+        Self {
+            text: String::new(),
+            max_bytes,
+            is_over: false,
+        }
+    }
+
+    /// Begins a part of at most `max_bytes` bytes after what is there.
+    pub(super) fn begin_part(&mut self, max_bytes: usize) {
+        self.max_bytes = self.text.len().saturating_add(max_bytes);
+    }
+
+    /// Takes everything from `len` on away, as if it had not been written.
+    pub(super) fn rewind(&mut self, len: usize) {
+        self.text.truncate(len);
+        self.is_over = false;
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    pub(super) fn into_string(self) -> String {
+        self.text
+    }
+
+    fn make_room(&mut self, more: usize) {
+        let needed = self.text.len() + more;
+        if needed > self.text.capacity() {
+            // Doubles as a `String` does, but not beyond the bound.
+            let wanted = needed.max(self.text.capacity().saturating_mul(2));
+            let wanted = wanted.min(self.max_bytes);
+            self.text.reserve_exact(wanted - self.text.len());
+        }
+    }
+}
+
+impl TextBuffer for LimitedText {
+    fn push(&mut self, c: char) {
+        self.push_str(c.encode_utf8(&mut [0; 4]));
+    }
+
+    fn push_str(&mut self, text: &str) {
+        if self.is_over {
+            return;
+        }
+        let room = self.max_bytes.saturating_sub(self.text.len());
+        self.is_over = text.len() > room;
+        let text = match self.is_over {
+            true => &text[..text.floor_char_boundary(room)],
+            false => text,
+        };
+        self.make_room(text.len());
+        self.text.push_str(text);
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_over
+    }
+}
+
+/// Formats text into a buffer.
+struct Formatted<'a, T>(&'a mut T);
+
+impl<T: TextBuffer> Write for Formatted<'_, T> {
+    /// Fails when the buffer is over, so that formatting ends early.
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.push_str(text);
+        match self.0.is_over() {
+            true => Err(fmt::Error),
+            false => Ok(()),
+        }
+    }
+}
+
 /// Appends text with what a terminal would act on escaped.
-pub(super) fn push_plain(out: &mut String, text: &str) {
+pub(super) fn push_plain(out: &mut impl TextBuffer, text: &str) {
     push_escaped(out, text, acts_on_terminal);
 }
 
 /// Appends text in quotes, as JSON has it.
-pub(super) fn push_quoted(out: &mut String, text: &str) {
+pub(super) fn push_quoted(out: &mut impl TextBuffer, text: &str) {
     out.push('"');
     push_escaped(out, text, |c| c == '"' || c == '\\' || acts_on_terminal(c));
     out.push('"');
 }
 
-fn push_escaped(out: &mut String, text: &str, must_escape: impl Fn(char) -> bool) {
+fn push_escaped(out: &mut impl TextBuffer, text: &str, must_escape: impl Fn(char) -> bool) {
     let mut rest = text;
     while let Some(found) = rest.find(&must_escape) {
         let (plain, after) = rest.split_at(found);
         out.push_str(plain);
+        if out.is_over() {
+            return;
+        }
         let mut after = after.chars();
         if let Some(c) = after.next() {
             push_escape(out, c);
@@ -36,7 +149,7 @@ fn push_escaped(out: &mut String, text: &str, must_escape: impl Fn(char) -> bool
     out.push_str(rest);
 }
 
-fn push_escape(out: &mut String, c: char) {
+fn push_escape(out: &mut impl TextBuffer, c: char) {
     match c {
         '"' => out.push_str("\\\""),
         '\\' => out.push_str("\\\\"),
@@ -62,25 +175,41 @@ pub(super) fn acts_on_terminal(c: char) -> bool {
 }
 
 /// Appends formatted text.
-pub(super) fn push(out: &mut String, text: std::fmt::Arguments<'_>) {
-    out.write_fmt(text)
-        .expect("writing to a String cannot fail");
+pub(super) fn push(out: &mut impl TextBuffer, text: std::fmt::Arguments<'_>) {
+    // It fails where the buffer is over, which the buffer remembers.
+    Formatted(out).write_fmt(text).unwrap_or_default();
+}
+
+/// Appends a value as its view writes it.
+fn push_as_text(out: &mut impl TextBuffer, value: ValueView<'_>) {
+    // It fails where the buffer is over, which the buffer remembers.
+    value.write_text(&mut Formatted(out)).unwrap_or_default();
+}
+
+/// Appends a value as its view writes it, in quotes. Bytes in base64 and numbers need no escapes.
+fn push_quoted_as_text(out: &mut impl TextBuffer, value: ValueView<'_>) {
+    out.push('"');
+    push_as_text(out, value);
+    out.push('"');
 }
 
 /// Appends a value as JSON: bytes as base64, what is no number in JSON as a text, an empty value as `null`.
-pub(super) fn push_json_value(out: &mut String, value: ValueView<'_>) {
+pub(super) fn push_json_value(out: &mut impl TextBuffer, value: ValueView<'_>) {
     match value {
         ValueView::Empty => out.push_str("null"),
         ValueView::Str(text) => push_quoted(out, text),
-        ValueView::Double(number) if !number.is_finite() => push_quoted(out, &value.to_text()),
-        ValueView::Bytes(_) => push_quoted(out, &value.to_text()),
+        ValueView::Double(number) if !number.is_finite() => push_quoted_as_text(out, value),
+        ValueView::Bytes(_) => push_quoted_as_text(out, value),
         ValueView::Bool(_) | ValueView::Int(_) | ValueView::Double(_) => {
-            out.push_str(&value.to_text());
+            push_as_text(out, value);
         }
         ValueView::Array(array) => {
             out.push('[');
             let mut comma = Comma::default();
             for value in array.iter() {
+                if out.is_over() {
+                    return;
+                }
                 comma.push(out);
                 push_json_value(out, value);
             }
@@ -90,6 +219,9 @@ pub(super) fn push_json_value(out: &mut String, value: ValueView<'_>) {
             out.push('{');
             let mut comma = Comma::default();
             for entry in map.iter() {
+                if out.is_over() {
+                    return;
+                }
                 comma.push(out);
                 push_quoted(out, entry.key());
                 out.push(':');
@@ -101,23 +233,26 @@ pub(super) fn push_json_value(out: &mut String, value: ValueView<'_>) {
 }
 
 /// Appends a value for people: as JSON, but numbers and bytes show what they are.
-pub(super) fn push_value(out: &mut String, value: ValueView<'_>) {
+pub(super) fn push_value(out: &mut impl TextBuffer, value: ValueView<'_>) {
     match value {
         ValueView::Empty => out.push_str("(empty)"),
-        ValueView::Double(_) => out.push_str(&value.to_text()),
+        ValueView::Double(_) => push_as_text(out, value),
         ValueView::Bytes(_) => {
             out.push_str("base64:");
-            out.push_str(&value.to_text());
+            push_as_text(out, value);
         }
         other => push_json_value(out, other),
     }
 }
 
 /// Appends attributes as a JSON object.
-pub(super) fn push_json_attributes(out: &mut String, attributes: AttributesView<'_>) {
+pub(super) fn push_json_attributes(out: &mut impl TextBuffer, attributes: AttributesView<'_>) {
     out.push('{');
     let mut comma = Comma::default();
     for attribute in attributes.iter() {
+        if out.is_over() {
+            return;
+        }
         comma.push(out);
         push_quoted(out, attribute.key());
         out.push(':');
@@ -133,7 +268,7 @@ pub(super) struct Comma {
 }
 
 impl Comma {
-    pub(super) fn push(&mut self, out: &mut String) {
+    pub(super) fn push(&mut self, out: &mut impl TextBuffer) {
         if self.is_due {
             out.push(',');
         }
@@ -142,7 +277,7 @@ impl Comma {
 }
 
 /// Appends a point in time, given in nanoseconds since 1970, in the form of RFC 3339.
-pub(super) fn push_time(out: &mut String, unix_nanos: u64) {
+pub(super) fn push_time(out: &mut impl TextBuffer, unix_nanos: u64) {
     let seconds = unix_nanos / 1_000_000_000;
     let (year, month, day) = civil_date(seconds / 86_400);
     let second_of_day = seconds % 86_400;
@@ -285,6 +420,25 @@ mod tests {
         let mut out = String::new();
         push_plain(&mut out, "a\x1b[31mred\u{9b}2J\n\u{202e}evil \"ž\" 😀\\");
         assert_eq!(out, "a\\u001b[31mred\\u009b2J\\n\\u202eevil \"ž\" 😀\\");
+    }
+
+    #[test]
+    fn limited_text_keeps_the_beginning_and_says_so() {
+        let mut text = LimitedText::new(10);
+        text.push_str("1234567890");
+        assert!(!text.is_over());
+        text.push('1');
+        assert!(text.is_over());
+        text.rewind(5);
+        text.push_str("67žluť");
+        text.push('8');
+        assert!(text.is_over());
+        assert_eq!(text.as_str(), "1234567ž");
+        text.rewind(2);
+        text.begin_part(3);
+        push(&mut text, format_args!("{}", 3456));
+        assert!(text.is_over());
+        assert_eq!(text.into_string(), "12345");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::net::HttpOptions;
 use crate::net::Manner;
 use crate::net::OUR_USER_AGENT;
 use crate::net::Versions;
+use crate::net::exporter_id;
 use crate::net::http_options;
 
 use super::Zipkin;
@@ -79,6 +80,7 @@ impl Builder {
         let wire = Wire {
             options: self.options,
             compressor: self.http.compressor()?,
+            id: exporter_id(),
         };
         let sender = self.http.into_sender(wire, endpoint, &MANNER)?;
         Ok(Exporter::new(Zipkin {

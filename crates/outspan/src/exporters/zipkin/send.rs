@@ -9,13 +9,16 @@ use crate::Batch;
 use crate::Deadline;
 use crate::Result;
 use crate::Secret;
+use crate::forms::FORM_BYTES_MAX;
+use crate::forms::FormKey;
+use crate::forms::Recipe;
+use crate::forms::form_of;
 use crate::net::Accepted;
 use crate::net::Answer;
 use crate::net::Compressor;
 use crate::net::Message;
 use crate::net::Protocol;
 use crate::net::Statuses;
-use crate::net::beside_if_large;
 use crate::net::read_status;
 
 use super::encode;
@@ -33,14 +36,33 @@ const STATUSES: Statuses = Statuses {
 pub(super) struct Wire {
     pub(super) options: WriteOptions,
     pub(super) compressor: Compressor,
+    pub(super) id: u64,
+}
+
+impl Wire {
+    fn key(&self, first: usize) -> FormKey {
+        FormKey::Messages {
+            exporter: self.id,
+            first,
+        }
+    }
 }
 
 impl Protocol for Wire {
-    async fn messages(&self, part: &Batch, limit: usize) -> Result<Vec<Message>> {
+    async fn messages(&self, part: &Batch, first: usize, limit: usize) -> Result<Vec<Message>> {
         let (options, compressor) = (self.options, self.compressor);
+        let limit = limit.min(FORM_BYTES_MAX);
         let spans = part.clone();
-        let write = move || encode::messages(&spans, options, limit, compressor);
-        beside_if_large(part.size(), write).await
+        let recipe = Recipe {
+            key: self.key(first),
+            memory: encode::memory(part, limit),
+            make: move || encode::messages(&spans, first, options, limit, compressor),
+        };
+        form_of(part, recipe).await
+    }
+
+    fn forget(&self, part: &Batch, first: usize) {
+        part.forms().forget(self.key(first));
     }
 
     fn set_headers(&self, headers: &mut HeaderMap, _until: Deadline) -> Result<()> {

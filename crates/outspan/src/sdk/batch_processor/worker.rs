@@ -309,7 +309,7 @@ impl Packer {
             return;
         };
         let batch = Batch::trusted(request.bytes, request.spans);
-        let size = batch.memory();
+        let size = batch.own_memory();
         // The room for the batch is that of its spans, which are gone.
         let from_spans = size.min(self.charged);
         self.charged -= from_spans;

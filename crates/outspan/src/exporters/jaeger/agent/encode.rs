@@ -1,10 +1,9 @@
 //! What fits into no datagram: spans that are larger than one may be.
 
-use outspan_wire::otlp;
-
 use crate::Batch;
 use crate::Delivery;
 use crate::Error;
+use crate::failures::Failures;
 use crate::net::fit_to_show;
 
 /// Collects the spans of a batch that fit into no datagram.
@@ -20,35 +19,24 @@ impl Oversized {
         self.spans.push((ordinal, bytes));
     }
 
-    /// Leaves each span in `total`, with its error: they are taken out of the batch in one pass, however many they are.
+    /// Leaves the spans in `total`, with one error for all of them: each by itself would repeat its resource.
     pub(super) fn leave(self, batch: &Batch, limit: usize, total: &mut Delivery) {
-        if self.spans.is_empty() {
-            return;
+        let mut failures = Failures::default();
+        for (number, (ordinal, bytes)) in self.spans.into_iter().enumerate() {
+            let error = match number {
+                0 => too_large(batch, ordinal, bytes, limit),
+                // The first one speaks for all.
+                _ => Error::too_large("too large"),
+            };
+            failures.add(ordinal..ordinal + 1, error, total);
         }
-        for (span, (_, bytes)) in self.taken_from(batch).into_iter().zip(&self.spans) {
-            let error = too_large(&span, *bytes, limit);
-            total.leave(span, error);
-        }
-    }
-
-    fn taken_from(&self, batch: &Batch) -> Vec<Batch> {
-        let mut ordinal = 0;
-        let mut wanted = self.spans.iter().map(|(wanted, _)| *wanted).peekable();
-        let taken = otlp::retain_spans(batch.as_request(), |_span| {
-            let is_wanted = wanted.next_if_eq(&ordinal).is_some();
-            ordinal += 1;
-            is_wanted
-        });
-        match taken {
-            Ok(taken) => Batch::trusted(taken.bytes, self.spans.len()).split_by_spans(1),
-            // It fails on bytes that are no request alone, which a batch never holds.
-            Err(_) => Vec::new(),
-        }
+        failures.leave(batch, total);
     }
 }
 
-fn too_large(span: &Batch, bytes: usize, limit: usize) -> Error {
-    let name = span.iter().next().map(|span| fit_to_show(span.name(), &[]));
+fn too_large(batch: &Batch, ordinal: usize, bytes: usize, limit: usize) -> Error {
+    let span = batch.iter().nth(ordinal);
+    let name = span.map(|span| fit_to_show(span.name(), &[]));
     Error::too_large(format!(
         "span \"{}\" needs a packet of {bytes} bytes, more than the limit of {limit}",
         name.unwrap_or_default()

@@ -25,7 +25,6 @@ use crate::Deadline;
 use crate::Delivery;
 use crate::Error;
 use crate::Result;
-use crate::net::cut;
 
 use super::address::Whereabouts;
 use super::encode::Oversized;
@@ -89,11 +88,11 @@ impl Sender {
             match stop {
                 Stop::TooLong { from, bytes } => {
                     line.allow(bytes / 2);
-                    left = cut(&left, from..left.spans());
+                    left = left.cut(from..left.spans());
                 }
                 Stop::Failed { from, error } => {
                     let error = error.with_server(Arc::clone(&self.server));
-                    total.leave(cut(&left, from..left.spans()), error);
+                    total.leave(left.cut(from..left.spans()), error);
                     break;
                 }
             }

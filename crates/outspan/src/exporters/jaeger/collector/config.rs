@@ -14,6 +14,7 @@ use crate::net::HttpOptions;
 use crate::net::Manner;
 use crate::net::OUR_USER_AGENT;
 use crate::net::Versions;
+use crate::net::exporter_id;
 use crate::net::http_options;
 
 use super::Collector;
@@ -77,6 +78,7 @@ impl CollectorBuilder {
                 .protocol(Protocol::Binary)
                 .envelope(Envelope::Batch),
             compressor: self.http.compressor()?,
+            id: exporter_id(),
         };
         let sender = self.http.into_sender(wire, endpoint, &MANNER)?;
         Ok(Exporter::new(Collector {

@@ -10,6 +10,8 @@ use outspan_wire::otlp::StatusCode;
 use outspan_wire::otlp::ValueView;
 
 use super::super::text;
+use super::super::text::LimitedText;
+use super::super::text::TextBuffer;
 use super::super::text::push;
 use super::super::text::push_plain;
 use super::width;
@@ -197,7 +199,7 @@ fn push_dropped(details: &mut Vec<Detail>, span: &SpanView<'_>) {
 }
 
 /// Appends a value; texts without their tails, so that a large one costs nothing.
-fn push_short_value(out: &mut String, value: ValueView<'_>) {
+fn push_short_value(out: &mut impl TextBuffer, value: ValueView<'_>) {
     match value {
         ValueView::Str(text) => text::push_quoted(out, cut_early(text)),
         ValueView::Bytes(bytes) => push(out, format_args!("{} bytes", bytes.len())),
@@ -214,9 +216,13 @@ fn cut_early(text: &str) -> &str {
 }
 
 /// Makes a text of at most as many columns as are shown.
-fn shown(write: impl FnOnce(&mut String)) -> String {
-    let mut text = String::new();
+fn shown(write: impl FnOnce(&mut LimitedText)) -> String {
+    /// What is cut away beyond the columns need not be written: a character takes four bytes, and its escape twelve.
+    const BYTES_MAX: usize = 12 * (TEXT_COLUMNS_MAX + 1);
+
+    let mut text = LimitedText::new(BYTES_MAX);
     write(&mut text);
+    let mut text = text.into_string();
     width::cut(&mut text, TEXT_COLUMNS_MAX);
     text.shrink_to_fit();
     text
