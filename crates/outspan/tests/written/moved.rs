@@ -95,7 +95,7 @@ async fn renamed_file_is_followed_by_new_file_at_path() {
         fs::rename(&path, &aside).unwrap();
         write(&exporter, 3).await;
         write(&exporter, 4).await;
-        exporter.shutdown(soon()).await.unwrap();
+        drop(exporter.shutdown(soon()).await.unwrap());
         assert_eq!(records(&aside), [1, 2]);
         assert_eq!(records(&path), [3, 4]);
         let text = log.text();
@@ -117,7 +117,7 @@ async fn removed_file_is_made_anew_with_the_last_record() {
         write(&exporter, 2).await;
         fs::remove_file(&path).unwrap();
         write(&exporter, 3).await;
-        exporter.shutdown(soon()).await.unwrap();
+        drop(exporter.shutdown(soon()).await.unwrap());
         assert_eq!(records(&path), [2, 3]);
         let text = log.text();
         assert!(
@@ -137,11 +137,11 @@ async fn removed_file_is_noticed_at_flush_and_shutdown() {
         let exporter = file::json_lines(&path).sync(with_sync).build().unwrap();
         write(&exporter, 6).await;
         fs::remove_file(&path).unwrap();
-        exporter.flush(soon()).await.unwrap();
+        drop(exporter.flush(soon()).await.unwrap());
         assert_eq!(records(&path), [6]);
         write(&exporter, 7).await;
         fs::remove_file(&path).unwrap();
-        exporter.shutdown(soon()).await.unwrap();
+        drop(exporter.shutdown(soon()).await.unwrap());
         assert_eq!(records(&path), [7]);
         fs::remove_file(&path).unwrap();
     }
@@ -154,12 +154,12 @@ async fn file_put_in_place_of_the_open_one_is_continued() {
     let other = directory.path().join("other.pb");
     let exporter = file::protobuf(&other).build().unwrap();
     write(&exporter, 9).await;
-    exporter.shutdown(soon()).await.unwrap();
+    drop(exporter.shutdown(soon()).await.unwrap());
     let exporter = file::protobuf(&path).build().unwrap();
     write(&exporter, 1).await;
     fs::rename(&other, &path).unwrap();
     write(&exporter, 2).await;
-    exporter.shutdown(soon()).await.unwrap();
+    drop(exporter.shutdown(soon()).await.unwrap());
     assert_eq!(records(&path), [9, 1, 2]);
 }
 
@@ -195,7 +195,7 @@ async fn symbolic_link_that_leads_elsewhere_is_followed() {
     fs::remove_file(&path).unwrap();
     std::os::unix::fs::symlink(&tuesday, &path).unwrap();
     write(&exporter, 2).await;
-    exporter.shutdown(soon()).await.unwrap();
+    drop(exporter.shutdown(soon()).await.unwrap());
     assert_eq!(records(&monday), [1]);
     assert_eq!(records(&tuesday), [2]);
 }
