@@ -125,6 +125,15 @@ pub enum DrainAct {
     Hang,
     /// Panics.
     Panic,
+    /// Waits for this long, then does the other.
+    After(Duration, Box<Self>),
+}
+
+impl DrainAct {
+    /// Makes a [`DrainAct::After`].
+    pub fn after(delay: Duration, then: Self) -> Self {
+        Self::After(delay, Box::new(then))
+    }
 }
 
 /// Holds one call as the exporter saw it.
@@ -485,8 +494,13 @@ impl Scripted {
     }
 }
 
-async fn drain(act: Option<DrainAct>, until: Deadline) -> Result<Drained> {
+async fn drain(mut act: Option<DrainAct>, until: Deadline) -> Result<Drained> {
+    while let Some(DrainAct::After(delay, then)) = act {
+        Deadline::after(delay).passed().await;
+        act = Some(*then);
+    }
     match act {
+        Some(DrainAct::After(..)) => unreachable!("the loop ends with another act"),
         None => Ok(Drained::default()),
         Some(DrainAct::Done(drained)) => Ok(drained),
         Some(DrainAct::Fail(error)) => Err(error),

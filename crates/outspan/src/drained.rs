@@ -188,6 +188,10 @@ impl Cause {
         &self.error
     }
 
+    fn is_error_of(&self, other: &Self) -> bool {
+        self.error.kind() == other.error.kind() && self.error.to_string() == other.error.to_string()
+    }
+
     /// Names the destination unless it has a name.
     pub(crate) fn at_least_at(self, destination: &str) -> Self {
         match self.destination {
@@ -200,9 +204,7 @@ impl Cause {
 impl PartialEq for Cause {
     /// Causes are equal if they read the same.
     fn eq(&self, other: &Self) -> bool {
-        self.destination == other.destination
-            && self.error.kind() == other.error.kind()
-            && self.error.to_string() == other.error.to_string()
+        self.destination == other.destination && self.is_error_of(other)
     }
 }
 
@@ -266,14 +268,31 @@ impl Drained {
 
     /// Adds a cause, unless it is known or there are 8 already.
     pub fn add_cause(&mut self, cause: Cause) {
-        if self.causes.len() < CAUSES_MAX && !self.causes.contains(&cause) {
-            self.causes.push(cause);
-        }
+        add_cause(&mut self.causes, cause);
     }
 
     /// The same without its causes, for what is built of the numbers.
     pub(crate) fn take_causes(&mut self) -> Vec<Cause> {
         std::mem::take(&mut self.causes)
+    }
+}
+
+/// Adds a cause, unless it is known or there are enough. Of the same error with and without a name the name is kept.
+pub(crate) fn add_cause(causes: &mut Vec<Cause>, cause: Cause) {
+    for known in causes.iter_mut() {
+        if !known.is_error_of(&cause) {
+            continue;
+        }
+        if known.destination.is_none() {
+            known.destination = cause.destination;
+            return;
+        }
+        if cause.destination.is_none() || cause.destination == known.destination {
+            return;
+        }
+    }
+    if causes.len() < CAUSES_MAX {
+        causes.push(cause);
     }
 }
 
@@ -381,6 +400,17 @@ mod tests {
             text.starts_with("delivered 0, still waiting 1: to 0: down; to 1: down"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn error_with_and_without_a_name_is_one_cause() {
+        let error = || Error::unavailable("down");
+        let mut drained = Drained::default();
+        drained.add_cause(Cause::new(error()));
+        drained.add_cause(Cause::new(error()).at("a"));
+        drained.add_cause(Cause::new(error()));
+        drained.add_cause(Cause::new(error()).at("b"));
+        assert_eq!(drained.to_string(), "delivered 0: a: down; b: down");
     }
 
     #[test]

@@ -241,7 +241,6 @@ impl<'a> Backoff<'a> {
     ///
     /// `interval x uniform(1 - jitter, 1 + jitter)`, as in opentelemetry-go's `internal/retry`; the cap holds before the spread.
     pub(crate) fn next(&mut self, asked_for: Option<Duration>) -> Duration {
-        const SPREAD_OF_ASKED: f64 = 0.1;
         /// Without it an interval of zero would try again and again without a pause.
         const WAIT_MIN: Duration = Duration::from_millis(1);
 
@@ -251,13 +250,18 @@ impl<'a> Backoff<'a> {
             scaled(self.interval, self.settings.multiplier).min(self.settings.max_interval);
         let wait = match asked_for {
             None => own,
-            Some(asked) => {
-                let asked = asked.min(self.settings.max_retry_after);
-                let spread = 1.0 + SPREAD_OF_ASKED * fastrand::f64();
-                scaled(asked, spread).max(own)
-            }
+            Some(asked) => self.spread(asked).max(own),
         };
         wait.max(WAIT_MIN)
+    }
+
+    /// What the destination asked for, within the bound, and up to 10 % more, so that many callers do not come back in
+    /// step.
+    pub(crate) fn spread(&self, asked: Duration) -> Duration {
+        const SPREAD_OF_ASKED: f64 = 0.1;
+
+        let asked = asked.min(self.settings.max_retry_after);
+        scaled(asked, 1.0 + SPREAD_OF_ASKED * fastrand::f64())
     }
 }
 

@@ -154,7 +154,8 @@ pub(super) async fn finish(
             continue;
         }
         let mut by_due: Vec<_> = order.to_vec();
-        by_due.sort_by_key(|to| to.circuit.due());
+        // Asked once each: one that is well is due now, and now moves on.
+        by_due.sort_by_cached_key(|to| to.circuit.due());
         if !queue::is_closing() {
             by_due.truncate(1);
         }

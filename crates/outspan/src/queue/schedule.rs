@@ -214,7 +214,8 @@ impl Schedule {
             return Step::Wait(None);
         }
         let is_early = now < down.probe_at;
-        if is_early && !self.may_probe_early {
+        let is_asked = down.asked.as_ref().is_some_and(|asked| now < asked.end);
+        if is_early && !(is_asked && self.may_probe_early) {
             return Step::Wait(Some(down.probe_at));
         }
         let Some(mut item) = self.fresh.pop_front().or_else(|| self.again.pop_front()) else {
@@ -260,6 +261,10 @@ impl Schedule {
         self.down = None;
         self.has_answered = true;
         self.refusals = None;
+        if self.closing.is_some() {
+            // There is no later: what failed before goes now.
+            self.again.iter_mut().for_each(|item| item.due = None);
+        }
     }
 
     /// A flight ended without asking the destination; if it was to find out something, the next one does.
@@ -287,20 +292,17 @@ impl Schedule {
         if is_news {
             self.note_refusal(error, now);
         }
-        let wait = match is_news {
+        // One that was under way when the trouble began only adds what the destination asks for.
+        let own = match is_news {
             // A user's number is no reason to overflow.
-            true => backoff.next(asked).min(WAIT_MAX),
-            // One that was under way when the trouble began only adds what the destination asks for.
-            false => asked.unwrap_or_default(),
+            true => self.hurried(backoff.next(None).min(WAIT_MAX)),
+            false => Duration::ZERO,
         };
-        let wait = match asked {
-            Some(_) => wait,
-            None => self.hurried(wait),
-        };
-        let mut probe_at = now + wait;
+        let asked = asked.map(|asked| backoff.spread(asked));
+        let mut probe_at = now + own.max(asked.unwrap_or_default());
         let before = self.down.take();
-        let mut wanted = asked.map(|_| Asked {
-            end: probe_at,
+        let mut wanted = asked.map(|asked| Asked {
+            end: now + asked,
             error: error.clone(),
         });
         if let Some(before) = &before {
@@ -380,14 +382,13 @@ impl Schedule {
     pub(super) fn begin_hurry(&mut self, until: Deadline, now: Instant) -> (u64, u64) {
         self.numbers += 1;
         self.hurries.push((self.numbers, until));
-        if let Some(down) = &mut self.down
-            && down.asked.is_none()
-        {
-            down.probe_at = down.probe_at.min(now);
-            self.again.iter_mut().for_each(|item| item.due = None);
+        let asked = self.asked_until().filter(|end| now < *end);
+        if let Some(down) = &mut self.down {
+            // What was asked for stays; what the queue waits on top of it ends.
+            down.probe_at = down.probe_at.min(asked.unwrap_or(now));
         }
-        if self.down.is_none() {
-            self.again.iter_mut().for_each(|item| item.due = None);
+        for item in &mut self.again {
+            item.due = item.due.min(asked);
         }
         (self.numbers, self.arrivals)
     }

@@ -37,6 +37,7 @@ use crate::Error;
 use crate::Exporter;
 use crate::Result;
 use crate::diagnostics::tell;
+use crate::drained::add_cause;
 use crate::sdk::DROP_TIMEOUT;
 use crate::sdk::span_data;
 
@@ -344,11 +345,11 @@ impl Core {
             self.buffer.unended(),
             diagnostics.server(),
             |lost, refused| {
-                let mut causes = diagnostics.causes(lost, refused);
-                if account.open() > 0 {
-                    causes.extend(self.queue.causes_now());
+                let mut causes = Vec::new();
+                let now = self.queue.causes_now().filter(|_| account.open() > 0);
+                for cause in diagnostics.causes(lost, refused).into_iter().chain(now) {
+                    add_cause(&mut causes, cause);
                 }
-                causes.dedup();
                 causes
             },
         );
