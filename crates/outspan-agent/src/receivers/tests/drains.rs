@@ -87,3 +87,26 @@ async fn without_room_for_a_drain_the_stream_is_reset_at_once() {
     assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
     assert_eq!(client.send("/", b"abc").await, "3");
 }
+
+/// As gRPC's library for Go does: it gives up a call whose answer comes before all of it is sent.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn senders_that_reset_calls_once_they_are_answered_keep_the_connection() {
+    let server = Server::start().await;
+    let (send, connection) = h2::client::handshake(server.connect().await).await.unwrap();
+    let connection = tokio::spawn(connection);
+    for number in 0..MANY {
+        let mut send = send.clone().ready().await.unwrap();
+        let request = Request::post("http://localhost/refuse").body(()).unwrap();
+        let (response, mut body) = send.send_request(request, false).unwrap();
+        body.send_data(vec![0; 60_000].into(), false).unwrap();
+        let response = timeout(SOON, response).await.unwrap();
+        assert!(response.is_ok(), "number {number}: {response:?}");
+        body.send_reset(match number % 2 {
+            0 => h2::Reason::NO_ERROR,
+            _ => h2::Reason::CANCEL,
+        });
+    }
+    assert!(!connection.is_finished());
+    until(|| drained(&server) == 0).await;
+    server.is_well().await;
+}
