@@ -120,7 +120,7 @@ impl Agent {
     pub(crate) fn resident(&self, name: &str) -> Option<f64> {
         let text = fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
         let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-        let kib: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
+        let kib: f64 = line.split_whitespace().next()?.parse().ok()?;
         Some(kib / 1024.0)
     }
 

@@ -15,7 +15,7 @@ use crate::otlp::WireErrorKind;
 
 /// What a tag or an annotation takes at most while a span is read: its place in a list that grows by doubling, and in the
 /// table of keys.
-const ENTRY_BYTES: usize = 192;
+const ENTRY_BYTES: usize = 288;
 
 /// Bounds what a reader accepts, beyond what the size of its input bounds anyway.
 ///
