@@ -1,8 +1,9 @@
 //! Spans of a batch that failed for good, kept as numbers until the batch is done.
 //!
 //! An exporter that sends a batch in parts may have a thousand parts that fail, and each part repeats a resource that can
-//! be as large as the batch. So no part is kept: spans are noted by their numbers, and those that failed alike are taken out
-//! of the batch at the end, together.
+//! be as large as the batch. So no part is kept: spans are noted by their numbers, and are taken out of the batch at the
+//! end. They come out with the error that each of them had, unless the copies of their resources would take much more memory
+//! than the batch does; then those that failed alike come out together.
 
 use std::ops::Range;
 
@@ -16,7 +17,7 @@ pub(crate) struct Failures {
     failures: Vec<Failure>,
 }
 
-/// Spans that failed with errors that are alike.
+/// Spans that failed with one error, or with errors that are alike.
 #[derive(Debug)]
 struct Failure {
     error: Error,
@@ -25,37 +26,34 @@ struct Failure {
 }
 
 impl Failures {
-    /// Spans of more different errors join the last one, because the spans of each become a batch, with their resources.
-    const MAX: usize = 4;
+    /// So many errors are kept apart; each is a few hundred bytes.
+    const APART_MAX: usize = 1024;
 
-    /// Notes spans, counted from 0 in the batch. The attempts of their error are added to `total`.
-    pub(crate) fn add(&mut self, spans: Range<usize>, error: Error, total: &mut Delivery) {
-        let count = spans.len();
-        let is_full = self.failures.len() >= Self::MAX;
-        let mut known = self.failures.iter_mut().rev();
-        let alike = known.find(|failure| is_full || are_alike(&failure.error, &error));
-        let Some(failure) = alike else {
-            self.failures.push(Failure {
-                error,
-                ranges: vec![spans],
-                spans: count,
-            });
-            return;
+    /// Spans of more different errors join the last one, where the spans of an error become a batch with large resources.
+    const LARGE_MAX: usize = 4;
+
+    /// Notes spans, counted from 0 in the batch.
+    pub(crate) fn add(&mut self, spans: Range<usize>, error: Error) {
+        let failure = Failure {
+            error,
+            spans: spans.len(),
+            ranges: vec![spans],
         };
-        total.attempts += error.attempts();
-        total.wire_bytes += error.wire_bytes();
-        failure.spans += count;
-        match failure.ranges.last_mut() {
-            Some(last) if last.end == spans.start => last.end = spans.end,
-            _ => failure.ranges.push(spans),
+        match self.failures.len() < Self::APART_MAX {
+            true => self.failures.push(failure),
+            false => join(&mut self.failures, failure, Self::APART_MAX),
         }
     }
 
-    /// Leaves the spans in `total`, those with the same error as one batch.
+    /// Leaves the spans in `total`.
     pub(crate) fn leave(self, batch: &Batch, total: &mut Delivery) {
-        for mut failure in self.failures {
+        if self.failures.is_empty() {
+            return;
+        }
+        for failure in self.grouped(batch) {
+            let mut ranges = failure.ranges;
             // Halves are tried after what stood behind them.
-            failure.ranges.sort_unstable_by_key(|range| range.start);
+            ranges.sort_unstable_by_key(|range| range.start);
             let mut error = failure.error;
             if error.is_too_large() {
                 let others = failure.spans - 1;
@@ -64,7 +62,48 @@ impl Failures {
                 }
                 error = error.for_each_span();
             }
-            total.leave(batch.cut_all(&failure.ranges), error);
+            total.leave(batch.cut_all(&ranges), error);
+        }
+    }
+
+    fn grouped(self, batch: &Batch) -> Vec<Failure> {
+        /// Small batches may be repeated more often.
+        const BYTES_MIN: usize = 1 << 20;
+
+        let apart = batch.parts_by_spans(1).total_bytes();
+        if apart <= (4 * batch.size()).max(BYTES_MIN) {
+            return self.failures;
+        }
+        let mut groups = Vec::new();
+        for failure in self.failures {
+            join(&mut groups, failure, Self::LARGE_MAX);
+        }
+        groups
+    }
+}
+
+/// Adds a failure to one that is like it, or else to the others, of which there are `max` at most.
+fn join(failures: &mut Vec<Failure>, failure: Failure, max: usize) {
+    let is_full = failures.len() >= max;
+    let alike = |known: &&mut Failure| are_alike(&known.error, &failure.error);
+    let known = match failures.iter().any(|known| are_alike(&known.error, &failure.error)) {
+        true => failures.iter_mut().rev().find(alike),
+        false if is_full => failures.last_mut(),
+        false => None,
+    };
+    let Some(known) = known else {
+        failures.push(failure);
+        return;
+    };
+    let error = known.error.clone();
+    known.error = error
+        .with_attempts(known.error.attempts() + failure.error.attempts())
+        .with_wire_bytes(known.error.wire_bytes() + failure.error.wire_bytes());
+    known.spans += failure.spans;
+    for range in failure.ranges {
+        match known.ranges.last_mut() {
+            Some(last) if last.end == range.start => last.end = range.end,
+            _ => known.ranges.push(range),
         }
     }
 }

@@ -435,7 +435,7 @@ struct Progress {
 impl Progress {
     /// Notes spans that failed for good.
     fn fail(&mut self, spans: Range<usize>, error: Error) {
-        self.failures.add(spans, error, &mut self.total);
+        self.failures.add(spans, error);
     }
 }
 

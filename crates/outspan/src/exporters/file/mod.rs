@@ -163,7 +163,7 @@ impl BlockingExport for FileExport {
                         left.push(middle..range.end);
                         left.push(range.start..middle);
                     }
-                    Err(error) if error.is_too_large() => failures.add(place, error, &mut total),
+                    Err(error) if error.is_too_large() => failures.add(place, error),
                     Err(error) => {
                         // What keeps this piece back would keep the others back as well.
                         let rest = place.start..batch.spans();

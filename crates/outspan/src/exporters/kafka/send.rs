@@ -137,7 +137,7 @@ impl Sender {
                     stop = Some(error.clone());
                 }
                 match rest.spans() == chunk.spans() && !error.is_temporary() {
-                    true => failures.add(range.clone(), error, &mut delivery),
+                    true => failures.add(range.clone(), error),
                     false => delivery.leave(rest, error),
                 }
             }

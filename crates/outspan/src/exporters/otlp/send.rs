@@ -64,13 +64,11 @@ impl net::Protocol for Wire {
 
     /// A batch is not copied where it is a message as it is.
     fn max_part_bytes(&self, limit: usize) -> usize {
-        const JSON_BYTES_MAX: usize = 4 << 20;
-        const COMPRESSED_BYTES_MAX: usize = 12 << 20;
+        const CONVERTED_BYTES_MAX: usize = 12 << 20;
 
-        match (self.encoding.json, self.is_as_it_is()) {
-            (_, true) => limit,
-            (true, _) => limit.min(JSON_BYTES_MAX),
-            (false, _) => limit.min(COMPRESSED_BYTES_MAX),
+        match self.is_as_it_is() {
+            true => limit,
+            false => limit.min(CONVERTED_BYTES_MAX),
         }
     }
 

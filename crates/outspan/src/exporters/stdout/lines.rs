@@ -60,15 +60,13 @@ struct Progress {
     written: u64,
     bytes: u64,
     too_large: Failures,
-    /// Attempts are not counted for spans that never came to an attempt.
-    unused: Delivery,
 }
 
 impl Progress {
     /// Notes spans that are too large to be written.
     fn skip(&mut self, spans: usize, error: Error) {
         let place = self.next..self.next + spans;
-        self.too_large.add(place, error, &mut self.unused);
+        self.too_large.add(place, error);
         self.next += spans;
     }
 

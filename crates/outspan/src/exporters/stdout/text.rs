@@ -433,7 +433,7 @@ mod tests {
         text.push_str("67žluť");
         text.push('8');
         assert!(text.is_over());
-        assert_eq!(text.as_str(), "1234567ž");
+        assert_eq!(text.as_str(), "1234567žl");
         text.rewind(2);
         text.begin_part(3);
         push(&mut text, format_args!("{}", 3456));

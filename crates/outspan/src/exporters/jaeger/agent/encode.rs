@@ -6,6 +6,9 @@ use crate::Error;
 use crate::failures::Failures;
 use crate::net::fit_to_show;
 
+/// How many spans that are too large are named, each by its own error.
+const NAMED_MAX: usize = 100;
+
 /// Collects the spans of a batch that fit into no datagram.
 #[derive(Debug, Default)]
 pub(super) struct Oversized {
@@ -24,11 +27,13 @@ impl Oversized {
         let mut failures = Failures::default();
         for (number, (ordinal, bytes)) in self.spans.into_iter().enumerate() {
             let error = match number {
-                0 => too_large(batch, ordinal, bytes, limit),
-                // The first one speaks for all.
-                _ => Error::too_large("too large"),
+                ..NAMED_MAX => too_large(batch, ordinal, bytes, limit),
+                // Looking for the name takes a walk over the batch, and a few names are enough.
+                NAMED_MAX.. => Error::too_large(format!(
+                    "a span needs a packet of {bytes} bytes, more than the limit of {limit}"
+                )),
             };
-            failures.add(ordinal..ordinal + 1, error, total);
+            failures.add(ordinal..ordinal + 1, error);
         }
         failures.leave(batch, total);
     }
