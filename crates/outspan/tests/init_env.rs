@@ -234,7 +234,7 @@ fn program_with_tracing() {
         for number in 0..2 {
             tracing::info_span!("item", number).in_scope(|| {});
             // Connecting and sending happen while spans are open, too.
-            guard.flush(SOON).unwrap();
+            drop(guard.flush(SOON).unwrap());
         }
     });
     drop(order);

@@ -241,12 +241,12 @@ mod tests {
             (0, ErrorKind::Timeout),
         ] {
             let (exporter, _is_closed) = holding(held, error);
-            exporter.flush(until()).await.unwrap();
+            drop(exporter.flush(until()).await.unwrap());
             let told = exporter.shutdown(until()).await.unwrap_err();
             assert_eq!(told.kind(), error);
         }
         let (exporter, _is_closed) = holding(3, ErrorKind::Timeout);
-        exporter.flush(until()).await.unwrap();
+        drop(exporter.flush(until()).await.unwrap());
         let drained = exporter.shutdown(until()).await.unwrap();
         assert_eq!(drained.lost.of(DropReason::Shutdown), 3);
     }
