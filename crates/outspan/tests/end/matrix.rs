@@ -42,8 +42,11 @@ fn program() {
         _ => program::wait_for_the_word(),
     }
     match end.as_str() {
-        "guard" => println!("result {:?}", guard.shutdown(LIMIT)),
-        "provider" => println!("result {:?}", guard.provider().shutdown_with_timeout(LIMIT)),
+        "guard" => program::say(format_args!("result {:?}", guard.shutdown(LIMIT))),
+        "provider" => program::say(format_args!(
+            "result {:?}",
+            guard.provider().shutdown_with_timeout(LIMIT)
+        )),
         "two threads" => shut_down_on_two_threads(&guard),
         _ => {}
     }
@@ -85,7 +88,7 @@ fn shut_down_on_two_threads(guard: &Guard) {
             .collect()
     });
     assert_eq!(results[0], results[1], "one shutdown, two answers");
-    println!("result {}", results[0]);
+    program::say(&results[0]);
 }
 
 /// Runs the program once for every way to end, against a collector in the state that `set` makes, which is another one

@@ -35,8 +35,13 @@ pub(crate) fn wait_for_the_word() {
 }
 
 pub(crate) fn say_ready() {
+    say(READY);
+}
+
+/// Prints a line, past the test harness.
+pub(crate) fn say(text: impl std::fmt::Display) {
     let mut output = std::io::stdout();
-    writeln!(output, "{READY}").unwrap();
+    writeln!(output, "{text}").unwrap();
     output.flush().unwrap();
 }
 

@@ -61,7 +61,7 @@ fn with_guard(name: &str) {
     end_spans(guard.provider());
     match name {
         "shut down" => drop(guard.shutdown(SOON).unwrap()),
-        "provider" => println!("result {:?}", guard.provider().shutdown()),
+        "provider" => program::say(format_args!("result {:?}", guard.provider().shutdown())),
         "open span" => {
             let _open = guard.tracer("program").start("open");
             drop(guard);
@@ -69,7 +69,7 @@ fn with_guard(name: &str) {
         "late span" => {
             let open = guard.tracer("program").start("open");
             let drained = guard.shutdown(SOON).unwrap();
-            println!("result {drained}");
+            program::say(&drained);
             drop(open);
         }
         _ => {}

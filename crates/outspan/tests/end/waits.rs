@@ -54,7 +54,7 @@ async fn retry_sends_one_at_shutdown_and_the_rest_after_success() {
     let exporter = Arc::new(child.exporter().retry(patient()));
     let exports = waiting(&child, &exporter, 3).await;
     let began = Instant::now();
-    exporter.shutdown(soon()).await.unwrap();
+    drop(exporter.shutdown(soon()).await.unwrap());
     for export in exports {
         assert_eq!(export.await.unwrap().unwrap().accepted, 1);
     }
@@ -68,7 +68,7 @@ async fn retry_sends_only_one_at_shutdown_when_it_fails() {
     child.always(in_a_minute());
     let exporter = Arc::new(child.exporter().retry(patient()));
     let exports = waiting(&child, &exporter, 3).await;
-    exporter.shutdown(soon()).await.unwrap();
+    drop(exporter.shutdown(soon()).await.unwrap());
     for export in exports {
         let error = export.await.unwrap().unwrap_err();
         assert_eq!(error.retry_after(), Some(MINUTE));
