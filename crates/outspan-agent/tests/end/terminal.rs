@@ -114,8 +114,11 @@ async fn closed_terminal_drains_agent_that_writes_elsewhere() {
     collector.wait_for_in_flight(1, LIMIT).await;
     drop(master);
     running.wait_until_said("hung up: delivering 40 spans");
-    // The shell and the kernel may both send one.
+    // The shell and the kernel may both send one, and a service manager that ends the session another.
     running.signal("HUP");
+    running.signal("TERM");
+    running.signal("USR1");
+    running.wait_until_said("ignored SIGUSR1");
     gate.open();
     let ran = running.finish().expect_status(0);
     assert_has_all(&collector, &[batch]);
