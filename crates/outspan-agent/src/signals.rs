@@ -87,9 +87,9 @@ pub(crate) struct Signals {
     /// Whether SIGHUP asks for a reload instead of a stop.
     #[cfg(unix)]
     reloads: bool,
-    /// Whether a stop was already asked for.
+    /// The signal that stops the program, once there was one.
     #[cfg(unix)]
-    is_stopping: bool,
+    stop: Option<Signal>,
     /// Logs the signals that are ignored, until this is dropped. They stay ignored after that.
     #[cfg(unix)]
     _ignored: JoinSet<()>,
@@ -129,7 +129,7 @@ impl Signals {
             quit: unix::signal(unix::SignalKind::quit())?,
             hang_up,
             reloads,
-            is_stopping: false,
+            stop: None,
             _ignored: dispositions::ignore_others(is_ignored),
         })
     }
@@ -161,18 +161,18 @@ impl Signals {
                 Some(()) = receive(self.hang_up.as_mut()) => Signal::HangUp,
                 else => std::future::pending().await,
             };
-            if signal == Signal::HangUp {
-                // One closed terminal sends SIGHUP several times: from the shell, and from the kernel when the shell
-                // has exited. The second one must not end the drain that the first one began.
-                if self.is_stopping {
-                    continue;
-                }
-                if self.reloads {
-                    return Request::Reload;
+            match (signal, self.stop) {
+                // One closed terminal sends SIGHUP several times: from the shell, and from the kernel when the shell has
+                // exited. The second one must not end the drain that the first one began.
+                (Signal::HangUp, Some(_)) => {}
+                (Signal::HangUp, None) if self.reloads => return Request::Reload,
+                // Service managers that close a session send SIGTERM besides. It asks for what is already being done.
+                (signal, Some(Signal::HangUp)) => self.stop = Some(signal),
+                (signal, _) => {
+                    self.stop = Some(signal);
+                    return Request::Stop(signal);
                 }
             }
-            self.is_stopping = true;
-            return Request::Stop(signal);
         }
     }
 }

@@ -4,7 +4,7 @@
 //!   agent, process ──one reading──▶ Snapshot ──▶ health │ status (JSON) │ metrics (Prometheus) ──▶ pages ──▶ server
 //! ```
 //!
-//! Everything but the server is a function of one [`Snapshot`], so what a page says agrees with itself.
+//! Everything but the server is a function of one [`Snapshot`](snapshot::Snapshot), so what a page says agrees with itself.
 
 mod health;
 mod listen;

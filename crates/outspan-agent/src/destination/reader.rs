@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 use std::io;
+use std::io::IsTerminal;
 
 use outspan::Batch;
 use outspan::Deadline;
@@ -24,10 +25,27 @@ pub(crate) fn is_reader_gone(destination: &Destination, error: &Error) -> bool {
 
 /// Whether a broken pipe is among an error's causes.
 fn has_broken_pipe(error: &Error) -> bool {
+    has_cause(error, |io| io.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// Whether an error is that of a terminal that was closed: the system answers every write with EIO then, and the
+/// terminal never comes back.
+#[cfg(unix)]
+fn is_of_closed_terminal(error: &Error) -> bool {
+    let closed = rustix::io::Errno::IO.raw_os_error();
+    has_cause(error, |io| io.raw_os_error() == Some(closed))
+}
+
+#[cfg(not(unix))]
+fn is_of_closed_terminal(_error: &Error) -> bool {
+    false
+}
+
+/// Whether one of an error's causes is such an error of the system.
+fn has_cause(error: &Error, is_it: impl Fn(&io::Error) -> bool) -> bool {
     let mut cause: Option<&(dyn StdError + 'static)> = error.source();
     while let Some(error) = cause {
-        let io = error.downcast_ref::<io::Error>();
-        if io.is_some_and(|io| io.kind() == io::ErrorKind::BrokenPipe) {
+        if error.downcast_ref::<io::Error>().is_some_and(&is_it) {
             return true;
         }
         cause = error.source();
@@ -39,12 +57,15 @@ fn has_broken_pipe(error: &Error) -> bool {
 #[derive(Clone, Debug)]
 pub(crate) struct ReaderGone {
     is_gone: watch::Sender<bool>,
+    /// Whether standard output was a terminal at the start. One that is closed does not tell any more.
+    is_terminal: bool,
 }
 
 impl ReaderGone {
     pub(crate) fn new() -> Self {
         Self {
             is_gone: watch::Sender::new(false),
+            is_terminal: io::stdout().is_terminal(),
         }
     }
 
@@ -72,6 +93,14 @@ impl ReaderGone {
         *self.is_gone.borrow()
     }
 
+    /// Makes the error of a closed terminal final: trying again would hold up the end of the program for nothing.
+    fn judge(&self, error: Error) -> Error {
+        match self.is_terminal && is_of_closed_terminal(&error) {
+            true => error.with_temporary(false),
+            false => error,
+        }
+    }
+
     fn note(&self, error: &Error) {
         if has_broken_pipe(error) {
             self.is_gone.send_replace(true);
@@ -79,7 +108,8 @@ impl ReaderGone {
     }
 }
 
-/// Looks at every error on its way. Errors and deliveries pass through unchanged; it holds nothing.
+/// Looks at every error on its way. Errors and deliveries pass through, those of a closed terminal as final ones; it holds
+/// nothing.
 #[derive(Debug)]
 struct Watched {
     inner: Exporter,
@@ -88,15 +118,19 @@ struct Watched {
 
 impl Export for Watched {
     async fn export(&self, batch: Batch, until: Deadline) -> outspan::Result<Delivery> {
-        let result = self.inner.export(batch, until).await;
-        match &result {
-            Ok(delivery) => delivery
-                .rest
-                .iter()
-                .for_each(|part| self.gone.note(&part.error)),
-            Err(error) => self.gone.note(error),
+        match self.inner.export(batch, until).await {
+            Ok(mut delivery) => {
+                for part in &mut delivery.rest {
+                    self.gone.note(&part.error);
+                    part.error = self.gone.judge(part.error.clone());
+                }
+                Ok(delivery)
+            }
+            Err(error) => {
+                self.gone.note(&error);
+                Err(self.gone.judge(error))
+            }
         }
-        result
     }
 
     async fn flush(&self, until: Deadline) -> outspan::Result<Drained> {
@@ -127,6 +161,26 @@ mod tests {
         assert!(is_reader_gone(&to("stdout:"), &broken()));
         assert!(!is_reader_gone(&to("grpc://localhost"), &broken()));
         assert!(!is_reader_gone(&to("stdout:"), &Error::refused("x")));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn error_of_closed_terminal_is_final_where_output_was_a_terminal() {
+        let closed = || {
+            let error = io::Error::from_raw_os_error(rustix::io::Errno::IO.raw_os_error());
+            Error::unavailable("cannot write").with_source(error)
+        };
+        let mut gone = ReaderGone::new();
+        for (is_terminal, error, is_temporary) in [
+            (true, closed(), false),
+            (false, closed(), true),
+            (true, Error::unavailable("busy"), true),
+        ] {
+            gone.is_terminal = is_terminal;
+            gone.note(&error);
+            assert_eq!(gone.judge(error).is_temporary(), is_temporary);
+        }
+        assert!(!gone.is_gone(), "other destinations go on");
     }
 
     #[tokio::test]

@@ -92,7 +92,9 @@ async fn without_room_for_a_drain_the_stream_is_reset_at_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn senders_that_reset_calls_once_they_are_answered_keep_the_connection() {
     let server = Server::start().await;
-    let (send, connection) = h2::client::handshake(server.connect().await).await.unwrap();
+    let stream = server.connect().await;
+    stream.set_nodelay(true).unwrap();
+    let (send, connection) = h2::client::handshake(stream).await.unwrap();
     let connection = tokio::spawn(connection);
     for number in 0..MANY {
         let mut send = send.clone().ready().await.unwrap();
