@@ -17,9 +17,12 @@ use super::inflate::ZSTD_WINDOW_MAX;
 use crate::agent::Intake;
 use crate::agent::Taken;
 
-/// From which size on a content gets all the address space that it may need. Pages that nobody writes to cost nothing, and
-/// moving what is already there would take milliseconds.
+/// From which size on a content gets more address space than it needs, and how many times as much. Pages that nobody writes
+/// to cost nothing, and moving what is already there would take milliseconds. The address space is bounded as well, by
+/// administrators; many contents that got all that they may ever need would use it up, and the next allocation would end
+/// the program.
 const LARGE: usize = 1 << 20;
+const SPACE: usize = 4;
 
 /// How much is decompressed at a time, in bytes.
 const SLICE_BYTES_MIN: usize = 4 << 10;
@@ -227,7 +230,7 @@ impl Buffer {
             return Ok(());
         }
         let all = match needed > LARGE {
-            true => self.limit,
+            true => needed.saturating_mul(SPACE).min(self.limit),
             false => self.taken.bytes().clamp(needed, self.limit),
         };
         let length = self.bytes.len();

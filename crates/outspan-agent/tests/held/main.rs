@@ -4,6 +4,11 @@
 
 // In a test a panic is the report; clippy's own exception covers test functions, not their helpers.
 #![allow(clippy::unwrap_used)]
+#![allow(
+    clippy::print_stdout,
+    reason = "what was measured, for whoever asks with --nocapture"
+)]
+#![allow(clippy::print_stderr, reason = "the program's answer")]
 
 use std::fmt::Write as _;
 use std::io;
