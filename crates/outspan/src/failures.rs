@@ -86,7 +86,10 @@ impl Failures {
 fn join(failures: &mut Vec<Failure>, failure: Failure, max: usize) {
     let is_full = failures.len() >= max;
     let alike = |known: &&mut Failure| are_alike(&known.error, &failure.error);
-    let known = match failures.iter().any(|known| are_alike(&known.error, &failure.error)) {
+    let known = match failures
+        .iter()
+        .any(|known| are_alike(&known.error, &failure.error))
+    {
         true => failures.iter_mut().rev().find(alike),
         false if is_full => failures.last_mut(),
         false => None,

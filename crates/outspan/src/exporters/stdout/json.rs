@@ -4,8 +4,8 @@ use outspan_wire::otlp::Hex;
 use outspan_wire::otlp::SpanView;
 
 use super::text;
-use super::text::TextBuffer;
 use super::text::Comma;
+use super::text::TextBuffer;
 use super::text::push;
 use super::text::push_json_attributes;
 use super::text::push_quoted;

@@ -96,7 +96,12 @@ fn push_status(out: &mut impl TextBuffer, span: &SpanView<'_>) {
     out.push('\n');
 }
 
-fn push_attributes(out: &mut impl TextBuffer, title: &str, indent: &str, attributes: AttributesView<'_>) {
+fn push_attributes(
+    out: &mut impl TextBuffer,
+    title: &str,
+    indent: &str,
+    attributes: AttributesView<'_>,
+) {
     if attributes.is_empty() {
         return;
     }
