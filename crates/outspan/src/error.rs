@@ -70,6 +70,7 @@ struct Inner {
     retries_used_up: bool,
     connection_refused: bool,
     is_each: bool,
+    is_unsent: bool,
     message: String,
     context: Vec<(&'static str, String)>,
     source: Option<Arc<dyn StdError + Send + Sync>>,
@@ -97,6 +98,7 @@ impl Error {
                 retries_used_up: false,
                 connection_refused: false,
                 is_each: false,
+                is_unsent: false,
                 message: message.into(),
                 context: Vec::new(),
                 source: None,
@@ -197,6 +199,19 @@ impl Error {
     /// Whether the parts of a batch may succeed where the batch was too large.
     pub(crate) fn is_divisible(&self) -> bool {
         self.is_too_large() && !self.inner.is_each
+    }
+
+    /// Marks that nothing was sent, so that the error says nothing about the destination.
+    #[cfg(feature = "_network")]
+    #[must_use]
+    pub(crate) fn before_sending(mut self) -> Self {
+        self.inner.is_unsent = true;
+        self
+    }
+
+    /// Whether nothing was sent, so that the error says nothing about the destination.
+    pub(crate) fn is_before_sending(&self) -> bool {
+        self.inner.is_unsent
     }
 
     /// Sets how many attempts were made.

@@ -328,7 +328,8 @@ impl<P: Protocol> Sender<P> {
                          and nothing of them was sent to {server}"
                     ),
                     until,
-                ))
+                )
+                .before_sending())
             }
         }
     }

@@ -566,16 +566,18 @@ impl Shared {
         let works = verdict.accepted + verdict.refused > 0;
         let asked_nobody = verdict.dropped.of(DropReason::Filtered) == flown && flown > 0;
         let trouble = verdict.trouble;
+        // Such as a form that was not made in time: the destination may be as well as ever.
+        let is_unsent = trouble.as_ref().is_some_and(Error::is_before_sending);
         let retrial = {
             let mut schedule = self.lock();
             schedule.landed(number);
-            if asked_nobody {
+            if asked_nobody || (is_unsent && !works) {
                 schedule.found_out_nothing(is_probe);
             } else if works || trouble.is_none() {
                 *backoff = Backoff::new(&self.settings.retry);
                 schedule.works();
             }
-            if let Some(error) = &trouble {
+            if let Some(error) = trouble.as_ref().filter(|_| !is_unsent) {
                 schedule.fails(error, is_probe, backoff, now);
             }
             schedule.put_back(verdict.again);

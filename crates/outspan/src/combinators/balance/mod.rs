@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use outspan_wire::otlp;
 use outspan_wire::otlp::Split;
 
 use self::members::Members;
@@ -41,6 +42,9 @@ use crate::Result;
 /// How often names are looked up again unless told: what the Collector's resolver does by default is 5 s; most
 /// records live longer than that.
 const EVERY: Duration = Duration::from_secs(30);
+
+/// How many bytes of pieces are under way at once, unless the batch itself has more than half of that.
+const HELD_BYTES: usize = 8 << 20;
 
 /// Says which member gets a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -109,7 +113,8 @@ pub enum BalanceBy {
 ///
 /// # What it holds
 ///
-/// The batches of exports that are under way; for [`BalanceBy::TraceId`] their parts as well. Members that a name no longer
+/// The batches of exports that are under way; for [`BalanceBy::TraceId`] their parts as well, which are made one after the
+/// other where they take more than 8 MiB and more than twice the batch, because each repeats its resources. Members that a name no longer
 /// has are shut down in the background, with 30 s to deliver what they hold. Flush and shutdown reach every member, at the
 /// same time.
 ///
@@ -280,18 +285,32 @@ impl Balanced {
         until: Deadline,
     ) -> Result<Delivery> {
         let all: Vec<&Destination> = members.iter().map(Arc::as_ref).collect();
+        let max_held = HELD_BYTES.max(2 * batch.size());
         let mut total = Delivery::default();
         let mut candidates: Vec<bool> = vec![true; all.len()];
         let mut waiting = vec![Open { batch, error: None }];
         let mut under_way = FuturesUnordered::new();
         let mut open = Vec::new();
+        // Bytes of the pieces under way: each repeats its resources, and members may be many.
+        let mut held = 0;
         loop {
             while let Some(part) = waiting.pop() {
                 if !candidates.contains(&true) {
                     open.push(part);
+                    join_if_large(&mut open, max_held);
                     continue;
                 }
                 for (place, piece) in by_member(&part.batch, &all, &candidates)? {
+                    while held > 0
+                        && held + piece.size() > max_held
+                        && let Some((place, size, achieved, left)) = under_way.next().await
+                    {
+                        held -= size;
+                        total.absorb(achieved);
+                        let left = hand_on(left, FallOn::Temporary, &mut total);
+                        candidates[place] &= left.is_empty();
+                        waiting.extend(left);
+                    }
                     let Some(pass) = all[place].circuit.ask() else {
                         candidates[place] = false;
                         waiting.push(Open {
@@ -301,16 +320,19 @@ impl Balanced {
                         continue;
                     };
                     let member = all[place];
+                    let size = piece.size();
+                    held += size;
                     under_way.push(async move {
                         let mut achieved = Delivery::default();
                         let left = member.deliver(piece, pass, until, &mut achieved).await;
-                        (place, achieved, left)
+                        (place, size, achieved, left)
                     });
                 }
             }
-            let Some((place, achieved, left)) = under_way.next().await else {
+            let Some((place, size, achieved, left)) = under_way.next().await else {
                 break;
             };
+            held -= size;
             total.absorb(achieved);
             let left = hand_on(left, FallOn::Temporary, &mut total);
             candidates[place] &= left.is_empty();
@@ -320,35 +342,65 @@ impl Balanced {
     }
 }
 
+/// Puts what is left over together, with each resource once, if it takes more than so many bytes.
+fn join_if_large(open: &mut Vec<Open>, max_bytes: usize) {
+    let bytes: usize = open.iter().map(|part| part.batch.size()).sum();
+    let is_noted = open.iter().any(|part| part.batch.is_noted());
+    if open.len() < 2 || bytes <= max_bytes || is_noted {
+        return;
+    }
+    let requests: Vec<_> = open
+        .iter()
+        .map(|part| part.batch.as_request().clone())
+        .collect();
+    // It fails on bytes that are no request alone, which a batch never holds.
+    let Ok(joined) = otlp::join(&requests) else {
+        return;
+    };
+    let Some(last) = open.pop() else {
+        return;
+    };
+    open.clear();
+    open.push(Open {
+        batch: last.batch.derived(joined.bytes, joined.spans),
+        error: last.error,
+    });
+}
+
 /// Splits a batch by the member that each trace prefers among the candidates.
-fn by_member(
-    batch: &Batch,
+fn by_member<'b>(
+    batch: &'b Batch,
     members: &[&Destination],
     candidates: &[bool],
-) -> Result<Vec<(usize, Batch)>> {
+) -> Result<impl Iterator<Item = (usize, Batch)> + Send + use<'b>> {
     let names = || {
         let candidates = members.iter().zip(candidates).enumerate();
         candidates
             .filter(|(_, (_, is_candidate))| **is_candidate)
             .map(|(place, (member, _))| (place, &*member.name))
     };
-    let mut only = names();
-    if let (Some((place, _)), None) = (only.next(), only.next()) {
-        return Ok(vec![(place, batch.clone())]);
-    }
-    let key = |trace_id| rendezvous::choose(names(), trace_id) as u128;
-    let parts = Split::by_key(batch.as_request(), key)
-        .map_err(|e| Error::internal("a batch cannot be split").with_source(e))?;
-    let parts = parts.map(|part| {
-        let place = part.key as usize;
-        (place, batch.derived(part.bytes, part.spans))
+    let mut few = names();
+    let only = match (few.next(), few.next()) {
+        (Some((place, _)), None) => Some((place, batch.clone())),
+        _ => None,
+    };
+    let parts = match only {
+        Some(_) => None,
+        None => {
+            let key = |trace_id| rendezvous::choose(names(), trace_id) as u128;
+            let parts = Split::by_key(batch.as_request(), key);
+            Some(parts.map_err(|e| Error::internal("a batch cannot be split").with_source(e))?)
+        }
+    };
+    let parts = parts.into_iter().flatten().map(|part| {
+        let piece = match part.spans == batch.spans() {
+            // The batch itself remembers what fan-outs inside have of it.
+            true => batch.clone(),
+            false => batch.derived(part.bytes, part.spans),
+        };
+        (part.key as usize, piece)
     });
-    let mut parts: Vec<_> = parts.collect();
-    if let [(_, only)] = &mut *parts {
-        // The batch itself remembers what fan-outs inside have of it.
-        *only = batch.clone();
-    }
-    Ok(parts)
+    Ok(only.into_iter().chain(parts))
 }
 
 impl Export for Balanced {
