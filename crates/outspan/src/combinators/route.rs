@@ -114,16 +114,24 @@ pub(super) async fn deliver_along(
             };
             let left = destination.deliver(part.batch, pass, until, &mut total);
             let left = left.await;
-            still_open.extend(hand_on(left, fall_on, &mut total));
+            still_open.extend(hand_on(left, fall_on, until, &mut total));
         }
         open = still_open;
     }
     finish(order, open, total, until).await
 }
 
-/// Takes what the next destination should get out of what one has left.
-pub(super) fn hand_on(left: Vec<Undelivered>, fall_on: FallOn, total: &mut Delivery) -> Vec<Open> {
+/// Takes what the next destination should get out of what one has left: nothing once the time is up, because an attempt without
+/// time would say nothing about the next one and would replace the error that explains the failure.
+pub(super) fn hand_on(
+    left: Vec<Undelivered>,
+    fall_on: FallOn,
+    until: Deadline,
+    total: &mut Delivery,
+) -> Vec<Open> {
+    let in_time = !until.has_passed();
     let (open, closed): (Vec<_>, Vec<_>) = left.into_iter().partition(|left| match fall_on {
+        _ if !in_time => false,
         FallOn::Any => true,
         // One that was shut down in the meantime took nothing, and the next one may.
         FallOn::Temporary => left.error.is_temporary() || left.error.kind() == ErrorKind::ShutDown,

@@ -80,6 +80,23 @@ fn trace_ids(member: &ScriptedExporter, sent: &Batch) -> HashSet<[u8; 16]> {
 }
 
 #[tokio::test(start_paused = true)]
+async fn no_member_is_asked_when_the_time_is_up() {
+    for by in [BalanceBy::RoundRobin, BalanceBy::TraceId] {
+        let members = members::<2>();
+        for member in &members {
+            member.always(Act::Hang);
+        }
+        let balance = balance(&members, by);
+        // With one trace, one member is asked first.
+        let until = outspan::Deadline::after(SECOND);
+        let error = balance.export(traces(1, 3), until).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+        let asked: usize = members.iter().map(|member| member.calls().len()).sum();
+        assert_eq!(asked, 1, "{by:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn round_robin_gives_everyone_the_same() {
     let members = members::<3>();
     let exporter = balance(&members, BalanceBy::RoundRobin);

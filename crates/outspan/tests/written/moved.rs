@@ -83,6 +83,7 @@ impl Visit for Line<'_> {
 
 #[tokio::test]
 async fn renamed_file_is_followed_by_new_file_at_path() {
+    outspan_testkit::alone!();
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("spans");
     let aside = directory.path().join("aside");
@@ -107,6 +108,7 @@ async fn renamed_file_is_followed_by_new_file_at_path() {
 
 #[tokio::test]
 async fn removed_file_is_made_anew_with_the_last_record() {
+    outspan_testkit::alone!();
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("spans");
     for builder in builders(&path) {

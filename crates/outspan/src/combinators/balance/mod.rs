@@ -307,7 +307,7 @@ impl Balanced {
                     {
                         held -= size;
                         total.absorb(achieved);
-                        let left = hand_on(left, FallOn::Temporary, &mut total);
+                        let left = hand_on(left, FallOn::Temporary, until, &mut total);
                         candidates[place] &= left.is_empty();
                         waiting.extend(left);
                     }
@@ -334,7 +334,7 @@ impl Balanced {
             };
             held -= size;
             total.absorb(achieved);
-            let left = hand_on(left, FallOn::Temporary, &mut total);
+            let left = hand_on(left, FallOn::Temporary, until, &mut total);
             candidates[place] &= left.is_empty();
             waiting.extend(left);
         }
