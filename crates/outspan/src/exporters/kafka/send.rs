@@ -23,6 +23,7 @@ use crate::Delivery;
 use crate::Error;
 use crate::ErrorKind;
 use crate::Result;
+use crate::queue;
 
 use super::Encoding;
 use super::Key;
@@ -100,6 +101,7 @@ impl Sender {
 
     /// Delivers a batch, in as many messages as it takes.
     pub(super) async fn deliver(&self, batch: Batch, until: Deadline) -> Result<Delivery> {
+        queue::note_server(&self.options.brokers);
         let producer = self.producer()?;
         let messages = encode::messages(&batch, self.options.key, self.options.payload_bytes_max)?;
         let Some(together) = until.run(self.turn.read()).await else {
