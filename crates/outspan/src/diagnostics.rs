@@ -402,7 +402,7 @@ impl State {
         outage.told = true;
         self.outages.tell(now);
         Some(Line::Trouble(format!(
-            "cannot deliver spans: {}; trying again {retrial}, keeping {held}",
+            "cannot deliver spans: {}; {retrial}, keeping {held}",
             outage.error
         )))
     }
@@ -539,7 +539,7 @@ fn why_dropped(reason: DropReason, error: Option<&Error>) -> String {
         DropReason::Expired => "they could not be delivered within the export limit",
         DropReason::Filtered => "a filter removed them",
         DropReason::Shutdown => {
-            "they were not delivered when the time for shutting down was over, or ended after it"
+            "they had not been delivered at the end of the shutdown, or ended after it"
         }
         DropReason::Encode => "they cannot be encoded, because their ids are zero",
     };
@@ -563,13 +563,13 @@ fn seconds(time: Duration) -> String {
 impl fmt::Display for Retrial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::UntilItWorks => f.write_str("until it works"),
+            Self::UntilItWorks => f.write_str("trying again until it works"),
             Self::After(wait) => write!(
                 f,
-                "in {}, as the destination asked, until it works",
+                "trying again in {}, as the destination asked",
                 seconds(*wait)
             ),
-            Self::UntilShutdown => f.write_str("until the time for shutting down is over"),
+            Self::UntilShutdown => f.write_str("shutting down"),
         }
     }
 }

@@ -22,7 +22,7 @@ pub enum DropReason {
     Expired,
     /// A filter removed them on request.
     Filtered,
-    /// They were still here when the time for shutting down was over, or came after it.
+    /// They were still here at the end of a shutdown, or came after it.
     Shutdown,
     /// They could not be put into the destination's format.
     Encode,

@@ -397,8 +397,8 @@ impl fmt::Debug for InitBuilder {
 /// covers the whole life of the program, and comes once, whether the guard is dropped, [`shutdown`](Self::shutdown) is called, or
 /// the provider is shut down. Nothing is written if nothing was lost.
 ///
-/// A subscriber that only has the layer of `tracing-opentelemetry` takes that line and shows it to nobody: add one that
-/// writes, such as `tracing_subscriber::fmt::layer()`.
+/// A subscriber with nothing but `tracing-opentelemetry` takes that line and shows it to nobody: add one that writes, such
+/// as `tracing_subscriber::fmt::layer()`.
 ///
 /// # Spans that have not ended
 ///

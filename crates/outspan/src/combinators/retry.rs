@@ -497,7 +497,8 @@ impl Exporter {
     ///
     /// Only the part that was not delivered is sent again. When it gives up it marks the error
     /// [`retries_used_up`](crate::Error::retries_used_up) and leaves its kind as it is. It gives up at once when the next wait
-    /// would pass its own limit or the caller's deadline, and at shutdown.
+    /// would pass its own limit or the caller's deadline, and at shutdown after one more attempt. Waits that the destination
+    /// asked for are kept: at shutdown only one export is tried before their end, and the others if it succeeds.
     #[must_use]
     pub fn retry(self, settings: Retry) -> Self {
         Self::new(Retrying {

@@ -186,10 +186,27 @@ impl Connections {
         };
         let hint = self.hint(&cause);
         let explained = Error::unavailable(format!("{what}: {cause}{hint}"));
-        match error.is_connect() && is_refused(error) {
+        match error.is_connect() && self.nobody_listens(error) {
             true => explained.with_connection_refused(),
             false => explained,
         }
+    }
+
+    /// Whether the system says that nothing listens there.
+    fn nobody_listens(&self, error: &(dyn StdError + 'static)) -> bool {
+        let mut cause = Some(error);
+        while let Some(error) = cause {
+            let io = error.downcast_ref::<std::io::Error>();
+            let kind = io.map(std::io::Error::kind);
+            // A server that has not started has not made its socket yet.
+            if kind == Some(std::io::ErrorKind::ConnectionRefused)
+                || self.is_socket && kind == Some(std::io::ErrorKind::NotFound)
+            {
+                return true;
+            }
+            cause = error.source();
+        }
+        false
     }
 
     /// Says what the user may have meant.
@@ -269,19 +286,6 @@ fn socket_hint(cause: &str) -> &'static str {
     } else {
         ""
     }
-}
-
-/// Whether the system says that nothing listens there.
-fn is_refused(error: &(dyn StdError + 'static)) -> bool {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        let io = error.downcast_ref::<std::io::Error>();
-        if io.is_some_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused) {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
 }
 
 /// What went wrong with the proxy, if that is the cause.

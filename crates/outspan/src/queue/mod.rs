@@ -83,6 +83,7 @@ tokio::task_local! {
 #[derive(Clone, Debug)]
 struct Surrounding {
     closing: watch::Receiver<bool>,
+    #[cfg(any(feature = "_network", feature = "kafka"))]
     diagnostics: Arc<Diagnostics>,
 }
 
@@ -107,7 +108,7 @@ pub(crate) fn is_closing() -> bool {
 }
 
 /// Tells the queue around this export where it goes, so that losses name the address of a destination that never answers.
-#[cfg(feature = "_network")]
+#[cfg(any(feature = "_network", feature = "kafka"))]
 pub(crate) fn note_server(server: &Arc<str>) {
     // Outside of a queue nobody asks.
     SURROUNDING
@@ -495,6 +496,7 @@ impl Shared {
         let export = self.exporter.export(batch, until);
         let surrounding = Surrounding {
             closing: self.closing.subscribe(),
+            #[cfg(any(feature = "_network", feature = "kafka"))]
             diagnostics: Arc::clone(&self.diagnostics),
         };
         let timed = async {

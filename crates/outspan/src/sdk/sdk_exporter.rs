@@ -4,6 +4,7 @@ use std::fmt;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
@@ -19,16 +20,22 @@ use outspan_wire::otlp::Encoder;
 use outspan_wire::otlp::SpanLimits;
 
 use crate::Batch;
+use crate::Cause;
 use crate::Deadline;
 use crate::Delivery;
+use crate::DropReason;
 use crate::Error;
+use crate::ErrorKind;
 use crate::Export;
 use crate::Exporter;
+use crate::Losses;
 use crate::Result;
+use crate::account::Ledger;
 use crate::ending::PATIENCE;
 use crate::guard::run_drain;
 use crate::runtime;
 
+use super::loss_report::LossReport;
 use super::outcome::delivered;
 use super::outcome::drained;
 use super::span_data::SdkSpan;
@@ -39,7 +46,10 @@ use super::wait::wait;
 ///
 /// The work is done on the library's thread, so it needs no tokio reactor around it: the SDK's batch processor has none.
 /// What the SDK's processors cannot hold is told by an error: spans that were refused or not delivered, with their
-/// number. The SDK drops a batch whose export failed, so a stack for it should have a
+/// number. What was lost in its life is told once, when it is shut down or dropped: as a `tracing` warning, or on standard
+/// error if the program has no subscriber. Spans that the SDK's processor dropped before are not known here.
+///
+/// The SDK drops a batch whose export failed, so a stack for it should have a
 /// [`retry`](Exporter::retry) and a [`timeout`](Exporter::timeout). [`BatchProcessor`](super::BatchProcessor) loses less and costs less.
 ///
 /// # Examples
@@ -72,6 +82,9 @@ pub struct SdkExporter {
     encoder: Mutex<Encoder>,
     resource: EncodedResource,
     is_shut_down: AtomicBool,
+    ledger: Ledger,
+    last_error: Mutex<Option<Error>>,
+    report: LossReport,
 }
 
 impl SdkExporter {
@@ -87,6 +100,9 @@ impl SdkExporter {
             encoder: Mutex::new(Encoder::new(SpanLimits::unlimited())),
             resource: EncodedResource::default(),
             is_shut_down: AtomicBool::new(false),
+            ledger: Ledger::default(),
+            last_error: Mutex::default(),
+            report: LossReport::default(),
         }
     }
 
@@ -99,11 +115,68 @@ impl SdkExporter {
 
     /// Sets limits on what a span may hold. The default is none, because the SDK applies its own.
     #[must_use]
-    pub fn span_limits(self, limits: SpanLimits) -> Self {
-        Self {
-            encoder: Mutex::new(Encoder::new(limits)),
-            ..self
+    pub fn span_limits(mut self, limits: SpanLimits) -> Self {
+        self.encoder = Mutex::new(Encoder::new(limits));
+        self
+    }
+
+    /// Counts what became of spans.
+    fn count(&self, spans: usize, exported: &Result<Delivery>) {
+        let spans = spans as u64;
+        let mut dropped = Losses::default();
+        let (accepted, refused) = match exported {
+            // An exporter of the user's may count wrongly. The account closes all the same.
+            Ok(delivery) => {
+                let accepted = delivery.accepted.min(spans);
+                (accepted, delivery.refused.min(spans - accepted))
+            }
+            Err(error) if error.kind() == ErrorKind::Refused => (0, spans),
+            Err(_) => (0, 0),
+        };
+        let mut open = spans - accepted - refused;
+        let last = match exported {
+            Ok(delivery) => {
+                let filtered = delivery.filtered.min(open);
+                dropped.add(DropReason::Filtered, filtered);
+                open -= filtered;
+                let why = delivery.message.as_deref().unwrap_or("no reason given");
+                let refusal = (refused > 0).then(|| Error::refused(why));
+                let failure = delivery.rest.first().map(|part| part.error.clone());
+                failure.or(refusal)
+            }
+            Err(error) => Some(error.clone()),
+        };
+        let reason = last.as_ref().map_or(DropReason::Failed, Error::drop_reason);
+        dropped.add(reason, open);
+        self.ledger.step(|account| {
+            account.received += spans;
+            account.delivered += accepted;
+            account.refused += refused;
+            account.dropped.merge(&dropped);
+        });
+        self.note(last);
+    }
+
+    fn note(&self, error: Option<Error>) {
+        if error.is_some() {
+            *self.last_error() = error;
         }
+    }
+
+    fn last_error(&self) -> MutexGuard<'_, Option<Error>> {
+        self.last_error
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells what was lost and was not told before.
+    fn report_losses(&self) {
+        let error = self.last_error().clone();
+        let server = error.as_ref().and_then(Error::shared_server);
+        let account = self.ledger.read();
+        self.report.tell(&account, 0, server, |_, _| {
+            error.map(Cause::new).into_iter().collect()
+        });
     }
 
     fn encode(&self, spans: &[SpanData]) -> Option<Batch> {
@@ -131,7 +204,9 @@ impl SpanExporter for SdkExporter {
         let until = Deadline::after(self.limit).named("export deadline");
         let exporter = Arc::clone(&self.exporter);
         let spans = batch.spans();
-        delivered(spans, export(exporter, batch, until).await, self.limit)
+        let exported = export(exporter, batch, until).await;
+        self.count(spans, &exported);
+        delivered(spans, exported, self.limit)
     }
 
     fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
@@ -145,7 +220,14 @@ impl SpanExporter for SdkExporter {
         let result = wait(until, async move {
             run_drain(until, PATIENCE * 2, "shutdown", exporter.shutdown(until)).await
         });
-        drained(result.flatten(), timeout)
+        let result = result.flatten();
+        if let Ok(inside) = &result {
+            // What the exporter had acknowledged and lost after that.
+            self.ledger.step(|account| account.take_back(inside));
+            self.note(inside.cause().map(|cause| cause.error().clone()));
+        }
+        self.report_losses();
+        drained(result, timeout)
     }
 
     fn force_flush(&self) -> OTelSdkResult {
@@ -163,6 +245,13 @@ impl SpanExporter for SdkExporter {
 
     fn set_resource(&mut self, resource: &Resource) {
         self.resource = encode_resource(resource);
+    }
+}
+
+impl Drop for SdkExporter {
+    /// Tells what was lost, unless a shutdown did.
+    fn drop(&mut self) {
+        self.report_losses();
     }
 }
 

@@ -151,13 +151,10 @@ fn destination_that_refuses_connections_is_given_up_soon() {
     every_end(
         Collector::stop,
         |_| {},
-        |_, collector, ended| {
-            told(
-                collector,
-                ended,
-                SPANS,
-                "cannot connect: Connection refused",
-            )
+        |end, collector, ended| {
+            let cause = "cannot connect: Connection refused";
+            told(collector, ended, SPANS, cause);
+            assert!(ended.took < LIMIT, "{end}: {ended:#?}");
         },
     );
 }

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use opentelemetry::trace::Tracer;
 use opentelemetry::trace::TracerProvider;
+use opentelemetry_sdk::trace::BatchSpanProcessor;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use outspan::otlp;
 use outspan::sdk::BatchProcessor;
+use outspan::sdk::SdkExporter;
 use outspan::sdk::SimpleProcessor;
 use outspan_testkit::Answer;
 use outspan_testkit::Collector;
@@ -26,6 +28,10 @@ fn program() {
     match name.as_str() {
         "batch" => end_spans_with(BatchProcessor::new(exporter())),
         "simple" => end_spans_with(SimpleProcessor::new(exporter())),
+        "stock" => {
+            let stock = BatchSpanProcessor::builder(SdkExporter::new(exporter()));
+            end_spans_with(stock.build());
+        }
         name => with_guard(name),
     }
 }
@@ -131,7 +137,7 @@ fn wrong_endpoint_is_told_once_with_its_answer() {
 
 #[test]
 fn processors_without_a_guard_tell_as_well() {
-    for name in ["batch", "simple"] {
+    for name in ["batch", "simple", "stock"] {
         let collector = refuses();
         let ended = run(name, &collector, &[]);
         assert_eq!(ended.lost(), 10, "{name}: {ended:#?}");
