@@ -80,7 +80,7 @@ impl Agent {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        let mut running = Running::spawn(&mut command);
+        let mut running = Running::of_command(&mut command);
         running.wait_until_said("admin on ");
         Self { running }
     }

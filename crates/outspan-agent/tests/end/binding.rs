@@ -111,7 +111,7 @@ fn run(ports: &[u16], to: &str) -> (Ran, usize) {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    let ran = Running::spawn(&mut command).finish();
+    let ran = Running::of_command(&mut command).finish();
     (ran, client.end())
 }
 
@@ -193,7 +193,7 @@ fn signal_while_a_destination_is_opened_ends_the_start() {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        let mut running = Running::spawn(&mut command);
+        let mut running = Running::of_command(&mut command);
         running.wait_until_said("starting");
         running.signal(signal);
         let ran = running.finish().expect_status(0);

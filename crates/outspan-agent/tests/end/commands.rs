@@ -31,7 +31,7 @@ fn start(arguments: &[&str]) -> Running {
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    Running::spawn(&mut command)
+    Running::of_command(&mut command)
 }
 
 #[tokio::test]

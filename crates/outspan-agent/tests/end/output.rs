@@ -39,7 +39,7 @@ async fn check(mut command: Command) {
         .args(["--listen", &format!("grpc://{address}")])
         .stdin(Stdio::null())
         .stdout(Stdio::null());
-    let mut running = Running::spawn(&mut command);
+    let mut running = Running::of_command(&mut command);
     drop(command);
     let end = Instant::now() + LIMIT;
     while TcpStream::connect(&address).is_err() {

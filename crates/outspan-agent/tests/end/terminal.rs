@@ -106,7 +106,7 @@ async fn closed_terminal_drains_agent_that_writes_elsewhere() {
         .args(agent_arguments(&url_of(&collector), port))
         .stdout(Stdio::null())
         .stderr(Stdio::piped());
-    let mut running = Running::spawn(&mut command);
+    let mut running = Running::of_command(&mut command);
     drop((command, terminal));
     running.wait_until_said("sending to");
     let batch = batch_of(40);
@@ -142,7 +142,7 @@ async fn agent_that_logs_to_closed_terminal_delivers_everything() {
         .args(["-vv", "--to", "stdout:compact", "--shutdown-timeout", "1h"])
         .stdout(terminal.try_clone().unwrap())
         .stderr(terminal.try_clone().unwrap());
-    let mut running = Running::spawn(&mut command);
+    let mut running = Running::of_command(&mut command);
     drop((command, terminal));
     let master = wait_until_shown(master, "sending to standard output");
     let batch = batch_of(40);
@@ -172,7 +172,7 @@ async fn agent_in_shell_whose_terminal_closes_delivers_everything() {
         .args(["--batch-delay", "1h"])
         .stdout(Stdio::null())
         .stderr(Stdio::piped());
-    let mut running = Running::spawn(&mut command);
+    let mut running = Running::of_command(&mut command);
     drop((command, terminal));
     running.wait_until_said("sending to");
     let batch = batch_of(40);
@@ -196,7 +196,7 @@ async fn hang_up_that_was_ignored_at_the_start_stays_ignored() {
         .args(agent_arguments(&url_of(&collector), port))
         .stdout(Stdio::null())
         .stderr(Stdio::piped());
-    let mut running = Running::spawn(&mut command);
+    let mut running = Running::of_command(&mut command);
     drop((command, terminal));
     running.wait_until_said("sending to");
     drop(master);

@@ -89,14 +89,36 @@ impl Running {
 
     fn spawn_piped(mut command: Command, output: Stdio) -> Self {
         command
+            .env_remove("NO_COLOR")
+            .env_remove("RUST_LOG")
             .stdin(Stdio::piped())
             .stdout(output)
             .stderr(Stdio::piped());
-        Self::spawn(&mut command)
+        let mut child = command.spawn().unwrap();
+        let stdout = child.stdout.take();
+        let stderr = child.stderr.take().unwrap();
+        Self {
+            child,
+            stdout: match stdout {
+                Some(stdout) => Output::of(stdout),
+                None => Output::of(io::empty()),
+            },
+            stderr: Output::of(stderr),
+        }
+    }
+
+    /// What standard error has said, as far as it was waited for.
+    pub(crate) fn said(&self) -> &str {
+        &self.stderr.text
+    }
+
+    /// Takes standard input; dropping it ends the program's input.
+    pub(crate) fn stdin(&mut self) -> ChildStdin {
+        self.child.stdin.take().unwrap()
     }
 
     /// Starts a command that was made elsewhere. Outputs that are not pipes are not read.
-    pub(crate) fn spawn(command: &mut Command) -> Self {
+    pub(crate) fn of_command(command: &mut Command) -> Self {
         command.env_remove("NO_COLOR").env_remove("RUST_LOG");
         let mut child = command.spawn().unwrap();
         let stdout = child.stdout.take();
@@ -120,16 +142,6 @@ impl Running {
             thread::sleep(Duration::from_millis(5));
         }
         panic!("the program did not end");
-    }
-
-    /// What standard error has said, as far as it was waited for.
-    pub(crate) fn said(&self) -> &str {
-        &self.stderr.text
-    }
-
-    /// Takes standard input; dropping it ends the program's input.
-    pub(crate) fn stdin(&mut self) -> ChildStdin {
-        self.child.stdin.take().unwrap()
     }
 
     /// Sends a signal to this child and nobody else.

@@ -223,7 +223,7 @@ impl SpanExporter for SdkExporter {
         let result = result.flatten();
         if let Ok(inside) = &result {
             // What the exporter had acknowledged and lost after that.
-            self.ledger.step(|account| account.take_back(inside));
+            self.ledger.take_back(inside);
             self.note(inside.cause().map(|cause| cause.error().clone()));
         }
         self.report_losses();
