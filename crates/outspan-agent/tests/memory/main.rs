@@ -33,3 +33,4 @@ mod destinations;
 mod matrix;
 mod pairwise;
 mod requests;
+mod slow;

@@ -25,7 +25,7 @@ const RESIDENT_SURPLUS: usize = 64;
 const SPACE_SURPLUS: usize = 512;
 
 /// For how long a destination that does not take spans is watched, so that they are tried more than once.
-const WATCHED: Duration = Duration::from_millis(1500);
+const WATCHED: Duration = Duration::from_millis(1000);
 
 /// How soon ordinary spans have to arrive. A program that is not optimised converts about 10 MiB a second.
 const SOON: Duration = Duration::from_secs(15);
