@@ -248,6 +248,12 @@ impl Batch {
         otlp::write_json_within(&self.shared.request, max_bytes)
     }
 
+    /// Whether the resource and the scope leave room for any span in a JSON form of at most `max_bytes` bytes. Where not,
+    /// halving the batch does not help.
+    pub(crate) fn has_room_in_json(&self, max_bytes: usize) -> bool {
+        otlp::is_json_head_within(&self.shared.request, max_bytes)
+    }
+
     /// Splits into batches of at most `spans` spans (at least one).
     ///
     /// Parts are made one at a time, when they are asked for. Each one repeats the resources and scopes of its spans, so all

@@ -96,9 +96,10 @@ impl Forms {
         (form, true)
     }
 
-    /// Lets go of a form. Whoever sends it has its bytes still.
+    /// Lets go of a form that is made. Whoever sends it has its bytes still; one that is being made stays for the next attempt.
     pub(crate) fn forget(&self, key: FormKey) {
-        self.lock().retain(|(known, _)| *known != key);
+        self.lock()
+            .retain(|(known, form)| *known != key || form.made.get().is_none());
     }
 
     /// Lets go of every form that is made. Those that are being made stay, because making them anew would take as long.

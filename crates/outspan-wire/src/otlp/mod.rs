@@ -40,6 +40,7 @@ pub use encode::Written;
 pub use error::WireError;
 pub use error::WireErrorKind;
 pub use json::JsonSummary;
+pub use json::is_json_head_within;
 pub use json::read_json;
 pub use json::read_json_response;
 pub use json::read_json_status;

@@ -14,5 +14,6 @@ pub use self::answer::write_json_response;
 pub use self::answer::write_json_status;
 pub use self::read::JsonSummary;
 pub use self::read::read_json;
+pub use self::write::is_json_head_within;
 pub use self::write::write_json;
 pub use self::write::write_json_within;

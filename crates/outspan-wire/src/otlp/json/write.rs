@@ -78,6 +78,27 @@ pub fn write_json_within(request: &[u8], max_bytes: usize) -> Option<Vec<u8>> {
     (!text.is_over()).then(|| text.into_vec())
 }
 
+/// Returns whether a span of a validated request can have an OTLP JSON form of at most `max_bytes` bytes, as far as its
+/// resource and its scope allow it.
+///
+/// Only a request with one resource and one scope is looked at; in others it depends on the span. So a caller that halves
+/// a request until the halves fit need not do so down to each span of a resource that is too large by itself.
+pub fn is_json_head_within(request: &[u8], max_bytes: usize) -> bool {
+    let mut resources = RequestView::new(request).resource_spans();
+    let (Some(envelope), None) = (resources.next(), resources.next()) else {
+        return true;
+    };
+    let mut scopes = envelope.scope_spans();
+    let (Some(scope_spans), None) = (scopes.next(), scopes.next()) else {
+        return true;
+    };
+    let mut text = Limited::new(max_bytes);
+    let mut writer = Writer::new(&mut text);
+    writer.resource(envelope.resource());
+    writer.scope(scope_spans.scope());
+    !text.is_over()
+}
+
 fn write_request<B: Buffer>(request: &[u8], text: &mut B) {
     let mut writer = Writer::new(text);
     writer.begin(b'{');

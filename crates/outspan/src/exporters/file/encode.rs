@@ -43,7 +43,13 @@ impl Encoder {
             _ if batch.size() > RECORD_BYTES_MAX => return Err(too_large(batch, batch.size())),
             Format::Json => {
                 let json = batch.to_json_within(RECORD_BYTES_MAX);
-                let mut line = json.ok_or_else(|| too_large(batch, RECORD_BYTES_MAX + 1))?;
+                let Some(mut line) = json else {
+                    let error = too_large(batch, RECORD_BYTES_MAX + 1);
+                    return Err(match batch.has_room_in_json(RECORD_BYTES_MAX) {
+                        true => error,
+                        false => error.for_each_span(),
+                    });
+                };
                 line.push(b'\n');
                 line
             }

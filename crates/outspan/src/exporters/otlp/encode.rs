@@ -45,7 +45,11 @@ pub(super) fn message(batch: &Batch, encoding: Encoding, limit: usize) -> Result
     };
     let spans = 0..batch.spans();
     let Some(plain) = plain else {
-        return Err(too_large(batch, spans, made_limit + 1, made_limit));
+        let error = too_large(batch, spans, made_limit + 1, made_limit);
+        return Err(match batch.has_room_in_json(made_limit) {
+            true => error,
+            false => error.for_each_span(),
+        });
     };
     let compression = encoding.compression;
     let body = compression.compress_within(encoding.level, &plain, made_limit)?;

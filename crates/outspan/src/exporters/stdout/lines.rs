@@ -26,8 +26,8 @@ use crate::failures::Failures;
 /// How much text is put together before it is written.
 const PAGE_BYTES: usize = 64 * 1024;
 
-/// How many bytes the text of one span may have, or a line of a batch.
-const SPAN_BYTES_MAX: usize = 16 << 20;
+/// How many bytes the text of one span may have, or a line of a batch: more than twice what gRPC servers take.
+const SPAN_BYTES_MAX: usize = 10 << 20;
 
 /// Names a format that shows spans one by one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,6 +128,9 @@ impl Lines {
                 page.text.rewind(start);
                 self.write_page(&mut page, progress)?;
                 progress.skip(1, too_large(&span));
+                if stop.is_set() {
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
                 continue;
             }
             page.ends.push(page.text.as_str().len());
@@ -166,8 +169,9 @@ impl Lines {
         while let Some(range) = left.pop() {
             let piece = batch.cut_all(std::slice::from_ref(&range));
             let Some(line) = otlp_line(&piece) else {
-                if let (1, Some(span)) = (range.len(), piece.iter().next()) {
-                    progress.skip(1, too_large(&span));
+                let is_last = range.len() == 1 || !piece.has_room_in_json(SPAN_BYTES_MAX);
+                if let Some(span) = piece.iter().next().filter(|_| is_last) {
+                    progress.skip(range.len(), too_large(&span));
                     continue;
                 }
                 let middle = range.start + range.len().div_ceil(2);

@@ -158,7 +158,11 @@ fn push_escape(out: &mut impl TextBuffer, c: char) {
         '\t' => out.push_str("\\t"),
         c => {
             for unit in c.encode_utf16(&mut [0; 2]) {
-                push(out, format_args!("\\u{unit:04x}"));
+                out.push_str("\\u");
+                for shift in [12, 8, 4, 0] {
+                    let digit = u32::from(*unit >> shift & 0xF);
+                    out.push(char::from_digit(digit, 16).unwrap_or('0'));
+                }
             }
         }
     }
