@@ -277,7 +277,10 @@ impl Shop {
 
     fn flush(&self) -> outspan::Result<()> {
         for service in &self.services {
-            service.guard.flush(Duration::from_secs(10))?;
+            let drained = service.guard.flush(Duration::from_secs(10))?;
+            if !drained.is_complete() {
+                eprintln!("shop: {}: {drained}", service.name);
+            }
         }
         Ok(())
     }

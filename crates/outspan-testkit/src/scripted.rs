@@ -125,6 +125,15 @@ pub enum DrainAct {
     Hang,
     /// Panics.
     Panic,
+    /// Waits for this long, then does the other.
+    After(Duration, Box<Self>),
+}
+
+impl DrainAct {
+    /// Makes a [`DrainAct::After`].
+    pub fn after(delay: Duration, then: Self) -> Self {
+        Self::After(delay, Box::new(then))
+    }
 }
 
 /// Holds one call as the exporter saw it.
@@ -485,8 +494,13 @@ impl Scripted {
     }
 }
 
-async fn drain(act: Option<DrainAct>, until: Deadline) -> Result<Drained> {
+async fn drain(mut act: Option<DrainAct>, until: Deadline) -> Result<Drained> {
+    while let Some(DrainAct::After(delay, then)) = act {
+        Deadline::after(delay).passed().await;
+        act = Some(*then);
+    }
     match act {
+        Some(DrainAct::After(..)) => unreachable!("the loop ends with another act"),
         None => Ok(Drained::default()),
         Some(DrainAct::Done(drained)) => Ok(drained),
         Some(DrainAct::Fail(error)) => Err(error),
@@ -639,8 +653,11 @@ mod tests {
         let script = ScriptedExporter::new();
         let mut lossy = Drained::default();
         lossy.lost.add(DropReason::Shutdown, 4);
-        script.script_flushes([DrainAct::Fail(Error::internal("x")), DrainAct::Done(lossy)]);
-        script.script_shutdowns([DrainAct::Done(lossy)]);
+        script.script_flushes([
+            DrainAct::Fail(Error::internal("x")),
+            DrainAct::Done(lossy.clone()),
+        ]);
+        script.script_shutdowns([DrainAct::Done(lossy.clone())]);
         let exporter = script.exporter();
         exporter.flush(soon()).await.unwrap_err();
         assert_eq!(exporter.flush(soon()).await.unwrap(), lossy);

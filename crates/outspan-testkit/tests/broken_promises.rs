@@ -109,6 +109,14 @@ fn shutdown_twice_is_fine() {
 }
 
 #[test]
+fn shutdowns_at_once_agree() {
+    breaks(
+        || async { promises::shutdowns_at_once_agree(&broken(Fault::LosesAll)).await },
+        "Drained {",
+    );
+}
+
+#[test]
 fn a_dropped_future_leaks_nothing() {
     breaks(
         || async { promises::a_dropped_future_leaks_nothing(&broken(Fault::KeepsBatches)).await },

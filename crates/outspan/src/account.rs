@@ -45,7 +45,7 @@ impl Account {
             delivered: self.delivered.saturating_sub(earlier.delivered),
             refused: self.refused - earlier.refused,
             lost,
-            left: 0,
+            ..Drained::default()
         }
     }
 

@@ -7,6 +7,8 @@
 //! closing that very span, with locks held.
 
 use std::fmt;
+#[cfg(feature = "sdk")]
+use std::io::Write;
 use std::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
 use std::sync::Arc;
@@ -17,9 +19,13 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
+#[cfg(feature = "sdk")]
+use tracing::subscriber::NoSubscriber;
 
+use crate::Cause;
 use crate::DropReason;
 use crate::Error;
+use crate::Losses;
 
 /// How long a kind of trouble stays quiet after its first line.
 const INTERVAL: Duration = Duration::from_secs(30);
@@ -47,6 +53,17 @@ pub(crate) struct Held {
     pub(crate) bytes_max: usize,
 }
 
+/// What comes after an attempt that failed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Retrial {
+    /// The queue's own waits.
+    UntilItWorks,
+    /// A wait that the destination asked for.
+    After(Duration),
+    /// The queue is being shut down.
+    UntilShutdown,
+}
+
 /// What a user wants to be called with each drop.
 pub(crate) type Hook = Arc<dyn Fn(&DropEvent) + Send + Sync>;
 
@@ -68,7 +85,21 @@ struct State {
     dropped: [Dropped; DropReason::ALL.len()],
     dropped_total: u64,
     refused: Topic,
+    /// The last refusal, and the last failure that may pass: the causes of what is lost.
+    last_refusal: Option<Error>,
+    last_failure: Option<Error>,
+    servers: Servers,
     hook_panicked: bool,
+}
+
+/// The addresses to which spans went.
+#[derive(Debug, Default)]
+enum Servers {
+    #[default]
+    Unknown,
+    One(Arc<str>),
+    /// Behind a fan-out or the like: none of them speaks for the others.
+    Several,
 }
 
 #[derive(Debug)]
@@ -179,8 +210,8 @@ impl Diagnostics {
     }
 
     /// An attempt failed and will be made again.
-    pub(crate) fn failed(&self, error: &Error, held: Held) {
-        let line = self.lock().failed(error, held, Instant::now());
+    pub(crate) fn failed(&self, error: &Error, held: Held, retrial: Retrial) {
+        let line = self.lock().failed(error, held, retrial, Instant::now());
         self.write(line);
     }
 
@@ -213,9 +244,61 @@ impl Diagnostics {
     }
 
     /// The destination refused spans for good.
-    pub(crate) fn refused(&self, spans: u64, why: &str) {
-        let line = self.lock().refused(spans, why, Instant::now());
+    pub(crate) fn refused(&self, spans: u64, error: &Error) {
+        let line = self.lock().refused(spans, error, Instant::now());
         self.write(line);
+    }
+
+    /// Remembers the destination's address.
+    pub(crate) fn note_server(&self, server: &Arc<str>) {
+        let mut state = self.lock();
+        match &state.servers {
+            Servers::Unknown => state.servers = Servers::One(Arc::clone(server)),
+            Servers::One(known) if known != server => state.servers = Servers::Several,
+            Servers::One(_) | Servers::Several => {}
+        }
+    }
+
+    /// The destination's address, if it is known and there is only one.
+    pub(crate) fn server(&self) -> Option<Arc<str>> {
+        let state = self.lock();
+        match &state.servers {
+            Servers::One(server) => Some(Arc::clone(server)),
+            Servers::Several => None,
+            Servers::Unknown => {
+                let error = state.last_failure.as_ref().or(state.last_refusal.as_ref());
+                error?.shared_server()
+            }
+        }
+    }
+
+    /// The last errors behind such losses, of the whole life of the queue.
+    pub(crate) fn causes(&self, lost: &Losses, refused: u64) -> Vec<Cause> {
+        let state = self.lock();
+        let mut errors = Vec::new();
+        for (reason, _) in lost.unwanted().iter() {
+            let own = &state.dropped[reason.index()].error;
+            // A queue is full because the destination does not take what comes.
+            let full = reason == DropReason::QueueFull;
+            let error = own
+                .as_ref()
+                .or(state.last_failure.as_ref().filter(|_| full));
+            errors.extend(error.cloned());
+        }
+        errors.extend(state.last_refusal.clone().filter(|_| refused > 0));
+        drop(state);
+        errors
+            .into_iter()
+            .map(|error| self.named_cause(Cause::new(error)))
+            .collect()
+    }
+
+    /// A cause with the name of the destination, if the queue has one.
+    pub(crate) fn named_cause(&self, cause: Cause) -> Cause {
+        match &self.name {
+            Some(name) => cause.at_least_at(name),
+            None => cause,
+        }
     }
 
     /// Writes the summaries when they are due, for ever.
@@ -293,8 +376,15 @@ impl fmt::Debug for Diagnostics {
 }
 
 impl State {
-    fn failed(&mut self, error: &Error, held: Held, now: Instant) -> Option<Line> {
+    fn failed(
+        &mut self,
+        error: &Error,
+        held: Held,
+        retrial: Retrial,
+        now: Instant,
+    ) -> Option<Line> {
         let text = error.to_string();
+        self.last_failure = Some(error.clone());
         let dropped_before = self.dropped_total;
         let outage = self.outage.get_or_insert_with(|| Outage {
             since: now,
@@ -312,7 +402,7 @@ impl State {
         outage.told = true;
         self.outages.tell(now);
         Some(Line::Trouble(format!(
-            "cannot deliver spans: {}; trying again until it works, keeping {held}",
+            "cannot deliver spans: {}; trying again {retrial}, keeping {held}",
             outage.error
         )))
     }
@@ -355,7 +445,10 @@ impl State {
         Some(Line::Trouble(format!("dropped {}: {why}", count(spans))))
     }
 
-    fn refused(&mut self, spans: u64, why: &str, now: Instant) -> Option<Line> {
+    fn refused(&mut self, spans: u64, why: &Error, now: Instant) -> Option<Line> {
+        if spans > 0 {
+            self.last_refusal = Some(why.clone());
+        }
         if !self.refused.note(spans, now) {
             return None;
         }
@@ -467,6 +560,20 @@ fn seconds(time: Duration) -> String {
     format!("{:.0} s", time.as_secs_f64())
 }
 
+impl fmt::Display for Retrial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UntilItWorks => f.write_str("until it works"),
+            Self::After(wait) => write!(
+                f,
+                "in {}, as the destination asked, until it works",
+                seconds(*wait)
+            ),
+            Self::UntilShutdown => f.write_str("until the time for shutting down is over"),
+        }
+    }
+}
+
 impl fmt::Display for Held {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
@@ -501,6 +608,19 @@ impl fmt::Display for Size {
     }
 }
 
+/// Tells people something. At the beginning and at the end of a program nothing may be there to log to.
+#[cfg(feature = "sdk")]
+pub(crate) fn tell(text: &str) {
+    let is_heard = tracing::dispatcher::get_default(|heard| !heard.is::<NoSubscriber>());
+    if is_heard {
+        tracing::warn!(target: "outspan", "{text}");
+        return;
+    }
+    // `eprintln!` panics if standard error is closed, which is no reason for a program to abort at its end.
+    let mut stderr = std::io::stderr().lock();
+    drop(writeln!(stderr, "outspan: {text}"));
+}
+
 fn write(line: &Line) {
     match line {
         Line::Trouble(text) => tracing::warn!(target: "outspan", "{text}"),
@@ -528,7 +648,7 @@ mod tests {
         let mut now = began;
         while now < began + time {
             lines.extend(state.tick(now));
-            lines.extend(state.failed(&error, HELD, now));
+            lines.extend(state.failed(&error, HELD, Retrial::UntilItWorks, now));
             now += every;
         }
         lines.extend(state.recovered(began + time));
@@ -585,7 +705,7 @@ mod tests {
         for second in 0..120 {
             let now = began + Duration::from_secs(second);
             lines.extend(state.tick(now));
-            lines.extend(state.failed(&error, HELD, now));
+            lines.extend(state.failed(&error, HELD, Retrial::UntilItWorks, now));
             lines.extend(state.recovered(now + Duration::from_millis(500)));
         }
         assert!(lines.len() <= 6, "{lines:#?}");
@@ -597,7 +717,7 @@ mod tests {
         let mut state = State::default();
         let now = Instant::now();
         let error = Error::unavailable("down");
-        state.failed(&error, HELD, now);
+        state.failed(&error, HELD, Retrial::UntilItWorks, now);
         state.dropped(DropReason::QueueFull, 41, None, now);
         state.dropped(DropReason::QueueFull, 1, None, now);
         let news = state.recovered(now + Duration::from_secs(5)).map(text);

@@ -68,6 +68,7 @@ struct Inner {
     kind: ErrorKind,
     temporary: bool,
     retries_used_up: bool,
+    connection_refused: bool,
     message: String,
     context: Vec<(&'static str, String)>,
     source: Option<Arc<dyn StdError + Send + Sync>>,
@@ -93,6 +94,7 @@ impl Error {
                 kind,
                 temporary,
                 retries_used_up: false,
+                connection_refused: false,
                 message: message.into(),
                 context: Vec::new(),
                 source: None,
@@ -209,6 +211,26 @@ impl Error {
     pub fn with_server(mut self, server: Arc<str>) -> Self {
         self.inner.server = Some(server);
         self
+    }
+
+    /// Marks that nothing listens at the destination's address.
+    pub(crate) fn with_connection_refused(mut self) -> Self {
+        self.inner.connection_refused = true;
+        self
+    }
+
+    /// Whether nothing listens at the destination's address: the system refused the connection, as the mark or an I/O error
+    /// among the sources says.
+    pub(crate) fn is_connection_refused(&self) -> bool {
+        let refused = std::io::ErrorKind::ConnectionRefused;
+        let mut source = StdError::source(self);
+        let mut is_refused = self.inner.connection_refused;
+        while let Some(error) = source {
+            let io = error.downcast_ref::<std::io::Error>();
+            is_refused |= io.is_some_and(|error| error.kind() == refused);
+            source = error.source();
+        }
+        is_refused
     }
 
     /// Whose turn it is.

@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
@@ -15,6 +16,7 @@ use crate::Delivery;
 use crate::Drained;
 use crate::Error;
 use crate::Result;
+use crate::ending::Ending;
 
 /// Delivers batches to one destination, or hands them to other exporters.
 ///
@@ -80,7 +82,10 @@ pub trait Export: Debug + Send + Sync + 'static {
     fn flush(&self, until: Deadline) -> impl Future<Output = Result<Drained>> + Send;
 
     /// Delivers what the exporter holds, then frees its connections and files; later exports are refused with
-    /// [`ShutDown`](crate::ErrorKind::ShutDown). A second call has nothing to do and succeeds.
+    /// [`ShutDown`](crate::ErrorKind::ShutDown).
+    ///
+    /// An [`Exporter`] calls it once, and again only if the future of the first call was dropped before its end. Callers
+    /// who shut one handle down twice, at the same time or later, get the result of the one call.
     ///
     /// # Errors
     ///
@@ -116,9 +121,17 @@ impl<E: Export> ExportBoxed for E {
 /// A clone shares the state and the connections of the original and is an owner of its own: after
 /// [`shutdown`](Export::shutdown) a handle refuses batches, and what stands behind it closes when the last owner shuts
 /// down. Until then a shutdown flushes. So two providers can share one exporter, and neither closes it for the other.
+///
+/// A second shutdown of a handle waits for the first, within its own deadline, and returns its result. So does a flush
+/// after a shutdown has begun; it then has nothing left to do.
 pub struct Exporter {
     shared: Arc<Shared>,
+    /// Set at once when a shutdown begins: exports read it on every call.
     is_shut_down: AtomicBool,
+    /// Whether this handle was the last owner when it gave up ownership. Written once, after `is_shut_down`.
+    was_last: OnceLock<bool>,
+    /// Shared with clones that are made after the shutdown has begun: they are no owners, and have this result.
+    ending: Arc<Ending>,
 }
 
 struct Shared {
@@ -135,7 +148,15 @@ impl Exporter {
                 export: Box::new(export),
             }),
             is_shut_down: AtomicBool::new(false),
+            was_last: OnceLock::new(),
+            ending: Arc::default(),
         }
+    }
+
+    /// Whether a shutdown of this handle has ended.
+    #[cfg(feature = "sdk")]
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ending.result().is_some()
     }
 
     fn check_open(&self) -> Result<()> {
@@ -145,12 +166,16 @@ impl Exporter {
         }
     }
 
-    /// Gives up ownership once; true for the last owner.
-    fn leave(&self) -> Option<bool> {
+    /// Gives up ownership once, and says whether this was the last owner.
+    ///
+    /// Only the caller that shuts down gets here (one at a time, see [`Ending`]), and the drop.
+    fn leave(&self) -> bool {
         if self.is_shut_down.swap(true, Ordering::AcqRel) {
-            return None;
+            // A clone of a handle that was shut down never was an owner.
+            return self.was_last.get().copied().unwrap_or(false);
         }
-        Some(self.shared.owners.fetch_sub(1, Ordering::AcqRel) == 1)
+        let is_last = self.shared.owners.fetch_sub(1, Ordering::AcqRel) == 1;
+        *self.was_last.get_or_init(|| is_last)
     }
 }
 
@@ -161,18 +186,22 @@ impl Export for Exporter {
     }
 
     async fn flush(&self, until: Deadline) -> Result<Drained> {
-        if self.is_shut_down.load(Ordering::Acquire) {
-            return Ok(Drained::default());
+        if !self.is_shut_down.load(Ordering::Acquire) {
+            return self.shared.export.flush_boxed(until).await;
         }
-        self.shared.export.flush_boxed(until).await
+        // What the shutdown delivers or loses is in its result; when it has ended nothing is left to flush.
+        self.ending.ended_by(until).await?;
+        Ok(Drained::default())
     }
 
     async fn shutdown(&self, until: Deadline) -> Result<Drained> {
-        match self.leave() {
-            None => Ok(Drained::default()),
-            Some(false) => self.shared.export.flush_boxed(until).await,
-            Some(true) => self.shared.export.shutdown_boxed(until).await,
-        }
+        let work = || async {
+            match self.leave() {
+                false => self.shared.export.flush_boxed(until).await,
+                true => self.shared.export.shutdown_boxed(until).await,
+            }
+        };
+        self.ending.run(until, work).await
     }
 }
 
@@ -187,9 +216,15 @@ impl Clone for Exporter {
                     (owners > 0).then_some(owners + 1)
                 })
                 .is_ok();
+        let ending = match is_open {
+            true => Arc::default(),
+            false => Arc::clone(&self.ending),
+        };
         Self {
             shared: Arc::clone(&self.shared),
             is_shut_down: AtomicBool::new(!is_open),
+            was_last: OnceLock::new(),
+            ending,
         }
     }
 }

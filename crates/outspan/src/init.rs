@@ -2,11 +2,10 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering;
 use std::thread;
 use std::thread::ScopedJoinHandle;
 use std::time::Duration;
+use std::time::Instant;
 
 use opentelemetry::KeyValue;
 use opentelemetry::trace::TracerProvider;
@@ -18,17 +17,22 @@ use opentelemetry_sdk::trace::SdkTracerProvider;
 use opentelemetry_sdk::trace::ShouldSample;
 use opentelemetry_sdk::trace::TracerProviderBuilder;
 use outspan_wire::otlp::SpanLimits;
-use tracing::subscriber::NoSubscriber;
 
 use crate::Account;
+use crate::Cause;
+use crate::Deadline;
 use crate::Drained;
 use crate::Error;
 use crate::Exporter;
 use crate::Result;
+use crate::diagnostics::tell;
+use crate::ending::Ending;
+use crate::ending::not_ended;
 use crate::env::ExporterName;
 use crate::env::SamplerName;
 use crate::env::Settings;
 use crate::env::Warning;
+use crate::guard::GRACE;
 use crate::sdk::BatchProcessor;
 use crate::sdk::BatchProcessorBuilder;
 use crate::sdk::ProcessorHandle;
@@ -38,6 +42,9 @@ use crate::stdout;
 
 /// How long the guard's drop may take: what the SDK gives a shutdown, and half of the 10 s that `docker stop` waits.
 const DROP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What exporters are called that the program made itself.
+const CODE: &str = "code";
 
 /// Sets tracing up as the environment says: exporter, processor and provider, which becomes the global one.
 ///
@@ -72,7 +79,7 @@ const DROP_TIMEOUT: Duration = Duration::from_secs(5);
 ///     order.in_scope(|| { /* the work */ });
 ///     drop(order);
 ///     Ok(())
-/// } // The guard is dropped here: it delivers what is left, and says on standard error if it could not.
+/// } // The guard is dropped here: it delivers what is left, and warns if it could not.
 /// ```
 ///
 /// With the OpenTelemetry API:
@@ -224,6 +231,12 @@ impl InitBuilder {
 
     /// Sets how long dropping the guard may take. The default is 5 s: what the SDK gives a shutdown, and half of the 10 s
     /// that container runtimes wait before they kill.
+    ///
+    /// It is used up only while there is a chance to deliver: by a destination that is slow, hangs, or was there before and
+    /// is down now. One that has never answered in the life of the program and refuses connections, as where no collector
+    /// runs, is given up after 0.6 s and at least 3 attempts, which leaves a collector that is just starting some time. A
+    /// destination that asked for a longer wait than this is tried once and then given up. Choose less for a command that
+    /// people wait for, more for a service whose collector may be restarted at the same time.
     pub fn drop_timeout(mut self, timeout: Duration) -> Self {
         self.drop_timeout = timeout;
         self
@@ -260,7 +273,7 @@ impl InitBuilder {
             destinations,
             warnings: settings.warnings,
             drop_timeout: self.drop_timeout,
-            is_shut_down: AtomicBool::new(false),
+            ending: Ending::default(),
         })
     }
 
@@ -313,7 +326,7 @@ impl InitBuilder {
         for exporter in exporters {
             let batch = self.batch_options(BatchProcessor::builder(exporter), settings, limits);
             let processor = batch.build()?;
-            destinations.push(Destination::batch("code", processor.handle()));
+            destinations.push(Destination::batch(CODE, processor.handle()));
             provider = provider.with_span_processor(processor);
         }
         for &name in names {
@@ -376,6 +389,24 @@ impl fmt::Debug for InitBuilder {
 /// Keep it until the end of `main`: `let _ = outspan::init()` drops it at once. A program that ends by
 /// `std::process::exit`, or by a signal it does not handle, drops nothing: call [`shutdown`](Self::shutdown) before, or wait for
 /// the signal and return from `main`.
+///
+/// # What was lost
+///
+/// At the end, each destination to which not all spans were delivered costs one line, with counts by reason, its address and
+/// the last error: as a `tracing` warning with the target `outspan`, or on standard error if the program has no subscriber. It
+/// covers the whole life of the program, and comes once, whether the guard is dropped, [`shutdown`](Self::shutdown) is called, or
+/// the provider is shut down. Nothing is written if nothing was lost.
+///
+/// A subscriber that only has the layer of `tracing-opentelemetry` takes that line and shows it to nobody: add one that
+/// writes, such as `tracing_subscriber::fmt::layer()`.
+///
+/// # Spans that have not ended
+///
+/// A span is delivered when it has ended. One that is open when the guard is dropped is not delivered, not even if it ends
+/// later; [`Drained::unended`] and the line at the end say how many there were. End spans first: locals are dropped in the
+/// reverse order of their declaration, so declare the guard before spans and before what holds some (`tracing`'s span
+/// guards, a context that is attached), or drop those by hand. Let tasks that still work end before the guard goes, or give
+/// them up knowingly.
 #[must_use = "spans are delivered until the guard is dropped"]
 #[derive(Debug)]
 pub struct Guard {
@@ -383,7 +414,7 @@ pub struct Guard {
     destinations: Vec<Destination>,
     warnings: Vec<Warning>,
     drop_timeout: Duration,
-    is_shut_down: AtomicBool,
+    ending: Ending,
 }
 
 impl Guard {
@@ -434,20 +465,40 @@ impl Guard {
     }
 
     /// Delivers what is held, shuts everything down within `timeout`, and says what became of the spans. Blocks the calling
-    /// thread. The second of two shutdowns has nothing to do.
+    /// thread.
+    ///
+    /// A second shutdown, from whichever thread, waits for the first within its own `timeout`, and returns its result. If that
+    /// takes longer, the spans that are still held are [`Drained::left`].
     ///
     /// # Errors
     ///
     /// The exporter's error if it could not shut down. Spans that were lost are no error here but are in the [`Drained`].
     pub fn shutdown(&self, timeout: Duration) -> Result<Drained> {
-        if self.is_shut_down.swap(true, Ordering::AcqRel) {
-            return Ok(Drained::default());
-        }
+        let Some(turn) = self.ending.begin() else {
+            let ended = self.ending.wait(timeout);
+            return ended.unwrap_or_else(|| self.unfinished(timeout));
+        };
+        let began = Instant::now();
         let result = self.all(|destination| destination.shutdown(timeout));
         // Ends the tracers, and the processors that the program added. Ours answer that they are over, so the result
         // says nothing.
-        drop(self.provider.shutdown_with_timeout(timeout));
-        result
+        let left = timeout.saturating_sub(began.elapsed()).max(GRACE);
+        drop(self.provider.shutdown_with_timeout(left));
+        turn.finish(result)
+    }
+
+    /// What a caller gets whose time is over before the shutdown of another one.
+    fn unfinished(&self, timeout: Duration) -> Result<Drained> {
+        let error = not_ended(Deadline::after(timeout).named("shutdown timeout"));
+        let mut drained = Drained {
+            left: self.account().open(),
+            ..Drained::default()
+        };
+        if drained.left == 0 {
+            return Err(error);
+        }
+        drained.add_cause(Cause::new(error));
+        Ok(drained)
     }
 
     /// Asks all destinations at once, so that one deadline holds for all, and adds up.
@@ -480,6 +531,10 @@ impl Guard {
             }
         }
         match first_error {
+            Some(error) if !total.is_complete() => {
+                total.add_cause(Cause::new(error));
+                Ok(total)
+            }
             Some(error) => Err(error.with_context("the other destinations", total.to_string())),
             None => Ok(total),
         }
@@ -487,14 +542,13 @@ impl Guard {
 }
 
 impl Drop for Guard {
-    /// Shuts down within the drop timeout, unless that has happened, and tells what was lost.
+    /// Shuts down within the drop timeout, unless that has happened. The processors tell what was lost.
     fn drop(&mut self) {
-        match self.shutdown(self.drop_timeout) {
-            Ok(drained) if drained.is_complete() => {}
-            Ok(drained) => tell(&format!(
-                "not all spans were delivered at the end: {drained}"
-            )),
-            Err(error) => tell(&format!("cannot shut down: {error}")),
+        // Whoever called for a shutdown has its result.
+        if self.ending.result().is_none()
+            && let Err(error) = self.shutdown(self.drop_timeout)
+        {
+            tell(&format!("cannot shut down: {error}"));
         }
     }
 }
@@ -514,11 +568,15 @@ enum Handle {
 
 impl Destination {
     fn batch(name: &'static str, handle: ProcessorHandle) -> Self {
+        if name != CODE {
+            handle.name(name);
+        }
         let handle = Handle::Batch(handle);
         Self { name, handle }
     }
 
     fn simple(name: &'static str, handle: SimpleHandle) -> Self {
+        handle.name(name);
         let handle = Handle::Simple(handle);
         Self { name, handle }
     }
@@ -639,15 +697,5 @@ fn sdk_limits(limits: SpanLimits) -> opentelemetry_sdk::trace::SpanLimits {
         max_links_per_span: count(limits.links),
         max_attributes_per_event: count(limits.attributes_per_event),
         max_attributes_per_link: count(limits.attributes_per_link),
-    }
-}
-
-/// Tells people something. At the beginning and at the end of a program nothing may be there to log to.
-fn tell(text: &str) {
-    let is_heard = tracing::dispatcher::get_default(|heard| !heard.is::<NoSubscriber>());
-    if is_heard {
-        tracing::warn!(target: "outspan", "{text}");
-    } else {
-        eprintln!("outspan: {text}");
     }
 }

@@ -317,7 +317,7 @@ async fn members_come_and_go_with_their_addresses() {
     };
     tokio::time::timeout(SECOND * 20, moved).await.unwrap();
     assert_eq!(town.house(2).shutdowns(), 0, "who stays is not touched");
-    exporter.shutdown(soon()).await.unwrap();
+    drop(exporter.shutdown(soon()).await.unwrap());
     for port in [1, 2, 3] {
         assert_eq!(town.house(port).shutdowns(), 1);
     }
@@ -335,7 +335,7 @@ async fn without_an_address_the_error_says_why() {
         error.to_string().contains("the name server is away"),
         "{error}"
     );
-    exporter.shutdown(soon()).await.unwrap();
+    drop(exporter.shutdown(soon()).await.unwrap());
 }
 
 #[tokio::test]
@@ -415,8 +415,8 @@ mod real_servers {
 async fn flush_and_shutdown_reach_every_member() {
     let members = members::<2>();
     let exporter = balance(&members, BalanceBy::RoundRobin);
-    exporter.flush(soon()).await.unwrap();
-    exporter.shutdown(soon()).await.unwrap();
+    drop(exporter.flush(soon()).await.unwrap());
+    drop(exporter.shutdown(soon()).await.unwrap());
     for member in &members {
         assert_eq!((member.flushes(), member.shutdowns()), (1, 1));
     }

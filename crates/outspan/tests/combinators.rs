@@ -147,8 +147,8 @@ mod timeout {
     async fn flush_and_shutdown_are_handed_on() {
         let child = ScriptedExporter::new();
         let exporter = child.exporter().timeout(SECOND);
-        exporter.flush(Deadline::never()).await.unwrap();
-        exporter.shutdown(Deadline::never()).await.unwrap();
+        drop(exporter.flush(Deadline::never()).await.unwrap());
+        drop(exporter.shutdown(Deadline::never()).await.unwrap());
         assert_eq!((child.flushes(), child.shutdowns()), (1, 1));
         assert_eq!(
             child.calls()[0].left,
@@ -363,7 +363,7 @@ mod retry {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn shutdown_ends_a_wait_at_once() {
+    async fn shutdown_ends_a_wait_at_once_with_one_more_attempt() {
         let child = ScriptedExporter::new();
         child.always(Act::throttled(30 * SECOND));
         let exporter = Arc::new(child.exporter().retry(exact()));
@@ -373,12 +373,12 @@ mod retry {
         };
         child.wait_for_exports(1).await;
         let began = Instant::now();
-        exporter.shutdown(Deadline::never()).await.unwrap();
+        drop(exporter.shutdown(Deadline::never()).await.unwrap());
         let error = exporting.await.unwrap().unwrap_err();
         assert_eq!(began.elapsed(), Duration::ZERO);
         assert_eq!(error.kind(), ErrorKind::Throttled, "its last error");
         assert!(error.retries_used_up());
-        assert_eq!(child.exports().len(), 1);
+        assert_eq!(child.exports().len(), 2);
         assert_eq!(child.shutdowns(), 1);
     }
 
@@ -393,7 +393,7 @@ mod retry {
         };
         child.wait_for_exports(1).await;
         let began = Instant::now();
-        exporter.shutdown(Deadline::never()).await.unwrap();
+        drop(exporter.shutdown(Deadline::never()).await.unwrap());
         let error = exporting.await.unwrap().unwrap_err();
         assert_eq!(round(began.elapsed().as_secs_f64()), 1.0);
         assert_eq!(error.kind(), ErrorKind::Unavailable);
@@ -494,7 +494,7 @@ mod handles {
         let one = child.exporter();
         let two = one.clone();
         let three = two.clone();
-        one.shutdown(Deadline::never()).await.unwrap();
+        drop(one.shutdown(Deadline::never()).await.unwrap());
         assert_eq!((child.flushes(), child.shutdowns()), (1, 0));
         assert_eq!(
             export(&one, &batch_of(1)).await.unwrap_err().kind(),
@@ -502,10 +502,10 @@ mod handles {
         );
         export(&two, &batch_of(1)).await.unwrap();
         drop(two);
-        three.shutdown(Deadline::never()).await.unwrap();
+        drop(three.shutdown(Deadline::never()).await.unwrap());
         assert_eq!((child.flushes(), child.shutdowns()), (1, 1));
-        three.shutdown(Deadline::never()).await.unwrap();
-        one.shutdown(Deadline::never()).await.unwrap();
+        drop(three.shutdown(Deadline::never()).await.unwrap());
+        drop(one.shutdown(Deadline::never()).await.unwrap());
         assert_eq!((child.flushes(), child.shutdowns()), (1, 1));
     }
 
@@ -514,7 +514,7 @@ mod handles {
         let child = ScriptedExporter::new();
         let one = child.exporter();
         let other = one.clone();
-        one.shutdown(Deadline::never()).await.unwrap();
+        drop(one.shutdown(Deadline::never()).await.unwrap());
         let clone = one.clone();
         assert_eq!(
             export(&clone, &batch_of(1)).await.unwrap_err().kind(),
@@ -522,7 +522,7 @@ mod handles {
         );
         drop(clone);
         export(&other, &batch_of(1)).await.unwrap();
-        other.shutdown(Deadline::never()).await.unwrap();
+        drop(other.shutdown(Deadline::never()).await.unwrap());
         assert_eq!(child.shutdowns(), 1);
     }
 
@@ -531,9 +531,9 @@ mod handles {
         let child = ScriptedExporter::new();
         let one = child.exporter().timeout(SECOND).retry(Retry::default());
         let other = one.clone();
-        one.shutdown(Deadline::never()).await.unwrap();
+        drop(one.shutdown(Deadline::never()).await.unwrap());
         export(&other, &batch_of(1)).await.unwrap();
-        other.shutdown(Deadline::never()).await.unwrap();
+        drop(other.shutdown(Deadline::never()).await.unwrap());
         assert_eq!(child.shutdowns(), 1);
     }
 
@@ -548,7 +548,7 @@ mod handles {
                 scope.spawn(|| {
                     start.wait();
                     let ended = exporter.shutdown(Deadline::never());
-                    futures_executor::block_on(ended).unwrap();
+                    drop(futures_executor::block_on(ended).unwrap());
                 });
                 for _ in 0..2 {
                     scope.spawn(|| {
@@ -558,7 +558,9 @@ mod handles {
                         if let Err(error) = sent {
                             assert_eq!(error.kind(), ErrorKind::ShutDown);
                         }
-                        futures_executor::block_on(clone.shutdown(Deadline::never())).unwrap();
+                        drop(
+                            futures_executor::block_on(clone.shutdown(Deadline::never())).unwrap(),
+                        );
                     });
                 }
             });

@@ -276,8 +276,8 @@ async fn the_rate_of_failures_counts_over_as_many_exports_as_set() {
 async fn flush_and_shutdown_reach_every_destination() {
     let children = children::<2>();
     let exporter = of(&children).build().unwrap();
-    exporter.flush(soon()).await.unwrap();
-    exporter.shutdown(soon()).await.unwrap();
+    drop(exporter.flush(soon()).await.unwrap());
+    drop(exporter.shutdown(soon()).await.unwrap());
     for child in &children {
         assert_eq!((child.flushes(), child.shutdowns()), (1, 1));
     }

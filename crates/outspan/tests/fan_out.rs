@@ -162,7 +162,7 @@ mod all {
             .unwrap();
         let room = queue.reserve(1000, 4).unwrap();
         queue.push(vec![batch_of(4)], room);
-        queue.flush(soon()).await.unwrap();
+        drop(queue.flush(soon()).await.unwrap());
         assert_eq!(queue.account().delivered, 4);
         assert_eq!(children[0].exports().len(), 1);
         assert_eq!(children[1].exports().len(), 3);
@@ -344,7 +344,7 @@ mod any {
         assert_eq!(delivery.accepted, 2);
         assert_eq!(children[1].received(), []);
         gate.open();
-        exporter.flush(soon()).await.unwrap();
+        drop(exporter.flush(soon()).await.unwrap());
         assert_eq!(children[1].received(), span_ids(&batch));
     }
 
@@ -437,7 +437,7 @@ mod first {
         children[0].script([Act::refused()]);
         export(&exporter, &batch).await.unwrap_err();
         gate.open();
-        exporter.flush(soon()).await.unwrap();
+        drop(exporter.flush(soon()).await.unwrap());
         assert_eq!(children[1].received().len(), 4);
     }
 
@@ -452,7 +452,7 @@ mod first {
         let exporter = exporter.retry(quick().initial_interval(Duration::from_millis(1)));
         let delivery = export(&exporter, &batch_of(4)).await.unwrap();
         assert_eq!((delivery.accepted, delivery.attempts), (4, 3));
-        exporter.flush(soon()).await.unwrap();
+        drop(exporter.flush(soon()).await.unwrap());
         for child in &children {
             assert_eq!(child.received().len(), 4, "everything once");
         }
@@ -466,7 +466,7 @@ mod first {
         children[0].always(Act::AtMost(batch.size() / 3));
         let exporter = fan_out(&children, WaitFor::First);
         assert!(export(&exporter, &batch).await.unwrap().is_complete());
-        exporter.flush(soon()).await.unwrap();
+        drop(exporter.flush(soon()).await.unwrap());
         assert_eq!(children[0].received().len(), 8);
         assert_eq!(children[1].exports().len(), 1);
     }
@@ -482,7 +482,7 @@ mod first {
         }
         children[1].wait_for_exports(16).await;
         gate.open();
-        exporter.shutdown(soon()).await.unwrap();
+        drop(exporter.shutdown(soon()).await.unwrap());
         assert_eq!(children[0].received().len(), 100);
         assert_eq!(children[1].received().len(), 16);
         assert_eq!(children[1].shutdowns(), 1);

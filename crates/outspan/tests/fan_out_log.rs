@@ -36,7 +36,7 @@ async fn a_child_behind_that_loses_or_refuses_spans_is_in_the_log() {
         .unwrap();
     let delivery = exporter.export(batch_of(3), soon()).await.unwrap();
     assert!(delivery.is_complete());
-    exporter.shutdown(soon()).await.unwrap();
+    drop(exporter.shutdown(soon()).await.unwrap());
 
     let text = lines.text();
     let warned = |name: &str, spans: &str| {

@@ -46,7 +46,7 @@ async fn write_and_close(builder: Builder, requests: &[ExportTraceServiceRequest
     for request in requests {
         write(&exporter, request).await;
     }
-    exporter.shutdown(soon()).await.unwrap();
+    drop(exporter.shutdown(soon()).await.unwrap());
 }
 
 fn requests() -> Vec<ExportTraceServiceRequest> {
@@ -340,7 +340,7 @@ async fn a_full_disk_is_temporary_and_names_the_file() {
             "{error}"
         );
         assert_eq!(error.attempts(), 1);
-        exporter.shutdown(soon()).await.unwrap();
+        drop(exporter.shutdown(soon()).await.unwrap());
     }
 }
 
@@ -357,10 +357,10 @@ async fn a_file_has_one_writer() {
         "{error}"
     );
     write(&first, &requests()[0]).await;
-    first.shutdown(soon()).await.unwrap();
+    drop(first.shutdown(soon()).await.unwrap());
     let second = file::json_lines(&path).build().unwrap();
     write(&second, &requests()[1]).await;
-    second.shutdown(soon()).await.unwrap();
+    drop(second.shutdown(soon()).await.unwrap());
     assert_eq!(json_records(&fs::read(&path).unwrap()), requests()[..2]);
 }
 
@@ -385,7 +385,7 @@ async fn concurrent_exports_keep_records_whole() {
         for export in exports {
             assert_eq!(export.await.unwrap().unwrap().accepted, 100);
         }
-        exporter.shutdown(soon()).await.unwrap();
+        drop(exporter.shutdown(soon()).await.unwrap());
         let records = protobuf_records(&plain_bytes(&path, compression));
         assert_eq!(records.len(), 20);
         let mut traces: Vec<_> = records
@@ -429,9 +429,9 @@ async fn after_shutdown_exports_are_refused_and_the_file_is_closed() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("spans.jsonl");
     let exporter = file::json_lines(&path).build().unwrap();
-    exporter.flush(soon()).await.unwrap();
-    exporter.shutdown(soon()).await.unwrap();
-    exporter.shutdown(soon()).await.unwrap();
+    drop(exporter.flush(soon()).await.unwrap());
+    drop(exporter.shutdown(soon()).await.unwrap());
+    drop(exporter.shutdown(soon()).await.unwrap());
     let error = exporter
         .export(batch(&requests()[0]), soon())
         .await
@@ -496,7 +496,7 @@ fn a_file_is_free_after_shutdown_though_other_threads_start_programs() {
             .collect();
         is_done.store(true, Ordering::Relaxed);
         for result in opened {
-            result.unwrap();
+            drop(result.unwrap());
         }
     });
 }

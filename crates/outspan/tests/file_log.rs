@@ -28,7 +28,7 @@ async fn what_is_cut_off_the_end_of_a_file_is_told_and_nothing_else_is() {
     let write = async || {
         let exporter = file::protobuf(&path).build().unwrap();
         exporter.export(batch.clone(), soon()).await.unwrap();
-        exporter.shutdown(soon()).await.unwrap();
+        drop(exporter.shutdown(soon()).await.unwrap());
         fs::read(&path).unwrap()
     };
     let whole = write().await;

@@ -85,7 +85,7 @@ async fn no_file_grows_beyond_its_bound_and_every_record_is_whole_and_in_order()
             for number in 10..20 {
                 write(&exporter, number).await.unwrap();
             }
-            exporter.shutdown(soon()).await.unwrap();
+            drop(exporter.shutdown(soon()).await.unwrap());
             let spans = spans_of_each(&path);
             assert_eq!(spans.concat(), Vec::from_iter(10..20));
             if compression == Compression::None {
@@ -173,7 +173,7 @@ async fn an_old_file_is_put_aside_without_another_export() {
     for number in 1..4 {
         write(&exporter, number).await.unwrap();
         // What is due comes before what is asked for.
-        exporter.flush(soon()).await.unwrap();
+        drop(exporter.flush(soon()).await.unwrap());
         assert_eq!(fs::metadata(&path).unwrap().len(), 0);
         assert_eq!(files(&path).len() as u64, number + 1);
     }
@@ -188,7 +188,7 @@ async fn a_young_file_stays_and_so_does_an_empty_one() {
     for number in 1..4 {
         let exporter = builder().build().unwrap();
         write(&exporter, number).await.unwrap();
-        exporter.shutdown(soon()).await.unwrap();
+        drop(exporter.shutdown(soon()).await.unwrap());
     }
     assert_eq!(spans_of_each(&path), [[1, 2, 3]]);
 
@@ -197,8 +197,8 @@ async fn a_young_file_stays_and_so_does_an_empty_one() {
         .rotate_after(AT_ONCE)
         .build()
         .unwrap();
-    exporter.flush(soon()).await.unwrap();
-    exporter.shutdown(soon()).await.unwrap();
+    drop(exporter.flush(soon()).await.unwrap());
+    drop(exporter.shutdown(soon()).await.unwrap());
     assert_eq!(files(&empty).len(), 2);
 }
 
@@ -208,19 +208,19 @@ async fn a_file_that_is_continued_counts_with_what_it_has() {
     let path = directory.path().join("spans.jsonl");
     let exporter = file::json_lines(&path).build().unwrap();
     write(&exporter, 1).await.unwrap();
-    exporter.shutdown(soon()).await.unwrap();
+    drop(exporter.shutdown(soon()).await.unwrap());
 
     let length = fs::metadata(&path).unwrap().len();
     let builder = file::json_lines(&path).rotate_bytes(length + 1);
     let exporter = builder.build().unwrap();
     write(&exporter, 2).await.unwrap();
-    exporter.shutdown(soon()).await.unwrap();
+    drop(exporter.shutdown(soon()).await.unwrap());
     assert_eq!(spans_of_each(&path), [[1], [2]]);
 
     // It was made before this exporter, so it is old.
     let builder = file::json_lines(&path).rotate_after(AT_ONCE);
     let exporter = builder.build().unwrap();
-    exporter.flush(soon()).await.unwrap();
+    drop(exporter.flush(soon()).await.unwrap());
     assert_eq!(spans_of_each(&path), [vec![1], vec![2], vec![]]);
 }
 
@@ -230,7 +230,7 @@ async fn what_a_crash_left_unfinished_is_in_no_file_that_is_put_aside() {
     let path = directory.path().join("spans.pb");
     let exporter = file::protobuf(&path).build().unwrap();
     write(&exporter, 1).await.unwrap();
-    exporter.shutdown(soon()).await.unwrap();
+    drop(exporter.shutdown(soon()).await.unwrap());
     let mut torn = fs::read(&path).unwrap();
     torn.extend([0, 0, 0, 99, 10]);
     fs::write(&path, torn).unwrap();
@@ -281,7 +281,7 @@ async fn while_no_new_file_can_be_made_exports_fail_and_nothing_is_lost() {
         assert!(error.is_temporary());
         let place = directory.display().to_string();
         assert!(error.to_string().contains(&place), "{error}");
-        exporter.flush(soon()).await.unwrap();
+        drop(exporter.flush(soon()).await.unwrap());
     }
     fs::rename(&elsewhere, &directory).unwrap();
     write(&exporter, 2).await.unwrap();

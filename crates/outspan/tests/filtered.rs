@@ -314,7 +314,7 @@ mod filtered {
         let told = dropped.lock().unwrap().clone();
         let filtered = DropReason::Filtered;
         assert_eq!(told, [(filtered, 3), (filtered, 2), (filtered, 1)]);
-        queue.shutdown(soon()).await.unwrap();
+        drop(queue.shutdown(soon()).await.unwrap());
     }
 
     /// A batch of which nothing is left finds out nothing about a destination that is down, and stops nobody else.

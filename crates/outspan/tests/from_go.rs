@@ -161,7 +161,7 @@ async fn a_logging_exporter_tells_of_the_first_failure() {
     let exporter = backend.exporter().logged();
     export(&exporter, &batch_of(1)).await.unwrap_err();
     export(&exporter, &batch_of(1)).await.unwrap();
-    exporter.shutdown(soon()).await.unwrap();
+    drop(exporter.shutdown(soon()).await.unwrap());
     let lines = lines.0.lock().unwrap();
     let told = |words: &str| lines.iter().any(|line| line.contains(words));
     assert!(told("the script says refused"), "{lines:?}");

@@ -507,7 +507,7 @@ fn one_deadline_holds_for_all_destinations_and_their_results_add_up() {
 fn a_second_shutdown_has_nothing_to_do_and_the_tracers_are_over() {
     let child = ScriptedExporter::new();
     let guard = with(&[]).exporter(child.exporter()).init().unwrap();
-    guard.shutdown(SOON).unwrap();
+    drop(guard.shutdown(SOON).unwrap());
     assert!(guard.shutdown(SOON).unwrap().is_complete());
     assert_eq!(guard.flush(SOON).unwrap_err().kind(), ErrorKind::ShutDown);
     make_spans(&guard, 1);
@@ -550,7 +550,7 @@ fn the_provider_takes_further_options() {
         .init()
         .unwrap();
     make_spans(&guard, 1);
-    guard.shutdown(SOON).unwrap();
+    drop(guard.shutdown(SOON).unwrap());
     assert_eq!(extra.received(), child.received());
     assert_eq!(extra.shutdowns(), 1);
 }

@@ -34,7 +34,7 @@ async fn a_broker_that_is_away_is_a_warning_of_ours_and_the_password_is_not_in_i
         .unwrap();
     let until = Deadline::after(Duration::from_millis(700));
     exporter.export(batch_of(1), until).await.unwrap_err();
-    exporter.shutdown(until).await.unwrap();
+    drop(exporter.shutdown(until).await.unwrap());
 
     let text = lines.text();
     let warnings: Vec<&str> = text

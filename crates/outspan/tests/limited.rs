@@ -266,7 +266,7 @@ async fn shutdown_ends_waits_at_once_and_not_what_is_on_its_way() {
     });
     child.wait_for_exports(1).await;
     let [sending, waiting] = exports;
-    exporter.shutdown(Deadline::never()).await.unwrap();
+    drop(exporter.shutdown(Deadline::never()).await.unwrap());
     let error = waiting.await.unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ShutDown);
     gate.open();

@@ -138,7 +138,7 @@ fn the_first_failure_the_recovery_and_a_summary_are_told() {
     export(&exporter, 3).unwrap_err();
     export(&exporter, 3).unwrap();
     export(&exporter, 3).unwrap();
-    futures_executor::block_on(exporter.shutdown(soon())).unwrap();
+    drop(futures_executor::block_on(exporter.shutdown(soon())).unwrap());
 
     let first = next(&lines);
     assert_eq!(first.level, Level::WARN);
@@ -169,7 +169,7 @@ fn lines_are_written_on_the_library_s_thread_and_belong_to_no_span() {
         tracing::info!("apart: the user's own line");
         export(&exporter, 1).unwrap_err();
         export(&exporter, 1).unwrap();
-        futures_executor::block_on(exporter.shutdown(soon())).unwrap();
+        drop(futures_executor::block_on(exporter.shutdown(soon())).unwrap());
     });
     let own = lines.recv_timeout(PATIENCE).unwrap();
     assert!(own.belongs_to_a_span, "{own:?}");
@@ -213,7 +213,7 @@ fn a_summary_comes_by_itself_and_an_idle_exporter_says_nothing() {
     assert!(summary.text.contains("1 export of 2 spans in the last"));
     export(&exporter, 3).unwrap();
     assert!(next(&lines).text.contains("1 export of 3 spans"));
-    futures_executor::block_on(exporter.shutdown(soon())).unwrap();
+    drop(futures_executor::block_on(exporter.shutdown(soon())).unwrap());
     let more: Vec<_> = lines.try_iter().collect();
     assert!(more.is_empty(), "{more:?}");
 }
@@ -254,7 +254,7 @@ fn many_single_exports_while_the_log_is_slow_are_left_out_and_counted() {
         export(&exporter, 1).unwrap();
     }
     drop(held);
-    futures_executor::block_on(exporter.shutdown(soon())).unwrap();
+    drop(futures_executor::block_on(exporter.shutdown(soon())).unwrap());
     let all: Vec<_> = lines.try_iter().collect();
     assert!(all.len() <= 300, "{}", all.len());
     let summary = all.last().unwrap();
@@ -267,7 +267,7 @@ fn many_single_exports_while_the_log_is_slow_are_left_out_and_counted() {
 async fn flush_and_shutdown_pass_through() {
     let child = ScriptedExporter::new();
     let exporter = child.exporter().logged();
-    exporter.flush(soon()).await.unwrap();
-    exporter.shutdown(soon()).await.unwrap();
+    drop(exporter.flush(soon()).await.unwrap());
+    drop(exporter.shutdown(soon()).await.unwrap());
     assert_eq!((child.flushes(), child.shutdowns()), (1, 1));
 }

@@ -90,7 +90,7 @@ fn log_lines_are_not_exported_by_the_exporter_that_they_are_about() {
             drop(futures_executor::block_on(export));
         }
     });
-    futures_executor::block_on(direct.shutdown(soon())).unwrap();
+    drop(futures_executor::block_on(direct.shutdown(soon())).unwrap());
     drop(provider.shutdown());
     assert_eq!(handle.account().received, 21);
     let mut expected = vec![("work".to_owned(), 1); 19];

@@ -194,7 +194,7 @@ fn reports_come_by_themselves_and_once_more_at_the_end() {
         assert_eq!(report.total.spans.delivered, delivered);
     }
     futures_executor::block_on(export(&exporter, 2)).unwrap();
-    futures_executor::block_on(exporter.shutdown(soon())).unwrap();
+    drop(futures_executor::block_on(exporter.shutdown(soon())).unwrap());
     let rest: Vec<_> = reports.iter().collect();
     let last = rest.last().unwrap();
     assert_eq!(last.total, handle.stats(), "the last report says it all");
@@ -290,8 +290,8 @@ fn exporters_without_a_name_are_numbered_by_their_type() {
 async fn flush_and_shutdown_pass_through() {
     let child = ScriptedExporter::new();
     let (exporter, _) = measured(&child);
-    exporter.flush(soon()).await.unwrap();
-    exporter.shutdown(soon()).await.unwrap();
+    drop(exporter.flush(soon()).await.unwrap());
+    drop(exporter.shutdown(soon()).await.unwrap());
     assert_eq!((child.flushes(), child.shutdowns()), (1, 1));
 }
 
@@ -310,7 +310,7 @@ async fn it_counts_each_child_and_the_whole_in_any_nesting() {
         .unwrap();
     let (exporter, of_both) = both.measured("both");
     assert!(export(&exporter, 8).await.unwrap().is_complete());
-    exporter.shutdown(soon()).await.unwrap();
+    drop(exporter.shutdown(soon()).await.unwrap());
 
     let delivered = |handle: &MeasuredHandle| closing(handle).spans.delivered;
     assert_eq!((delivered(&of_primary), delivered(&of_backup)), (4, 4));

@@ -502,7 +502,7 @@ fn spans_that_end_after_the_shutdown_are_counted() {
     let rig = Rig::new();
     let mut late = rig.provider.tracer("test").start("late");
     // A provider that was shut down itself would not tell the processor any more.
-    rig.handle.shutdown(PATIENCE).unwrap();
+    drop(rig.handle.shutdown(PATIENCE).unwrap());
     late.end();
     let account = rig.closed_account();
     assert_eq!(account.dropped.of(DropReason::Shutdown), 1);
@@ -719,7 +719,7 @@ fn a_program_that_waits_gives_up_in_time() {
     rig.end_spans(15);
     let account = rig.closed_account();
     assert_eq!(account.dropped.of(DropReason::QueueFull), 5);
-    rig.handle.shutdown(Duration::from_millis(10)).unwrap();
+    drop(rig.handle.shutdown(Duration::from_millis(10)).unwrap());
 }
 
 #[test]

@@ -138,7 +138,7 @@ fn spans_that_are_dropped_before_have_the_reason_with_them() {
     ];
     until_read(&metrics, expected);
 
-    handle.shutdown(Duration::from_millis(20)).unwrap();
+    drop(handle.shutdown(Duration::from_millis(20)).unwrap());
     end_spans(&provider, 3);
     drop(provider);
     drop(handle);
@@ -210,7 +210,7 @@ fn the_simple_processor_has_handed_a_span_over_when_its_end_returns() {
     end_spans(&provider, 3);
     let expected = [processed("", 3.0)];
     assert_eq!(metrics.read(), BTreeMap::from(expected));
-    handle.shutdown(SOON).unwrap();
+    drop(handle.shutdown(SOON).unwrap());
     end_spans(&provider, 2);
     let expected = [
         processed("", 3.0),

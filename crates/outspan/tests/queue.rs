@@ -160,7 +160,7 @@ async fn the_account_closes_whatever_the_room_was_for() {
     queue.push(vec![batch_of(2), batch_of(2)], too_little);
     let of_another = room(&other, 9);
     queue.push(vec![batch_of(1)], of_another);
-    queue.flush(soon()).await.unwrap();
+    drop(queue.flush(soon()).await.unwrap());
     let account = queue.account();
     assert!(account.closes(), "{account}");
     assert_eq!((account.received, account.delivered), (10, 8));
@@ -183,7 +183,7 @@ async fn trouble_is_there_while_it_lasts() {
     assert!(queue.trouble().is_some());
     assert_eq!((queue.batches(), queue.exports()), (1, 1));
     gate.open();
-    queue.flush(soon()).await.unwrap();
+    drop(queue.flush(soon()).await.unwrap());
     assert_eq!(queue.trouble(), None);
     assert_eq!(queue.account().delivered, 1);
 }
@@ -209,14 +209,14 @@ async fn after_a_shutdown_pushes_are_counted_as_lost() {
     let child = ScriptedExporter::new();
     let queue = queue(&child);
     let late = room(&queue, 4);
-    queue.shutdown(soon()).await.unwrap();
+    drop(queue.shutdown(soon()).await.unwrap());
     assert_eq!(child.shutdowns(), 1);
     queue.push(vec![batch_of(4)], late);
     assert_eq!(queue.account().dropped.of(DropReason::Shutdown), 4);
     assert_eq!(queue.bytes(), 0);
     let again = queue.shutdown(soon()).await.unwrap();
     assert_eq!(again.lost.total(), 4, "what came too late is told");
-    assert!(queue.shutdown(soon()).await.unwrap().is_complete());
+    assert_eq!(queue.shutdown(soon()).await.unwrap(), again);
 }
 
 #[tokio::test]
@@ -246,8 +246,7 @@ async fn what_the_exporter_took_and_lost_in_the_end_is_not_counted_as_delivered(
     let account = queue.account();
     assert_eq!((account.received, account.delivered), (5, 3));
     assert_eq!(account.dropped.of(DropReason::Failed), 2);
-    let again = queue.shutdown(soon()).await.unwrap();
-    assert!(again.is_complete(), "{again}");
+    assert_eq!(queue.shutdown(soon()).await.unwrap(), drained);
 }
 
 #[tokio::test]
@@ -262,7 +261,7 @@ async fn the_hook_hears_of_every_drop() {
     queue.turn_away(3);
     let room = room(&queue, 2);
     queue.push(vec![batch_of(2)], room);
-    queue.flush(soon()).await.unwrap();
+    drop(queue.flush(soon()).await.unwrap());
     let heard: Vec<_> = receiver.try_iter().collect();
     assert_eq!(heard, [(DropReason::QueueFull, 3), (DropReason::Failed, 2)]);
 }
@@ -323,7 +322,7 @@ async fn a_witness_stays_until_the_last_part_of_its_batches_is_settled() {
         "half of the spans are still held"
     );
     gate.open();
-    queue.flush(soon()).await.unwrap();
+    drop(queue.flush(soon()).await.unwrap());
     assert!(watched.upgrade().is_none(), "nothing is held any more");
     assert_eq!(child.received().len(), 5);
 }
@@ -336,7 +335,7 @@ async fn a_witness_ends_with_spans_that_are_refused_or_come_too_late() {
     let (refused, late) = (Arc::new(()), Arc::new(()));
     let watched = [Arc::downgrade(&refused), Arc::downgrade(&late)];
     queue.push_witnessed(vec![batch_of(2)], room(&queue, 2), refused);
-    queue.flush(soon()).await.unwrap();
+    drop(queue.flush(soon()).await.unwrap());
     let too_late = room(&queue, 1);
     drop(queue.shutdown(soon()).await);
     queue.push_witnessed(vec![batch_of(1)], too_late, late);

@@ -54,8 +54,8 @@ async fn send(exporter: Answering) {
     let batch = batch_of(3);
     let room = queue.reserve(batch.memory(), batch.spans()).unwrap();
     queue.push(vec![batch], room);
-    queue.flush(soon()).await.unwrap();
-    queue.shutdown(soon()).await.unwrap();
+    drop(queue.flush(soon()).await.unwrap());
+    drop(queue.shutdown(soon()).await.unwrap());
 }
 
 #[tokio::test]

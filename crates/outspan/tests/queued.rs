@@ -85,7 +85,7 @@ async fn a_full_queue_lets_the_caller_wait_for_room() {
     let last = export(&exporter, &batches[3]);
     let (accepted, ()) = futures_util::join!(last, async { gate.open() });
     accepted.unwrap();
-    exporter.shutdown(soon()).await.unwrap();
+    drop(exporter.shutdown(soon()).await.unwrap());
     assert_eq!(child.received().len(), 8);
 }
 
@@ -98,7 +98,7 @@ async fn a_full_queue_refuses_the_newest_at_once() {
         .unwrap_err();
     assert!(error.to_string().contains("the queue is full"), "{error}");
     gate.open();
-    exporter.shutdown(soon()).await.unwrap();
+    drop(exporter.shutdown(soon()).await.unwrap());
     assert_eq!(child.received().len(), 6);
     assert_eq!(handle.account().received, 6);
 }
@@ -111,7 +111,7 @@ async fn a_full_queue_drops_the_oldest_that_waits_and_counts_it() {
     assert_eq!(account.dropped.of(DropReason::QueueFull), 2);
     assert!(account.closes());
     gate.open();
-    exporter.shutdown(soon()).await.unwrap();
+    drop(exporter.shutdown(soon()).await.unwrap());
     let kept = [&batches[0], &batches[2], &batches[3]];
     let kept: Vec<_> = kept.into_iter().flat_map(span_ids).collect();
     assert_eq!(child.received(), kept);
@@ -148,7 +148,7 @@ async fn what_is_halved_is_charged_with_its_halves() {
     let held: usize = halves.iter().map(Batch::memory).sum();
     assert_eq!(handle.bytes(), held);
     gate.open();
-    exporter.shutdown(soon()).await.unwrap();
+    drop(exporter.shutdown(soon()).await.unwrap());
     assert_eq!((child.received().len(), handle.bytes()), (8, 0));
 }
 
@@ -164,7 +164,7 @@ async fn batches_are_merged_on_request() {
     for _ in 0..7 {
         export(&exporter, &batch_of(2)).await.unwrap();
     }
-    exporter.flush(soon()).await.unwrap();
+    drop(exporter.flush(soon()).await.unwrap());
     let mut sizes: Vec<_> = child
         .exports()
         .iter()
@@ -173,7 +173,7 @@ async fn batches_are_merged_on_request() {
     sizes.sort_unstable();
     assert_eq!(sizes, [2, 6, 6]);
     export(&exporter, &batch_of(1)).await.unwrap();
-    exporter.shutdown(soon()).await.unwrap();
+    drop(exporter.shutdown(soon()).await.unwrap());
     assert_eq!(child.received().len(), 15);
 }
 
@@ -236,7 +236,7 @@ async fn a_queue_that_is_dropped_lets_go_of_its_exporter() {
         .build()
         .unwrap();
     export(&exporter, &batch_of(1)).await.unwrap();
-    exporter.shutdown(soon()).await.unwrap();
+    drop(exporter.shutdown(soon()).await.unwrap());
     drop(exporter);
     assert_eq!(child.received().len(), 1);
 }

@@ -231,7 +231,7 @@ fn the_sdk_s_own_otlp_exporter_delivers() {
         services[0].contains("shop") && services[4].contains("cart"),
         "{services:?}"
     );
-    futures_executor::block_on(exporter.shutdown(soon())).unwrap();
+    drop(futures_executor::block_on(exporter.shutdown(soon())).unwrap());
 }
 
 #[test]
@@ -645,9 +645,9 @@ fn flush_and_shutdown_reach_the_exporter_and_end_its_thread() {
     let exporter = sdk::from_sdk(record.exporter()).unwrap();
     let held = Arc::downgrade(&record.flushes);
     futures_executor::block_on(async {
-        exporter.flush(soon()).await.unwrap();
-        exporter.shutdown(soon()).await.unwrap();
-        exporter.shutdown(soon()).await.unwrap();
+        drop(exporter.flush(soon()).await.unwrap());
+        drop(exporter.shutdown(soon()).await.unwrap());
+        drop(exporter.shutdown(soon()).await.unwrap());
     });
     assert_eq!(record.flushes.load(Ordering::SeqCst), 1);
     assert_eq!(record.shutdowns.load(Ordering::SeqCst), 1);

@@ -90,7 +90,7 @@ fn limits_are_told_by_the_counts_in_the_span_and_never_in_the_log() {
         .init()
         .unwrap();
     make_span(&guard.tracer("test"));
-    guard.shutdown(Duration::from_secs(10)).unwrap();
+    drop(guard.shutdown(Duration::from_secs(10)).unwrap());
 
     let spans = shown.text();
     assert_eq!(spans.lines().count(), 3, "{spans}");

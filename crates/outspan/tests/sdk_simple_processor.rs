@@ -218,7 +218,7 @@ fn spans_after_shutdown_are_counted_as_lost_by_it() {
         .with_span_processor(processor)
         .build();
     let mut late = provider.tracer("test").start("late");
-    handle.shutdown(SOON).unwrap();
+    drop(handle.shutdown(SOON).unwrap());
     late.end();
     assert_eq!(handle.account().dropped.of(DropReason::Shutdown), 1);
     assert_eq!(handle.flush(SOON).unwrap_err().kind(), ErrorKind::ShutDown);

@@ -121,7 +121,7 @@ async fn a_queue_outside_a_fallback_lets_it_see_failures() {
     let right = primary.exporter().fallback(backup.exporter());
     let right = right.queued().unwrap();
     export(&right, &batch_of(2)).await.unwrap();
-    right.flush(soon()).await.unwrap();
+    drop(right.flush(soon()).await.unwrap());
     assert_eq!(backup.received().len(), 2);
 
     let [primary, backup] = children();
@@ -130,7 +130,7 @@ async fn a_queue_outside_a_fallback_lets_it_see_failures() {
     let wrong = wrong.fallback(backup.exporter());
     export(&wrong, &batch_of(2)).await.unwrap();
     primary.wait_for_exports(1).await;
-    wrong.shutdown(soon()).await.unwrap();
+    drop(wrong.shutdown(soon()).await.unwrap());
     assert_eq!(backup.received(), [], "the queue tried again by itself");
     assert_eq!(primary.received().len(), 2);
 }
@@ -165,8 +165,8 @@ async fn a_queue_for_each_destination_keeps_them_apart() {
     assert!(accepted < 20, "the slow one fills the queue of both");
     assert!(near.received().len() <= 1);
     gate.open();
-    right.shutdown(soon()).await.unwrap();
-    wrong.shutdown(soon()).await.unwrap();
+    drop(right.shutdown(soon()).await.unwrap());
+    drop(wrong.shutdown(soon()).await.unwrap());
 }
 
 #[tokio::test(start_paused = true)]

@@ -36,7 +36,7 @@ async fn shown(builder: Builder, request: &ExportTraceServiceRequest) -> String 
     let delivery = exporter.export(batch.clone(), soon()).await.unwrap();
     assert_eq!(delivery.accepted, batch.spans() as u64);
     assert_eq!(delivery.wire_bytes, page.text().len() as u64);
-    exporter.shutdown(soon()).await.unwrap();
+    drop(exporter.shutdown(soon()).await.unwrap());
     page.text()
 }
 
@@ -142,7 +142,7 @@ async fn prints_when_asked_to() {
     let exporter = stdout::compact().build().unwrap();
     let request = plain("shop", &[(1, 1, 0, "to standard output")]);
     exporter.export(batch(&request), soon()).await.unwrap();
-    exporter.shutdown(soon()).await.unwrap();
+    drop(exporter.shutdown(soon()).await.unwrap());
 }
 
 #[test]
@@ -309,7 +309,7 @@ async fn what_was_delivered_is_through_every_buffer() {
     exporter.export(batch(&request), soon()).await.unwrap();
     assert_eq!(page.text().lines().count(), 1);
     let flushes = page.flushes();
-    exporter.flush(soon()).await.unwrap();
+    drop(exporter.flush(soon()).await.unwrap());
     assert_eq!(page.flushes(), flushes + 1);
 }
 
@@ -366,8 +366,8 @@ async fn concurrent_exports_keep_lines_whole() {
 #[tokio::test]
 async fn after_shutdown_exports_are_refused() {
     let exporter = stdout::compact().writer(Page::default()).build().unwrap();
-    exporter.shutdown(soon()).await.unwrap();
-    exporter.shutdown(soon()).await.unwrap();
+    drop(exporter.shutdown(soon()).await.unwrap());
+    drop(exporter.shutdown(soon()).await.unwrap());
     let request = plain("shop", &[(1, 1, 0, "GET /")]);
     let error = exporter.export(batch(&request), soon()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ShutDown);
@@ -379,6 +379,6 @@ fn it_works_without_any_runtime() {
     let exporter = stdout::compact().writer(page.clone()).build().unwrap();
     let request = plain("shop", &[(1, 1, 0, "GET /")]);
     futures_executor::block_on(exporter.export(batch(&request), soon())).unwrap();
-    futures_executor::block_on(exporter.shutdown(soon())).unwrap();
+    drop(futures_executor::block_on(exporter.shutdown(soon())).unwrap());
     assert_eq!(page.text().lines().count(), 1);
 }

@@ -219,7 +219,7 @@ async fn over_a_bound_the_oldest_trace_is_shown_and_nothing_is_lost() {
             "{early}"
         );
         assert!(early.contains("incomplete"), "{early}");
-        exporter.shutdown(soon()).await.unwrap();
+        drop(exporter.shutdown(soon()).await.unwrap());
         let text = page.text();
         for trace in 1..=5 {
             let id = format!("{trace:02x}").repeat(16);
@@ -233,7 +233,7 @@ async fn a_huge_trace_is_shown_in_parts_within_the_bound() {
     let spans: Vec<_> = (1..=5000).map(|id| (1, id, id - 1, "chain")).collect();
     let (exporter, page) = exporter(stdout::trees().spans_max(1000));
     give(&exporter, &plain("shop", &spans)).await;
-    exporter.shutdown(soon()).await.unwrap();
+    drop(exporter.shutdown(soon()).await.unwrap());
     let text = page.text();
     assert_eq!(text.matches("chain").count(), 5000);
     assert_eq!(text.matches("continued").count(), 4);
@@ -313,7 +313,7 @@ async fn exports_fail_while_what_is_due_cannot_be_written() {
     assert!(error.to_string().contains("the disk is full"), "{error}");
     page.make_room(None);
     exporter.export(second, soon()).await.unwrap();
-    exporter.flush(soon()).await.unwrap();
+    drop(exporter.flush(soon()).await.unwrap());
     let text = page.text();
     assert_eq!(
         (

@@ -63,7 +63,7 @@ pub async fn refusal_is_permanent(rig: &impl Rig) {
     rig.behave(Behaviour::Refuse).await;
 
     let fate = export(&exporter, &batch_of(3), soon()).await;
-    let drained = flush(&exporter).await;
+    let drained = flushed(&exporter).await;
 
     for error in &fate.errors {
         assert!(!error.is_temporary(), "refused, and yet temporary: {error}");
@@ -144,7 +144,7 @@ pub async fn flush_returns_the_truth(rig: &impl Rig) {
     }
 }
 
-/// Promise: a second shutdown has nothing to do and succeeds; a flush after it as well.
+/// Promise: a second shutdown has the result of the first; a flush after it has nothing to do and succeeds.
 pub async fn shutdown_twice_is_fine(rig: &impl Rig) {
     let exporter = rig.exporter().await;
     let batch = batch_of(2);
@@ -154,7 +154,7 @@ pub async fn shutdown_twice_is_fine(rig: &impl Rig) {
     let first = first.expect("a healthy one shuts down");
     assert!(first.is_complete(), "{first:?}");
     let second = exporter.shutdown(soon()).await;
-    assert_eq!(second.expect("twice is fine"), Drained::default());
+    assert_eq!(second.expect("twice is fine"), first);
     let flushed = exporter.flush(soon()).await;
     assert_eq!(
         flushed.expect("nothing is left to flush"),
@@ -163,14 +163,39 @@ pub async fn shutdown_twice_is_fine(rig: &impl Rig) {
     assert_arrived(rig, &span_ids(&batch)).await;
 }
 
+/// Promise: shutdowns at the same time, from any threads, give the same true answer, and so does one after the first was
+/// dropped: what was accepted and is in no loss of theirs has arrived when any of them returns.
+pub async fn shutdowns_at_once_agree(rig: &impl Rig) {
+    let exporter = rig.exporter().await;
+    let batch = batch_of(3);
+    let accepted = export(&exporter, &batch, soon()).await.accepted;
+    poll_so_often_and_drop(1, exporter.shutdown(soon()));
+    let answers: Vec<_> = thread::scope(|scope| {
+        let exporter = &exporter;
+        let shut_down = || futures_executor::block_on(exporter.shutdown(soon()));
+        let threads: Vec<_> = (0..3).map(|_| scope.spawn(shut_down)).collect();
+        let join = |thread: thread::ScopedJoinHandle<'_, _>| thread.join().expect("no panic");
+        threads.into_iter().map(join).collect()
+    });
+    let drained = answers.into_iter();
+    let drained: Vec<_> = drained
+        .map(|answer| answer.expect("a healthy one shuts down"))
+        .collect();
+    let (first, others) = drained.split_first().expect("there are three");
+    for other in others {
+        assert_eq!(other, first, "one shutdown, two answers");
+    }
+    let missing = first.refused + first.lost.total() + first.left;
+    let arrived = rig.received().await.len() as u64;
+    assert_eq!(arrived + missing, accepted, "{first:?}");
+}
+
 /// Promise: after a shutdown every export is refused with [`ErrorKind::ShutDown`], at once and for
 /// good, and nothing leaves.
 pub async fn refuses_after_shutdown(rig: &impl Rig) {
     let exporter = rig.exporter().await;
-    exporter
-        .shutdown(soon())
-        .await
-        .expect("a healthy one shuts down");
+    let drained = exporter.shutdown(soon()).await;
+    drop(drained.expect("a healthy one shuts down"));
     let calls = rig.calls().await;
 
     let error = exporter
@@ -389,7 +414,11 @@ async fn export(exporter: &Exporter, batch: &Batch, until: Deadline) -> Fate {
     }
 }
 
-async fn flush(exporter: &Exporter) -> Drained {
+async fn flush(exporter: &Exporter) {
+    drop(flushed(exporter).await);
+}
+
+async fn flushed(exporter: &Exporter) -> Drained {
     let drained = exporter.flush(soon()).await;
     drained.expect("a flush is tried whatever the destination does")
 }
@@ -402,7 +431,7 @@ async fn deliver_flush_and_shut_down(rig: &impl Rig) {
         let fate = export(&exporter, batch, soon()).await;
         assert_eq!(fate.accepted, batch.spans() as u64, "{fate:?}");
     }
-    let drained = flush(&exporter).await;
+    let drained = flushed(&exporter).await;
     assert!(drained.is_complete(), "a healthy one drains: {drained:?}");
     let sent: Vec<SpanId> = batches.iter().flat_map(span_ids).collect();
     assert_arrived(rig, &sent).await;

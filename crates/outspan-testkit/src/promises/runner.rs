@@ -88,6 +88,7 @@ macro_rules! promises {
             outage_is_temporary
             flush_returns_the_truth
             shutdown_twice_is_fine
+            shutdowns_at_once_agree
             refuses_after_shutdown
             a_dropped_future_leaks_nothing
             returns_by_the_deadline

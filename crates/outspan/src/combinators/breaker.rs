@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::MAX_RETRY_AFTER;
 use crate::Delivery;
 use crate::Error;
 use crate::ErrorKind;
 use crate::Result;
 
-/// The longest a destination is left alone, whatever it asks for.
+/// The longest a destination is left alone, whatever the user sets.
 const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// By how much of itself a wait is spread, so that many programs do not come back in step.
@@ -26,7 +27,8 @@ const SPREAD: f64 = 0.1;
 /// A breaker is *closed* while all is well. It *opens* after 5 failures in a row (or at a failure rate, if one is set), and then
 /// the destination is left alone for 5 s. After that one export goes through to find out: if it succeeds, the breaker closes;
 /// if not, it stays open for twice as long as before, at most a minute. A wait that the destination asks for (`RetryInfo`,
-/// `Retry-After`) is a lower bound. Waits are up to 10 % longer, so that many programs do not come back in step.
+/// `Retry-After`) is a lower bound, of at most 5 min ([`max_retry_after`](Self::max_retry_after)). Waits are up to 10 %
+/// longer, so that many programs do not come back in step.
 ///
 /// Only trouble that may pass counts as failure, and what is ours (a panic). An answer that refuses data is an answer.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,6 +37,7 @@ pub struct Breaker {
     rate: Option<Rate>,
     wait: Duration,
     wait_max: Duration,
+    max_retry_after: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -50,6 +53,7 @@ impl Default for Breaker {
             rate: None,
             wait: Duration::from_secs(5),
             wait_max: Duration::from_secs(60),
+            max_retry_after: MAX_RETRY_AFTER,
         }
     }
 }
@@ -84,6 +88,13 @@ impl Breaker {
     #[must_use]
     pub fn wait_max(mut self, wait: Duration) -> Self {
         self.wait_max = wait;
+        self
+    }
+
+    /// Sets the longest wait that the destination may ask for. What it asks for beyond that counts as this much. Default: 5 min.
+    #[must_use]
+    pub fn max_retry_after(mut self, wait: Duration) -> Self {
+        self.max_retry_after = wait;
         self
     }
 }
@@ -249,7 +260,8 @@ impl Circuit {
             // One that was under way when the breaker opened; only a longer wait that is asked for counts.
             Mode::Open { .. } => false,
         };
-        let asked = error.retry_after().unwrap_or_default().min(WAIT_MAX);
+        let longest = self.shared.settings.max_retry_after.min(WAIT_MAX);
+        let asked = error.retry_after().unwrap_or_default().min(longest);
         if let Mode::Open { until } = &mut state.mode {
             *until = (*until).max(Instant::now() + asked);
         }

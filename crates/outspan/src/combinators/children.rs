@@ -2,6 +2,7 @@
 
 use futures_util::future::join_all;
 
+use crate::Cause;
 use crate::Deadline;
 use crate::Drained;
 use crate::Error;
@@ -13,7 +14,7 @@ use crate::guard::run_drain;
 /// Flushes or shuts down every child at the same time, and puts together what they say.
 ///
 /// A child that fails or panics keeps none of the others from ending, and from telling what they lost: then that is the
-/// answer, and the failure a line in the log.
+/// answer, and the failure is one of its causes and a line in the log. Causes name the child.
 ///
 /// # Errors
 ///
@@ -33,7 +34,13 @@ where
     let mut errors = Vec::new();
     for (name, drained) in join_all(drains).await {
         match drained {
-            Ok(drained) => total.merge(&drained),
+            Ok(mut drained) => {
+                let causes = drained.take_causes();
+                total.merge(&drained);
+                for cause in causes {
+                    total.add_cause(cause.at_least_at(name));
+                }
+            }
             Err(error) => errors.push((name, error)),
         }
     }
@@ -41,8 +48,9 @@ where
         return Ok(total);
     };
     if !total.is_complete() {
-        for (name, error) in &errors {
+        for (name, error) in errors {
             tracing::warn!(target: "outspan", "the {call} of {name} failed: {error}");
+            total.add_cause(Cause::new(error).at(name));
         }
         return Ok(total);
     }

@@ -48,6 +48,7 @@ pub use queued::FullPolicy;
 pub use queued::QueueHandle;
 pub use queued::Queued;
 pub(crate) use retry::Backoff;
+pub(crate) use retry::MAX_RETRY_AFTER;
 pub use retry::Retry;
 pub use retry::RetryEvent;
 pub use scrubbed::Scrubbed;

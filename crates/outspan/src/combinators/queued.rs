@@ -88,8 +88,9 @@ pub enum FullPolicy {
 ///
 /// # Flush and shutdown
 ///
-/// Flush delivers what is held, and says what is left. Shutdown does so once; what is held at the deadline is lost, counted and
-/// told.
+/// Flush delivers what is held, and says what is left; it keeps waits that the destination asked for. Shutdown sends one
+/// batch before the end of such a wait, and the rest if that is taken. What is held at the deadline is lost, counted and
+/// told. When the destination has never answered and refuses connections, shutdown gives up after 0.6 s.
 ///
 /// # Where it belongs
 ///
@@ -106,7 +107,7 @@ impl Queued {
     /// Begins a queue in front of `exporter`.
     pub fn new(exporter: Exporter) -> Self {
         Self {
-            queue: MemoryQueue::builder(exporter),
+            queue: MemoryQueue::builder(exporter).gives_up_early(),
             batches: None,
             when_full: FullPolicy::default(),
         }
@@ -250,6 +251,11 @@ impl QueueHandle {
     /// What keeps the destination from taking spans at this moment; nothing while it takes them.
     pub fn trouble(&self) -> Option<String> {
         self.0.queue.trouble()
+    }
+
+    /// How long it is until the next attempt, while the destination is down and none is under way.
+    pub fn next_attempt_in(&self) -> Option<Duration> {
+        self.0.queue.next_attempt_in()
     }
 }
 

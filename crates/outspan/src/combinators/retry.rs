@@ -17,18 +17,28 @@ use crate::Exporter;
 use crate::Result;
 use crate::Undelivered;
 use crate::guard::call_guarded;
+use crate::queue;
+
+/// The longest wait that a destination may ask for, by default. A destination that is down for an hour is found to be back
+/// a few minutes late; one that asks for a year by mistake does not stop the export of spans for a year.
+pub(crate) const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
+
+/// The longest wait that a user may allow a destination to ask for: any more is beyond what clocks can hold.
+const ASKED_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Says how often and how long to try again.
 ///
 /// The defaults are those of the OTLP exporters of other languages: first wait 5 s, each wait 1.5 times the one
 /// before, at most 30 s, at most 1 min in all; every wait is spread by ±50 %, so that many programs do not come back
-/// in step. A delay that the destination asks for (`RetryInfo`, `Retry-After`) is a lower bound, with up to 10 % on top.
+/// in step. A delay that the destination asks for (`RetryInfo`, `Retry-After`) is a lower bound, with up to 10 % on top;
+/// more than 5 min count as 5 min ([`max_retry_after`](Self::max_retry_after)).
 #[derive(Clone)]
 pub struct Retry {
     initial_interval: Duration,
     max_interval: Duration,
     max_elapsed: Option<Duration>,
     max_retries: Option<u32>,
+    max_retry_after: Duration,
     multiplier: f64,
     jitter: f64,
     on_retry: Option<RetryHook>,
@@ -60,6 +70,7 @@ impl Default for Retry {
             max_interval: Duration::from_secs(30),
             max_elapsed: Some(Duration::from_secs(60)),
             max_retries: None,
+            max_retry_after: MAX_RETRY_AFTER,
             multiplier: 1.5,
             jitter: 0.5,
             on_retry: None,
@@ -93,6 +104,13 @@ impl Retry {
     #[must_use]
     pub fn max_retries(mut self, retries: impl Into<Option<u32>>) -> Self {
         self.max_retries = retries.into();
+        self
+    }
+
+    /// Sets the longest wait that the destination may ask for. What it asks for beyond that counts as this much. Default: 5 min.
+    #[must_use]
+    pub fn max_retry_after(mut self, wait: Duration) -> Self {
+        self.max_retry_after = wait.min(ASKED_MAX);
         self
     }
 
@@ -178,6 +196,7 @@ impl PartialEq for Retry {
             && self.max_interval == other.max_interval
             && self.max_elapsed == other.max_elapsed
             && self.max_retries == other.max_retries
+            && self.max_retry_after == other.max_retry_after
             && self.multiplier == other.multiplier
             && self.jitter == other.jitter
     }
@@ -190,6 +209,7 @@ impl fmt::Debug for Retry {
             .field("max_interval", &self.max_interval)
             .field("max_elapsed", &self.max_elapsed)
             .field("max_retries", &self.max_retries)
+            .field("max_retry_after", &self.max_retry_after)
             .field("multiplier", &self.multiplier)
             .field("jitter", &self.jitter)
             .field("on_retry", &self.on_retry.is_some())
@@ -212,11 +232,15 @@ impl<'a> Backoff<'a> {
         }
     }
 
+    /// The longest wait that a destination may ask for.
+    pub(crate) fn max_retry_after(&self) -> Duration {
+        self.settings.max_retry_after
+    }
+
     /// The next wait: at least what the destination asked for, spread so that many callers do not come back in step.
     ///
     /// `interval x uniform(1 - jitter, 1 + jitter)`, as in opentelemetry-go's `internal/retry`; the cap holds before the spread.
     pub(crate) fn next(&mut self, asked_for: Option<Duration>) -> Duration {
-        const SPREAD_OF_ASKED: f64 = 0.1;
         /// Without it an interval of zero would try again and again without a pause.
         const WAIT_MIN: Duration = Duration::from_millis(1);
 
@@ -226,12 +250,18 @@ impl<'a> Backoff<'a> {
             scaled(self.interval, self.settings.multiplier).min(self.settings.max_interval);
         let wait = match asked_for {
             None => own,
-            Some(asked) => {
-                let spread = 1.0 + SPREAD_OF_ASKED * fastrand::f64();
-                scaled(asked, spread).max(own)
-            }
+            Some(asked) => self.spread(asked).max(own),
         };
         wait.max(WAIT_MIN)
+    }
+
+    /// What the destination asked for, within the bound, and up to 10 % more, so that many callers do not come back in
+    /// step.
+    pub(crate) fn spread(&self, asked: Duration) -> Duration {
+        const SPREAD_OF_ASKED: f64 = 0.1;
+
+        let asked = asked.min(self.settings.max_retry_after);
+        scaled(asked, 1.0 + SPREAD_OF_ASKED * fastrand::f64())
     }
 }
 
@@ -241,8 +271,9 @@ impl<'a> Backoff<'a> {
 /// [`retries_used_up`](crate::Error::retries_used_up), so that another retry outside does not start over, while a fallback or
 /// queue outside still sees that the trouble was temporary. Only the part that was not delivered is sent again. It
 /// gives up at once when the next wait would pass its own limit or the caller's deadline. It holds the batch and
-/// nothing else. `shutdown` ends all waits: those exports return their last error. It belongs outside a timeout for
-/// attempts and inside fallbacks and queues.
+/// nothing else. `shutdown`, and that of a queue around it, cut waits short: each export makes one more attempt, and then
+/// returns its last error. Of those that wait because the destination asked for it only one makes the attempt; the others
+/// follow if it succeeded. It belongs outside a timeout for attempts and inside fallbacks and queues.
 ///
 /// # Cancellation
 ///
@@ -252,6 +283,58 @@ struct Retrying {
     inner: Exporter,
     settings: Retry,
     stop: watch::Sender<bool>,
+    /// What became of the one attempt that a shutdown makes before the end of waits that were asked for.
+    early: watch::Sender<Early>,
+    /// Exports that wait, or make the attempt after a wait.
+    waiting: watch::Sender<usize>,
+}
+
+/// The one attempt before the end of waits that were asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Early {
+    #[default]
+    NotMade,
+    Trying,
+    Worked,
+    Failed,
+}
+
+/// How a wait ended.
+enum Wake<'a> {
+    /// The time has come.
+    Due,
+    /// Everything is shut down: there is one more attempt, which may be the one that others wait for.
+    Last(Option<EarlyTurn<'a>>),
+    /// Everything is shut down, and another attempt is of no use.
+    Stop,
+}
+
+/// The right to make the early attempt. Whoever drops it has failed.
+struct EarlyTurn<'a> {
+    early: &'a watch::Sender<Early>,
+    outcome: Early,
+}
+
+impl Drop for EarlyTurn<'_> {
+    fn drop(&mut self) {
+        self.early.send_replace(self.outcome);
+    }
+}
+
+/// Counts an export as waiting.
+struct Waiting<'a>(&'a watch::Sender<usize>);
+
+impl<'a> Waiting<'a> {
+    fn begin(counter: &'a watch::Sender<usize>) -> Self {
+        counter.send_modify(|waiting| *waiting += 1);
+        Self(counter)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|waiting| *waiting -= 1);
+    }
 }
 
 impl Retrying {
@@ -277,11 +360,41 @@ impl Retrying {
         in_budget && until.allows(delay) && !*self.stop.borrow()
     }
 
-    /// Waits before the next attempt. False means: give up now.
-    async fn wait(&self, delay: Duration) -> bool {
+    /// Waits before the next attempt, or until a shutdown of this or of a queue around it.
+    async fn wait(&self, delay: Duration, is_asked: bool) -> Wake<'_> {
         let mut stop = self.stop.subscribe();
-        let stopped = stop.wait_for(|stop| *stop);
-        Deadline::after(delay).run(stopped).await.is_none()
+        let ended = async {
+            tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => {}
+                () = queue::closing() => {}
+            }
+        };
+        if Deadline::after(delay).run(ended).await.is_none() {
+            return Wake::Due;
+        }
+        if !is_asked {
+            return Wake::Last(None);
+        }
+        let mut is_mine = false;
+        self.early.send_if_modified(|early| {
+            is_mine = *early == Early::NotMade;
+            if is_mine {
+                *early = Early::Trying;
+            }
+            is_mine
+        });
+        if is_mine {
+            return Wake::Last(Some(EarlyTurn {
+                early: &self.early,
+                outcome: Early::Failed,
+            }));
+        }
+        let mut early = self.early.subscribe();
+        let made = early.wait_for(|early| *early != Early::Trying).await;
+        match made.is_ok_and(|early| *early == Early::Worked) {
+            true => Wake::Last(None),
+            false => Wake::Stop,
+        }
     }
 }
 
@@ -292,26 +405,45 @@ impl Export for Retrying {
         let mut total = Delivery::default();
         let mut pending = self.attempt(batch, &mut total, until).await;
         let mut retries: u32 = 0;
+        let mut is_last = false;
         while let Some(speaks) = most_demanding(&pending) {
-            let delay = backoff.next(speaks.retry_after());
+            let asked = speaks.retry_after();
+            let delay = backoff.next(asked);
             let may_try = self.settings.max_retries.is_none_or(|max| retries < max)
+                && !is_last
                 && self.may_wait(delay, began, until);
             retries = retries.saturating_add(1);
-            if may_try {
-                self.settings.tell(|| RetryEvent {
-                    attempt: retries,
-                    delay,
-                    error: speaks.clone(),
-                    spans: pending.iter().map(|part| part.batch.spans() as u64).sum(),
-                    elapsed: began.elapsed(),
-                });
-            }
-            if !may_try || !self.wait(delay).await {
+            if !may_try {
                 total.rest.extend(pending.into_iter().map(given_up));
                 break;
             }
+            self.settings.tell(|| RetryEvent {
+                attempt: retries,
+                delay,
+                error: speaks.clone(),
+                spans: pending.iter().map(|part| part.batch.spans() as u64).sum(),
+                elapsed: began.elapsed(),
+            });
+            let _waiting = Waiting::begin(&self.waiting);
+            let mut turn = None;
+            match self.wait(delay, asked.is_some()).await {
+                Wake::Due => {}
+                Wake::Last(early) => {
+                    is_last = true;
+                    turn = early;
+                }
+                Wake::Stop => {
+                    total.rest.extend(pending.into_iter().map(given_up));
+                    break;
+                }
+            }
             for part in std::mem::take(&mut pending) {
                 pending.extend(self.attempt(part.batch, &mut total, until).await);
+            }
+            if let Some(turn) = &mut turn
+                && pending.is_empty()
+            {
+                turn.outcome = Early::Worked;
             }
         }
         total.into_result()
@@ -323,6 +455,9 @@ impl Export for Retrying {
 
     async fn shutdown(&self, until: Deadline) -> Result<Drained> {
         self.stop.send_replace(true);
+        // Their last attempts need what is inside. When the time is over it is shut down all the same.
+        let mut waiting = self.waiting.subscribe();
+        drop(until.run(waiting.wait_for(|waiting| *waiting == 0)).await);
         self.inner.shutdown(until).await
     }
 }
@@ -369,6 +504,8 @@ impl Exporter {
             inner: self,
             settings,
             stop: watch::Sender::new(false),
+            early: watch::Sender::default(),
+            waiting: watch::Sender::new(0),
         })
     }
 }

@@ -18,6 +18,7 @@ use crate::Exporter;
 use crate::Result;
 use crate::Undelivered;
 use crate::guard::run_guarded;
+use crate::queue;
 
 /// A destination that is one of several to choose from.
 #[derive(Debug)]
@@ -136,6 +137,8 @@ pub(super) fn hand_on(left: Vec<Undelivered>, fall_on: FallOn, total: &mut Deliv
 }
 
 /// Ends an export: what was never tried gets one attempt, the rest keeps its errors.
+///
+/// While a queue around it is shut down it gets one attempt at each destination, because there is no later one.
 pub(super) async fn finish(
     order: &[&Destination],
     open: Vec<Open>,
@@ -150,11 +153,29 @@ pub(super) async fn finish(
             });
             continue;
         }
-        if let Some(due) = order.iter().min_by_key(|to| to.circuit.due()) {
-            let left = due.deliver(part.batch, due.circuit.force(), until, &mut total);
-            let left = left.await;
-            total.rest.extend(left);
+        let mut by_due: Vec<_> = order.to_vec();
+        // Asked once each: one that is well is due now, and now moves on.
+        by_due.sort_by_cached_key(|to| to.circuit.due());
+        if !queue::is_closing() {
+            by_due.truncate(1);
         }
+        let Some((first, others)) = by_due.split_first() else {
+            continue;
+        };
+        let pass = first.circuit.force();
+        let mut left = first.deliver(part.batch, pass, until, &mut total).await;
+        for other in others {
+            // What one refuses for good is not offered to the next.
+            let is_open = |left: &Undelivered| left.error.is_temporary();
+            let (open, closed): (Vec<_>, Vec<_>) = left.into_iter().partition(is_open);
+            total.rest.extend(closed);
+            left = Vec::new();
+            for part in open {
+                let pass = other.circuit.force();
+                left.extend(other.deliver(part.batch, pass, until, &mut total).await);
+            }
+        }
+        total.rest.extend(left);
     }
     total.into_result()
 }

@@ -12,6 +12,7 @@ use super::worker::Stop;
 use super::worker::Work;
 use super::worker::Worker;
 use crate::Batch;
+use crate::Cause;
 use crate::Deadline;
 use crate::Delivery;
 use crate::Drained;
@@ -50,6 +51,7 @@ pub(crate) fn exporter(label: String, export: impl BlockingExport) -> Result<Exp
         export,
         held: Arc::clone(&held),
         is_closed: false,
+        closed: None,
     };
     Ok(Exporter::new(Blocking {
         label,
@@ -71,6 +73,8 @@ struct State<E> {
     export: E,
     held: Arc<AtomicU64>,
     is_closed: bool,
+    /// What closing achieved; a caller that was dropped while it waited, and comes again, is told here.
+    closed: Option<Result<Drained>>,
 }
 
 impl<E: BlockingExport> Export for Blocking<E> {
@@ -94,14 +98,13 @@ impl<E: BlockingExport> Export for Blocking<E> {
     }
 
     async fn shutdown(&self, until: Deadline) -> Result<Drained> {
-        if self.is_shut_down.swap(true, Ordering::AcqRel) {
-            return Ok(Drained::default());
-        }
+        self.is_shut_down.store(true, Ordering::Release);
         let closed = self.worker.run(until, |state, _| state.close()).await;
         match (closed, self.held.load(Ordering::Acquire)) {
             (Err(error), held) if error.kind() == ErrorKind::Timeout && held > 0 => {
                 let mut drained = Drained::default();
                 drained.lost.add(DropReason::Shutdown, held);
+                drained.add_cause(Cause::new(error));
                 Ok(drained)
             }
             (closed, _) => closed,
@@ -138,12 +141,15 @@ impl<E: BlockingExport> State<E> {
     }
 
     fn close(&mut self) -> Result<Drained> {
-        if self.is_closed {
-            return Ok(Drained::default());
+        if let Some(closed) = &self.closed {
+            return closed.clone();
         }
+        // Set before the call: if it panics, nothing is called again.
         self.is_closed = true;
+        self.closed = Some(Err(Error::internal("closing the writer panicked")));
         let drained = self.export.shutdown();
         self.note_held();
+        self.closed = Some(drained.clone());
         drained
     }
 
@@ -235,12 +241,12 @@ mod tests {
             (0, ErrorKind::Timeout),
         ] {
             let (exporter, _is_closed) = holding(held, error);
-            exporter.flush(until()).await.unwrap();
+            drop(exporter.flush(until()).await.unwrap());
             let told = exporter.shutdown(until()).await.unwrap_err();
             assert_eq!(told.kind(), error);
         }
         let (exporter, _is_closed) = holding(3, ErrorKind::Timeout);
-        exporter.flush(until()).await.unwrap();
+        drop(exporter.flush(until()).await.unwrap());
         let drained = exporter.shutdown(until()).await.unwrap();
         assert_eq!(drained.lost.of(DropReason::Shutdown), 3);
     }

@@ -185,7 +185,11 @@ impl Connections {
             false => "the connection failed",
         };
         let hint = self.hint(&cause);
-        Error::unavailable(format!("{what}: {cause}{hint}"))
+        let explained = Error::unavailable(format!("{what}: {cause}{hint}"));
+        match error.is_connect() && is_refused(error) {
+            true => explained.with_connection_refused(),
+            false => explained,
+        }
     }
 
     /// Says what the user may have meant.
@@ -265,6 +269,19 @@ fn socket_hint(cause: &str) -> &'static str {
     } else {
         ""
     }
+}
+
+/// Whether the system says that nothing listens there.
+fn is_refused(error: &(dyn StdError + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let io = error.downcast_ref::<std::io::Error>();
+        if io.is_some_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// What went wrong with the proxy, if that is the cause.

@@ -21,6 +21,7 @@ use crate::Delivery;
 use crate::Error;
 use crate::Result;
 use crate::Secret;
+use crate::queue;
 use crate::runtime;
 
 use super::Body;
@@ -150,6 +151,7 @@ impl<P: Protocol> Sender<P> {
         if batch.is_empty() {
             return Ok(Delivery::default());
         }
+        queue::note_server(&self.endpoint.server);
         let sender = Arc::clone(self);
         runtime::run(async move { sender.deliver(batch, until).await }).await
     }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ use crate::Retry;
 use crate::account::Ledger;
 use crate::diagnostics::Diagnostics;
 use crate::diagnostics::Hook;
+use crate::ending::Ending;
 use crate::runtime;
 use crate::runtime::Task;
 
@@ -78,6 +80,9 @@ struct Core {
     shared: Arc<Shared>,
     /// What the last flush told of.
     told: Mutex<Account>,
+    ending: Ending,
+    /// What became of spans that came after the shutdown.
+    late: Mutex<Drained>,
 }
 
 /// Room in a queue for spans that are on their way into it.
@@ -102,6 +107,7 @@ pub struct MemoryQueueBuilder {
     export_limit: Option<Duration>,
     retry: Retry,
     on_drop: Option<Hook>,
+    gives_up_early: bool,
 }
 
 impl MemoryQueue {
@@ -117,6 +123,7 @@ impl MemoryQueue {
             export_limit: None,
             retry: Retry::default(),
             on_drop: None,
+            gives_up_early: false,
         }
     }
 
@@ -272,7 +279,14 @@ impl MemoryQueue {
         self.core.shared.diagnostics.trouble()
     }
 
-    /// Delivers what is held now, then has the exporter flush. Says what became of every span since the last flush, because
+    /// How long it is until the next attempt, while the destination is down: what it asked for, or the queue's own wait.
+    /// Nothing while it takes spans, and while an attempt is under way.
+    pub fn next_attempt_in(&self) -> Option<Duration> {
+        self.core.queue.next_attempt_in()
+    }
+
+    /// Delivers what is held now, then has the exporter flush. Waits that the destination asked for are kept: when one
+    /// lasts longer than `until`, the spans stay and that wait is the [cause](Drained::causes). Says what became of every span since the last flush, because
     /// whoever pushed was told nothing.
     ///
     /// # Errors
@@ -289,21 +303,35 @@ impl MemoryQueue {
     }
 
     /// Takes no more batches, delivers what is held, counts what is left at `until` as lost, and shuts the exporter down.
-    /// A second call has nothing to do.
+    ///
+    /// A destination that asked for a wait gets one batch before its end; if it takes that, the rest follows. Otherwise
+    /// the shutdown ends as soon as nothing can be delivered before `until`.
+    ///
+    /// A second call, at the same time or later, waits for the first, within its own deadline, and returns its result;
+    /// spans that were pushed since are added to it.
     ///
     /// # Errors
     ///
-    /// If the exporter could not be shut down; the queue is, all the same.
+    /// If the exporter could not be shut down; the queue is, all the same. [`Timeout`](crate::ErrorKind::Timeout) if the shutdown that
+    /// another caller began goes on beyond `until`.
     ///
     /// # Cancellation
     ///
-    /// Dropping the future leaves the queue closed, with what it holds; [`abort`](Self::abort) ends it.
+    /// Dropping the future leaves the queue closed, with what it holds; another call goes on, and [`abort`](Self::abort)
+    /// ends it.
     pub async fn shutdown(&self, until: Deadline) -> Result<Drained> {
-        let core = Arc::clone(&self.core);
-        let flushed = on_runtime(async move { core.queue.shutdown(until).await }).await?;
-        let drained = self.drained(flushed);
-        self.core.shared.diagnostics.finish();
-        drained
+        let work = || async {
+            let core = Arc::clone(&self.core);
+            let flushed = on_runtime(async move { core.queue.shutdown(until).await }).await?;
+            let drained = self.drained(flushed);
+            self.core.shared.diagnostics.finish();
+            drained
+        };
+        let mut drained = self.core.ending.run(until, work).await?;
+        let mut late = lock(&self.core.late);
+        late.merge(&self.news(0));
+        drained.merge(&late);
+        Ok(drained)
     }
 
     /// Stops at once. What is held is counted as lost when this returns.
@@ -314,24 +342,32 @@ impl MemoryQueue {
         self.core.shared.diagnostics.finish();
     }
 
-    /// What became of spans since the last time that somebody was told.
+    /// What a flush or the shutdown tells.
     fn drained(&self, flushed: Flushed) -> Result<Drained> {
-        let mut told = self
-            .core
-            .told
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let mut now = self.account();
-        now.delivered = now.delivered.saturating_sub(flushed.left_inside);
-        let mut drained = now.since(&told);
-        *told = now;
-        drop(told);
+        let mut drained = self.news(flushed.left_inside);
         drained.left = flushed.left;
+        for cause in self.core.queue.causes(&drained, &flushed) {
+            drained.add_cause(cause);
+        }
         match flushed.error {
             Some(error) if drained.is_complete() => Err(error),
             _ => Ok(drained),
         }
     }
+
+    /// What became of spans since the last time that somebody was told. Those that are held inside are not delivered yet.
+    fn news(&self, left_inside: u64) -> Drained {
+        let mut told = lock(&self.core.told);
+        let mut now = self.account();
+        now.delivered = now.delivered.saturating_sub(left_inside);
+        let drained = now.since(&told);
+        *told = now;
+        drained
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Runs `work` on the library's thread: at once if this is it, so that a queue inside another one is done before its time is up.
@@ -479,6 +515,12 @@ impl MemoryQueueBuilder {
         self
     }
 
+    /// Has a shutdown give up after 0.6 s when connections are refused and the destination has never answered.
+    pub(crate) fn gives_up_early(mut self) -> Self {
+        self.gives_up_early = true;
+        self
+    }
+
     /// Starts the queue on the library's thread.
     ///
     /// # Errors
@@ -504,6 +546,7 @@ impl MemoryQueueBuilder {
             export_limit: self.export_limit,
             retry: self.retry,
             observer: None,
+            gives_up_early: self.gives_up_early,
         };
         let lines = Arc::clone(&diagnostics);
         let summaries = runtime::spawn(async move { lines.run().await })?;
@@ -521,6 +564,8 @@ impl MemoryQueueBuilder {
                 queue,
                 shared,
                 told: Mutex::default(),
+                ending: Ending::default(),
+                late: Mutex::default(),
             }),
             _summaries: summaries,
         })

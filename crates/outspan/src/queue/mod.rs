@@ -49,6 +49,7 @@ use self::schedule::Item;
 use self::schedule::Schedule;
 use self::schedule::Step;
 use crate::Batch;
+use crate::Cause;
 use crate::Deadline;
 use crate::Delivery;
 use crate::Drained;
@@ -64,12 +65,54 @@ use crate::account::Ledger;
 use crate::combinators::Backoff;
 use crate::diagnostics::Diagnostics;
 use crate::diagnostics::Held;
+use crate::diagnostics::Retrial;
 use crate::guard::GRACE;
 use crate::guard::run_drain;
 use crate::guard::run_guarded;
 
-/// The longest wait between two attempts, whatever the destination asks for or the user sets.
+/// The longest wait between two attempts, whatever the user sets.
 const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+tokio::task_local! {
+    /// Set within an export of a queue: what combinators and exporters inside may know of it.
+    static SURROUNDING: Surrounding;
+}
+
+/// The queue around an export.
+#[derive(Clone, Debug)]
+struct Surrounding {
+    closing: watch::Receiver<bool>,
+    diagnostics: Arc<Diagnostics>,
+}
+
+/// Waits until the queue around this export is being shut down; never ends outside of one.
+///
+/// Combinators that wait inside a queue's export cannot be told otherwise: they are shut down after the queue is empty.
+pub(crate) async fn closing() {
+    let closing = SURROUNDING.try_with(|queue| queue.closing.clone());
+    if let Ok(mut closing) = closing
+        && closing.wait_for(|is_closing| *is_closing).await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
+}
+
+/// Whether the queue around this export is being shut down.
+pub(crate) fn is_closing() -> bool {
+    SURROUNDING
+        .try_with(|queue| *queue.closing.borrow())
+        .unwrap_or(false)
+}
+
+/// Tells the queue around this export where it goes, so that losses name the address of a destination that never answers.
+#[cfg(feature = "_network")]
+pub(crate) fn note_server(server: &Arc<str>) {
+    // Outside of a queue nobody asks.
+    SURROUNDING
+        .try_with(|queue| queue.diagnostics.note_server(server))
+        .unwrap_or_default();
+}
 
 /// How a queue exports.
 #[derive(Clone, Debug)]
@@ -84,6 +127,8 @@ pub(crate) struct Settings {
     pub(crate) retry: Retry,
     /// Who hears which spans went to the exporter, and which never did.
     pub(crate) observer: Option<Arc<dyn HandOver>>,
+    /// Whether a shutdown gives up soon when connections are refused and nothing has ever answered.
+    pub(crate) gives_up_early: bool,
 }
 
 /// Hears of each span once: when it is handed to the exporter for the first time, or dropped before.
@@ -115,10 +160,12 @@ struct Shared {
     wake: Notify,
     /// Tells those who wait for a flush that a batch came to its end.
     progress: watch::Sender<()>,
+    /// Tells combinators inside that a shutdown has begun.
+    closing: watch::Sender<bool>,
 }
 
 /// What a flush or a shutdown left undone.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Flushed {
     /// Spans of before the call that are still held.
     pub(crate) left: u64,
@@ -126,6 +173,8 @@ pub(crate) struct Flushed {
     pub(crate) left_inside: u64,
     /// What kept it from being done.
     pub(crate) error: Option<Error>,
+    /// What the exporter inside says of what it lost or holds.
+    pub(crate) causes_inside: Vec<Cause>,
     /// Whether the time was up.
     pub(crate) out_of_time: bool,
 }
@@ -142,13 +191,17 @@ impl Queue {
     ) -> Self {
         let shared = Arc::new(Shared {
             exporter,
-            schedule: Mutex::new(Schedule::new(settings.concurrent_exports)),
+            schedule: Mutex::new(Schedule::new(
+                settings.concurrent_exports,
+                settings.gives_up_early,
+            )),
             settings,
             ledger,
             budget,
             diagnostics,
             wake: Notify::new(),
             progress: watch::Sender::new(()),
+            closing: watch::Sender::new(false),
         });
         let driver = Driver(Arc::clone(&shared));
         let driver = runtime.spawn(driver.run()).abort_handle();
@@ -182,8 +235,8 @@ impl Queue {
 
     /// Delivers what is held now, then has the exporter flush.
     ///
-    /// While it waits, a destination that is down is tried again sooner than usual. Ends early when the destination
-    /// asked for a wait beyond `until`.
+    /// While it waits, a destination that is down is tried again sooner than usual. Waits that it asked for are kept; when
+    /// one ends only after `until`, the flush ends early, and that wait is the error.
     ///
     /// # Cancellation
     ///
@@ -197,12 +250,19 @@ impl Queue {
     }
 
     /// Takes no more batches, delivers what is held, counts what is left then as lost, and shuts the exporter down.
+    ///
+    /// A destination that asked for a wait gets one batch before its end; if it takes that, the rest follows. It may be
+    /// called again after its future was dropped; two calls at once are the caller's business.
     pub(crate) async fn shutdown(&self, until: Deadline) -> Flushed {
-        let is_first = self.shared.lock().close(until);
-        if !is_first {
-            return Flushed::default();
-        }
+        self.shared.lock().close(until);
+        self.shared.closing.send_replace(true);
         let mut flushed = self.settle_all(until).await;
+        if flushed.out_of_time {
+            // Exports end by the same deadline, and what they say of the destination is the reason of the loss.
+            let landed = self.shared.landed();
+            Deadline::after(GRACE / 2).run(landed).await;
+            flushed.error = self.shared.lock().last_error();
+        }
         self.driver.abort();
         self.ended().await;
         flushed.left = 0;
@@ -223,10 +283,13 @@ impl Queue {
     /// Those were counted as delivered; here it turns out what became of them.
     fn note_inside(&self, flushed: &mut Flushed, inside: Result<Drained>) {
         match inside {
-            Ok(drained) => {
+            Ok(mut drained) => {
                 flushed.left += drained.left;
                 flushed.left_inside = drained.left;
-                self.shared.take_back(&drained, flushed.error.as_ref());
+                flushed.causes_inside = drained.take_causes();
+                let inside = flushed.causes_inside.first().map(Cause::error);
+                let error = inside.or(flushed.error.as_ref());
+                self.shared.take_back(&drained, error);
             }
             Err(error) => {
                 flushed.out_of_time |= error.kind() == ErrorKind::Timeout;
@@ -248,6 +311,34 @@ impl Queue {
             out_of_time: !in_time,
             ..Flushed::default()
         }
+    }
+
+    /// The causes of what a flush or a shutdown did not deliver.
+    pub(crate) fn causes(&self, drained: &Drained, flushed: &Flushed) -> Vec<Cause> {
+        let diagnostics = &self.shared.diagnostics;
+        let mut causes = diagnostics.causes(&drained.lost, drained.refused);
+        for cause in &flushed.causes_inside {
+            causes.push(diagnostics.named_cause(cause.clone()));
+        }
+        if drained.left > flushed.left_inside
+            && let Some(error) = &flushed.error
+        {
+            causes.push(diagnostics.named_cause(Cause::new(error.clone())));
+        }
+        causes
+    }
+
+    /// The cause of what is held now: the destination's trouble, if it has any.
+    #[cfg(feature = "sdk")]
+    pub(crate) fn causes_now(&self) -> Option<Cause> {
+        let error = self.shared.lock().last_error()?;
+        Some(self.shared.diagnostics.named_cause(Cause::new(error)))
+    }
+
+    /// How long it is until the next attempt, while the destination is down and none is under way.
+    pub(crate) fn next_attempt_in(&self) -> Option<Duration> {
+        let next = self.shared.lock().next_attempt()?;
+        Some(next.saturating_duration_since(Instant::now()))
     }
 
     async fn ended(&self) {
@@ -366,6 +457,16 @@ struct Verdict {
 }
 
 impl Shared {
+    /// Waits until no export is in flight.
+    async fn landed(&self) {
+        let mut progress = self.progress.subscribe();
+        while self.lock().exports() > 0 {
+            if progress.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
     fn take_off(&self, item: &Item) {
         let spans = item.batch.spans() as u64;
         self.ledger.step(|account| {
@@ -383,8 +484,37 @@ impl Shared {
     async fn attempt(&self, mut item: Item) -> (Item, Result<Delivery>) {
         let until = self.attempt_end(&mut item);
         let export = self.exporter.export(item.batch.clone(), until);
-        let answer = run_guarded(until, "export", export).await;
+        let surrounding = Surrounding {
+            closing: self.closing.subscribe(),
+            diagnostics: Arc::clone(&self.diagnostics),
+        };
+        let timed = async {
+            tokio::select! {
+                // An exporter that keeps the deadline says more about the destination.
+                biased;
+                answer = run_guarded(until, "export", export) => answer,
+                error = self.cut_off() => Err(error),
+            }
+        };
+        let answer = SURROUNDING.scope(surrounding, timed).await;
         (item, answer)
+    }
+
+    /// Waits for the end of a shutdown that began after the export did.
+    async fn cut_off(&self) -> Error {
+        let mut closing = self.closing.subscribe();
+        if closing.wait_for(|is_closing| *is_closing).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        let until = self.lock().closing();
+        until.passed().await;
+        match self.diagnostics.server() {
+            Some(server) => {
+                Error::timeout(format!("no answer from {server}"), until).with_server(server)
+            }
+            None => Error::timeout("no answer", until),
+        }
+        .with_attempts(1)
     }
 
     fn attempt_end(&self, item: &mut Item) -> Deadline {
@@ -424,7 +554,7 @@ impl Shared {
         let works = verdict.accepted + verdict.refused > 0;
         let asked_nobody = verdict.dropped.of(DropReason::Filtered) == flown && flown > 0;
         let trouble = verdict.trouble;
-        {
+        let retrial = {
             let mut schedule = self.lock();
             schedule.landed(number);
             if asked_nobody {
@@ -437,12 +567,17 @@ impl Shared {
                 schedule.fails(error, is_probe, backoff, now);
             }
             schedule.put_back(verdict.again);
-        }
+            match schedule.asked_until() {
+                _ if schedule.is_closing() => Retrial::UntilShutdown,
+                Some(end) if end > now => Retrial::After(end - now),
+                _ => Retrial::UntilItWorks,
+            }
+        };
         if works {
             self.diagnostics.answered();
         }
         if let Some(error) = &trouble {
-            self.diagnostics.failed(error, self.held());
+            self.diagnostics.failed(error, self.held(), retrial);
         }
         self.progress.send_replace(());
     }
@@ -458,9 +593,16 @@ impl Shared {
         let spans = item.batch.spans() as u64;
         verdict.accepted = delivery.accepted.min(spans);
         verdict.refused = delivery.refused.min(spans - verdict.accepted);
+        if let Some(server) = &delivery.server {
+            self.diagnostics.note_server(server);
+        }
         if verdict.refused > 0 || delivery.message.is_some() {
             let why = delivery.message.as_deref().unwrap_or("it does not say why");
-            self.diagnostics.refused(verdict.refused, why);
+            let mut error = Error::refused(why);
+            if let Some(server) = &delivery.server {
+                error = error.with_server(Arc::clone(server));
+            }
+            self.diagnostics.refused(verdict.refused, &error);
         }
         let mut open = spans - verdict.accepted - verdict.refused;
         let filtered = delivery.filtered.min(open);
@@ -494,7 +636,7 @@ impl Shared {
         }
         if error.kind() == ErrorKind::Refused && !error.is_temporary() {
             verdict.refused += spans;
-            self.diagnostics.refused(spans, &error.to_string());
+            self.diagnostics.refused(spans, &error);
             return;
         }
         if !error.is_temporary() {
@@ -577,7 +719,11 @@ impl Shared {
 
     /// Counts everything that is held as lost at shutdown, in flight or not.
     fn abandon(&self) {
-        let remains = self.lock().end();
+        let (remains, error) = {
+            let mut schedule = self.lock();
+            let error = schedule.last_error();
+            (schedule.end(), error)
+        };
         let lost = remains.queued + remains.in_flight;
         self.ledger.step(|account| {
             account.queued -= remains.queued;
@@ -586,7 +732,8 @@ impl Shared {
         });
         self.budget.give_back(remains.charged, lost as usize);
         self.tell_dropped_before(DropReason::Shutdown, remains.untried);
-        self.diagnostics.dropped(DropReason::Shutdown, lost, None);
+        self.diagnostics
+            .dropped(DropReason::Shutdown, lost, error.as_ref());
         self.progress.send_replace(());
     }
 

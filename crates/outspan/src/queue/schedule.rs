@@ -19,6 +19,14 @@ const HURRIED_WAIT_MIN: Duration = Duration::from_millis(100);
 /// A flush makes this many attempts at least in the time that is left, as far as attempts are quick.
 const HURRIED_ATTEMPTS: u32 = 4;
 
+/// How long a shutdown waits between attempts while connections are refused and nothing has ever answered.
+const REFUSED_WAIT: Duration = Duration::from_millis(300);
+
+/// How long, and how often at least, such a destination is tried at a shutdown: long enough for a collector that is just
+/// starting, short enough for a command that somebody waits for.
+const REFUSED_TIME: Duration = Duration::from_millis(600);
+const REFUSED_ATTEMPTS: u32 = 3;
+
 /// A batch in the queue.
 #[derive(Clone, Debug)]
 pub(super) struct Item {
@@ -106,8 +114,21 @@ struct Down {
     error: Error,
     probe_at: Instant,
     is_probing: bool,
-    /// Whether the destination asked for the wait.
-    is_asked: bool,
+    asked: Option<Asked>,
+}
+
+/// A wait that the destination asked for.
+#[derive(Clone, Debug)]
+struct Asked {
+    end: Instant,
+    error: Error,
+}
+
+/// Attempts since a shutdown began that found nothing listening.
+#[derive(Clone, Copy, Debug)]
+struct Refusals {
+    first: Instant,
+    attempts: u32,
 }
 
 #[derive(Debug)]
@@ -119,21 +140,34 @@ pub(super) struct Schedule {
     down: Option<Down>,
     hurries: Vec<(u64, Deadline)>,
     closing: Option<Deadline>,
+    /// Whether a shutdown may still send one batch before the end of a wait that was asked for.
+    may_probe_early: bool,
+    /// Whether the destination ever said anything, also that it cannot work just now.
+    has_answered: bool,
+    /// Whether a shutdown gives up soon when connections are refused and nothing has ever answered.
+    gives_up_early: bool,
+    refusals: Option<Refusals>,
+    has_given_up: bool,
     has_ended: bool,
     arrivals: u64,
     numbers: u64,
 }
 
 impl Schedule {
-    pub(super) fn new(concurrent: usize) -> Self {
+    pub(super) fn new(concurrent: usize, gives_up_early: bool) -> Self {
         Self {
             concurrent,
+            gives_up_early,
             fresh: VecDeque::new(),
             again: VecDeque::new(),
             flights: Vec::new(),
             down: None,
             hurries: Vec::new(),
             closing: None,
+            may_probe_early: false,
+            has_answered: false,
+            refusals: None,
+            has_given_up: false,
             has_ended: false,
             arrivals: 0,
             numbers: 0,
@@ -168,7 +202,9 @@ impl Schedule {
 
     /// Decides what to do now.
     pub(super) fn next(&mut self, now: Instant) -> Step {
-        if self.flights.len() >= self.concurrent {
+        // An export that starts when the time is over would be blamed on the destination.
+        let is_over = self.closing.is_some_and(|until| until.has_passed());
+        if self.flights.len() >= self.concurrent || self.has_given_up || is_over {
             return Step::Wait(None);
         }
         let Some(down) = &mut self.down else {
@@ -177,12 +213,15 @@ impl Schedule {
         if down.is_probing {
             return Step::Wait(None);
         }
-        if now < down.probe_at {
+        let is_early = now < down.probe_at;
+        let is_asked = down.asked.as_ref().is_some_and(|asked| now < asked.end);
+        if is_early && !(is_asked && self.may_probe_early) {
             return Step::Wait(Some(down.probe_at));
         }
         let Some(mut item) = self.fresh.pop_front().or_else(|| self.again.pop_front()) else {
             return Step::Wait(None);
         };
+        self.may_probe_early &= !is_early;
         down.is_probing = true;
         item.is_probe = true;
         self.take_off(item)
@@ -220,6 +259,12 @@ impl Schedule {
     /// The destination answered.
     pub(super) fn works(&mut self) {
         self.down = None;
+        self.has_answered = true;
+        self.refusals = None;
+        if self.closing.is_some() {
+            // There is no later: what failed before goes now.
+            self.again.iter_mut().for_each(|item| item.due = None);
+        }
     }
 
     /// A flight ended without asking the destination; if it was to find out something, the next one does.
@@ -231,7 +276,7 @@ impl Schedule {
         }
     }
 
-    /// The destination failed for now.
+    /// The destination failed for now. `max_wait` bounds what it may ask for.
     pub(super) fn fails(
         &mut self,
         error: &Error,
@@ -239,33 +284,67 @@ impl Schedule {
         backoff: &mut Backoff<'_>,
         now: Instant,
     ) {
-        let asked = error.retry_after();
+        let asked = error
+            .retry_after()
+            .map(|asked| asked.min(backoff.max_retry_after()));
         let is_news = self.down.is_none() || is_probe;
-        let wait = match is_news {
-            // A server's number is no reason to overflow.
-            true => backoff
-                .next(asked.map(|asked| asked.min(WAIT_MAX)))
-                .min(WAIT_MAX),
-            // One that was under way when the trouble began only adds what the destination asks for.
-            false => asked.unwrap_or_default().min(WAIT_MAX),
-        };
-        let wait = match asked {
-            Some(_) => wait,
-            None => self.hurried(wait),
-        };
-        let mut probe_at = now + wait;
-        if let Some(down) = &self.down
-            && !is_news
-        {
-            probe_at = probe_at.max(down.probe_at);
+        self.has_answered |= asked.is_some() || error.status().is_some();
+        if is_news {
+            self.note_refusal(error, now);
         }
-        let was_probing = self.down.as_ref().is_some_and(|down| down.is_probing);
+        // One that was under way when the trouble began only adds what the destination asks for.
+        let own = match is_news {
+            // A user's number is no reason to overflow.
+            true => self.hurried(backoff.next(None).min(WAIT_MAX)),
+            false => Duration::ZERO,
+        };
+        let asked = asked.map(|asked| backoff.spread(asked));
+        let mut probe_at = now + own.max(asked.unwrap_or_default());
+        let before = self.down.take();
+        let mut wanted = asked.map(|asked| Asked {
+            end: now + asked,
+            error: error.clone(),
+        });
+        if let Some(before) = &before {
+            // What was asked for stays, whatever failed since: the longer of two waits holds.
+            let earlier = before.asked.clone().filter(|asked| now < asked.end);
+            wanted = match (wanted, earlier) {
+                (Some(new), Some(old)) if old.end > new.end => Some(old),
+                (new, old) => new.or(old),
+            };
+            if !is_news {
+                probe_at = probe_at.max(before.probe_at);
+            }
+        }
+        if let Some(asked) = &wanted {
+            probe_at = probe_at.max(asked.end);
+        }
+        let was_probing = before.is_some_and(|before| before.is_probing);
         self.down = Some(Down {
             error: error.clone(),
             probe_at,
             is_probing: was_probing && !is_probe,
-            is_asked: asked.is_some(),
+            asked: wanted,
         });
+    }
+
+    /// Counts attempts of a shutdown that find nothing listening, and gives up when they are enough.
+    fn note_refusal(&mut self, error: &Error, now: Instant) {
+        if !self.counts_refusals() || !error.is_connection_refused() {
+            self.refusals = None;
+            return;
+        }
+        let refusals = self.refusals.get_or_insert(Refusals {
+            first: now,
+            attempts: 0,
+        });
+        refusals.attempts += 1;
+        self.has_given_up = refusals.attempts >= REFUSED_ATTEMPTS
+            && now.saturating_duration_since(refusals.first) >= REFUSED_TIME;
+    }
+
+    fn counts_refusals(&self) -> bool {
+        self.gives_up_early && self.closing.is_some() && !self.has_answered
     }
 
     /// A shorter wait if somebody waits for a flush: several tries in the time that is left.
@@ -275,8 +354,12 @@ impl Schedule {
             .iter()
             .filter_map(|(_, until)| until.remaining())
             .max();
-        match left {
+        let wait = match left {
             Some(left) => wait.min((left / HURRIED_ATTEMPTS).max(HURRIED_WAIT_MIN)),
+            None => wait,
+        };
+        match self.refusals {
+            Some(_) => wait.min(REFUSED_WAIT),
             None => wait,
         }
     }
@@ -299,14 +382,13 @@ impl Schedule {
     pub(super) fn begin_hurry(&mut self, until: Deadline, now: Instant) -> (u64, u64) {
         self.numbers += 1;
         self.hurries.push((self.numbers, until));
-        if let Some(down) = &mut self.down
-            && !down.is_asked
-        {
-            down.probe_at = down.probe_at.min(now);
-            self.again.iter_mut().for_each(|item| item.due = None);
+        let asked = self.asked_until().filter(|end| now < *end);
+        if let Some(down) = &mut self.down {
+            // What was asked for stays; what the queue waits on top of it ends.
+            down.probe_at = down.probe_at.min(asked.unwrap_or(now));
         }
-        if self.down.is_none() {
-            self.again.iter_mut().for_each(|item| item.due = None);
+        for item in &mut self.again {
+            item.due = item.due.min(asked);
         }
         (self.numbers, self.arrivals)
     }
@@ -323,13 +405,33 @@ impl Schedule {
         waiting.map(Item::spans).sum::<u64>() + flying.map(|flight| flight.spans).sum::<u64>()
     }
 
-    /// Whether nothing can be sent before `until`, because the destination asked for a longer wait.
+    /// Whether nothing can be sent before `until`: the destination asked for a longer wait, and a shutdown has tried one batch
+    /// before its end; or the shutdown has given up.
     pub(super) fn is_futile(&self, until: Deadline) -> bool {
-        let Some(down) = &self.down else {
+        if !self.flights.is_empty() {
+            return false;
+        }
+        if self.has_given_up {
+            return true;
+        }
+        let Some(Asked { end, .. }) = self.down.as_ref().and_then(|down| down.asked.as_ref())
+        else {
             return false;
         };
-        let wait = down.probe_at.saturating_duration_since(Instant::now());
-        down.is_asked && self.flights.is_empty() && !until.allows(wait)
+        let wait = end.saturating_duration_since(Instant::now());
+        !self.may_probe_early && !until.allows(wait)
+    }
+
+    /// When the next attempt is made, while the destination is down and none is under way.
+    pub(super) fn next_attempt(&self) -> Option<Instant> {
+        let down = self.down.as_ref().filter(|down| !down.is_probing)?;
+        Some(down.probe_at)
+    }
+
+    /// When the wait ends that the destination asked for.
+    pub(super) fn asked_until(&self) -> Option<Instant> {
+        let asked = self.down.as_ref()?.asked.as_ref()?;
+        Some(asked.end)
     }
 
     /// Takes the batch that waits longest.
@@ -357,17 +459,29 @@ impl Schedule {
         self.fresh.len() + self.again.len() + self.flights.len()
     }
 
+    /// What keeps the destination from taking spans. While it asked for a wait, that is the reason, whatever failed since.
     pub(super) fn last_error(&self) -> Option<Error> {
-        self.down.as_ref().map(|down| down.error.clone())
+        let down = self.down.as_ref()?;
+        let asked = down.asked.as_ref();
+        let Some(asked) = asked.filter(|asked| Instant::now() < asked.end) else {
+            return Some(down.error.clone());
+        };
+        let wait = asked.error.retry_after().unwrap_or_default();
+        let error = asked.error.clone();
+        Some(error.with_context("the destination asked to wait", format!("{wait:?}")))
     }
 
-    /// Takes no more batches; false when that was so before.
-    pub(super) fn close(&mut self, until: Deadline) -> bool {
-        if self.closing.is_some() || self.has_ended {
-            return false;
-        }
+    /// Takes no more batches. A second call, after the first one was dropped, sets another deadline.
+    pub(super) fn close(&mut self, until: Deadline) {
+        // Only a wait of before the shutdown is cut short; a new one is the destination's answer to the shutdown.
+        let has_begun = self.closing.is_some();
+        let may_meet_a_wait = self.down.is_some() || !self.flights.is_empty();
+        self.may_probe_early |= !has_begun && may_meet_a_wait;
         self.closing = Some(until);
-        true
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.is_some()
     }
 
     /// By when everything ends.

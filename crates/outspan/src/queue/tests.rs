@@ -261,6 +261,7 @@ fn settings() -> Settings {
         export_limit: None,
         retry: Retry::default().jitter(0.0),
         observer: None,
+        gives_up_early: false,
     }
 }
 
@@ -1081,4 +1082,246 @@ proptest! {
             assert_eq!(handed_over + dropped_before, pushed, "each span is heard of once");
         });
     }
+}
+
+/// Asks to come back in an hour.
+fn in_an_hour() -> Error {
+    Error::throttled("overloaded").with_retry_after(Duration::from_secs(3600))
+}
+
+/// What the system says where nothing listens.
+fn nobody_listens() -> Error {
+    let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+    Error::unavailable("cannot connect").with_source(refused)
+}
+
+/// Runs the test's time until the first attempt was answered.
+async fn first_attempt(rig: &Rig) {
+    // Sleeps: in the test's time.
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(rig.script.calls().len(), 1);
+}
+
+impl Rig {
+    fn asks_first(answers: impl IntoIterator<Item = Answer>, otherwise: Answer) -> Self {
+        let script = Script::new(answers, otherwise);
+        let settings = Settings {
+            concurrent_exports: 1,
+            ..settings()
+        };
+        Self::with(settings, script)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn flush_keeps_asked_wait_and_gives_it_as_reason() {
+    let rig = Rig::asks_first([Answer::Fail(in_an_hour())], Answer::Deliver);
+    rig.push(2);
+    first_attempt(&rig).await;
+    let began = Instant::now();
+    let flushed = rig.queue.flush(soon()).await;
+    assert_eq!((flushed.left, flushed.out_of_time), (2, false));
+    let text = flushed.error.unwrap().to_string();
+    assert!(text.contains("asked to wait: 3600s"), "{text}");
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    assert_eq!(rig.script.calls().len(), 1, "nothing was sent");
+    let wait = rig.queue.next_attempt_in().unwrap().as_secs();
+    assert!((299..=331).contains(&wait), "capped: {wait}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn flush_waits_for_asked_wait_that_ends_in_time() {
+    let busy = Error::throttled("busy").with_retry_after(Duration::from_secs(2));
+    let rig = Rig::asks_first([Answer::Fail(busy)], Answer::Deliver);
+    rig.push(2);
+    first_attempt(&rig).await;
+    let began = Instant::now();
+    let flushed = rig.queue.flush(soon()).await;
+    assert_eq!((flushed.left, flushed.out_of_time), (0, false));
+    assert!(began.elapsed() >= Duration::from_millis(1999));
+}
+
+#[tokio::test(start_paused = true)]
+async fn shutdown_sends_one_batch_before_asked_wait_and_the_rest_after_it() {
+    let rig = Rig::asks_first([Answer::Fail(in_an_hour())], Answer::Deliver);
+    for spans in [1, 2, 3] {
+        rig.push(spans);
+    }
+    first_attempt(&rig).await;
+    let flushed = rig.queue.shutdown(soon()).await;
+    assert!(flushed.error.is_none());
+    assert_eq!(rig.account().delivered, 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn shutdown_sends_no_second_batch_before_asked_wait() {
+    for otherwise in [
+        Answer::Fail(in_an_hour()),
+        Answer::Fail(Error::unavailable("down")),
+    ] {
+        let rig = Rig::asks_first([Answer::Fail(in_an_hour())], otherwise);
+        for spans in [1, 2, 3] {
+            rig.push(spans);
+        }
+        first_attempt(&rig).await;
+        let began = Instant::now();
+        let flushed = rig.queue.shutdown(soon()).await;
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        assert_eq!(rig.script.calls().len(), 2);
+        let text = flushed.error.clone().unwrap().to_string();
+        assert!(text.contains("asked to wait: 3600s"), "{text}");
+        let account = rig.account();
+        assert_eq!(account.dropped.of(DropReason::Shutdown), 6);
+        let drained = account.since(&Account::default());
+        let causes = rig.queue.causes(&drained, &flushed);
+        assert!(causes[0].error().to_string().contains("overloaded"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn shutdown_waits_for_asked_wait_that_ends_in_time() {
+    let busy = || Error::throttled("busy").with_retry_after(Duration::from_secs(2));
+    let rig = Rig::asks_first(
+        [Answer::Fail(busy()), Answer::Fail(busy())],
+        Answer::Deliver,
+    );
+    rig.push(1);
+    first_attempt(&rig).await;
+    let began = Instant::now();
+    rig.queue.shutdown(soon()).await;
+    assert_eq!(rig.account().delivered, 1);
+    let elapsed = began.elapsed().as_secs_f64();
+    assert!((2.0..2.3).contains(&elapsed), "{elapsed}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn asked_wait_is_kept_when_a_plain_failure_follows() {
+    let busy = Error::throttled("busy").with_retry_after(Duration::from_secs(40));
+    let late = Answer::FailLate(Duration::from_secs(1), Error::unavailable("down"));
+    let rig = Rig::new([Answer::Fail(busy), late], Answer::Deliver);
+    rig.push(1);
+    rig.push(1);
+    // Sleeps: in the test's time, until both were answered.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let flushed = rig.queue.flush(soon()).await;
+    assert_eq!(flushed.left, 2);
+    assert_eq!(rig.script.calls().len(), 2, "the flush breaks no wait");
+}
+
+#[tokio::test(start_paused = true)]
+async fn asked_waits_are_capped_as_set() {
+    let settings = Settings {
+        retry: Retry::default()
+            .jitter(0.0)
+            .max_retry_after(Duration::from_secs(10)),
+        ..settings()
+    };
+    let years = Error::throttled("busy").with_retry_after(Duration::MAX);
+    let rig = Rig::with(
+        settings,
+        Script::new([Answer::Fail(years)], Answer::Deliver),
+    );
+    rig.push(1);
+    rig.settled().await;
+    let calls = rig.script.calls();
+    let waited = (calls[1].at - calls[0].at).as_secs_f64();
+    assert!((10.0..=11.1).contains(&waited), "{waited}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn shutdown_gives_up_early_where_nothing_ever_answered() {
+    let settings = Settings {
+        gives_up_early: true,
+        ..settings()
+    };
+    for is_tried_before in [false, true] {
+        let script = Script::new([], Answer::Fail(nobody_listens()));
+        let rig = Rig::with(settings.clone(), script);
+        rig.push(3);
+        if is_tried_before {
+            first_attempt(&rig).await;
+        }
+        let began = Instant::now();
+        let flushed = rig.queue.shutdown(soon()).await;
+        let elapsed = began.elapsed().as_millis();
+        assert!((600..800).contains(&elapsed), "{elapsed}");
+        assert!(!flushed.out_of_time);
+        assert!(flushed.error.unwrap().is_connection_refused());
+        let attempts = rig.script.calls().len() - usize::from(is_tried_before);
+        assert_eq!(attempts, 3);
+        assert_eq!(rig.account().dropped.of(DropReason::Shutdown), 3);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn shutdown_delivers_to_a_destination_that_is_just_starting() {
+    let settings = Settings {
+        gives_up_early: true,
+        ..settings()
+    };
+    let refused = || Answer::Fail(nobody_listens());
+    let rig = Rig::with(
+        settings,
+        Script::new([refused(), refused()], Answer::Deliver),
+    );
+    rig.push(3);
+    rig.queue.shutdown(soon()).await;
+    assert_eq!(rig.account().delivered, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn shutdown_keeps_trying_where_something_answered_before() {
+    for (first, gives_up_early) in [
+        (Answer::Deliver, true),
+        (
+            Answer::Fail(Error::unavailable("503").with_status(503)),
+            true,
+        ),
+        (Answer::Fail(nobody_listens()), false),
+    ] {
+        let settings = Settings {
+            gives_up_early,
+            ..settings()
+        };
+        let script = Script::new([first], Answer::Fail(nobody_listens()));
+        let rig = Rig::with(settings, script);
+        rig.push(1);
+        first_attempt(&rig).await;
+        rig.push(1);
+        let began = Instant::now();
+        let flushed = rig.queue.shutdown(soon()).await;
+        assert!(flushed.out_of_time);
+        assert!(began.elapsed() >= Duration::from_secs(5));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn export_under_way_at_the_end_is_the_cause_of_the_loss() {
+    let rig = Rig::new([], Answer::Stall);
+    rig.push(2);
+    first_attempt(&rig).await;
+    let until = Deadline::after(Duration::from_secs(1)).named("shutdown timeout");
+    let flushed = rig.queue.shutdown(until).await;
+    let account = rig.account();
+    assert_eq!(account.dropped.of(DropReason::Shutdown), 2);
+    let drained = account.since(&Account::default());
+    let cause = rig.queue.causes(&drained, &flushed).remove(0);
+    assert_eq!(
+        cause.to_string(),
+        "no answer: shutdown timeout of 1s passed"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn shutdown_goes_on_after_its_future_was_dropped() {
+    let rig = Rig::new([], Answer::Slow(Duration::from_secs(2)));
+    rig.push(2);
+    let first = rig.queue.shutdown(soon());
+    tokio::time::timeout(Duration::from_secs(1), first)
+        .await
+        .unwrap_err();
+    let flushed = rig.queue.shutdown(soon()).await;
+    assert!(flushed.error.is_none());
+    assert_eq!(rig.account().delivered, 2);
+    assert_eq!(rig.script.shut_down.load(Ordering::SeqCst), 1);
 }

@@ -2,6 +2,7 @@
 
 mod batch_processor;
 mod from_sdk;
+mod loss_report;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod outcome;
@@ -22,3 +23,6 @@ pub use simple_processor::SimpleHandle;
 pub use simple_processor::SimpleProcessor;
 pub use span_data::SdkSpan;
 pub use span_data::encode_resource;
+
+/// How long dropping a processor that was not shut down may take. The SDK gives its processors as long.
+const DROP_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);

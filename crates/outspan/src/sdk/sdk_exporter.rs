@@ -25,6 +25,8 @@ use crate::Error;
 use crate::Export;
 use crate::Exporter;
 use crate::Result;
+use crate::ending::PATIENCE;
+use crate::guard::run_drain;
 use crate::runtime;
 
 use super::outcome::delivered;
@@ -133,14 +135,15 @@ impl SpanExporter for SdkExporter {
     }
 
     fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
-        if self.is_shut_down.swap(true, Ordering::AcqRel) {
+        if self.exporter.has_ended() {
             return Err(OTelSdkError::AlreadyShutdown);
         }
+        self.is_shut_down.store(true, Ordering::Release);
         let until = Deadline::after(timeout).named("shutdown timeout");
         let exporter = Arc::clone(&self.exporter);
+        // The handle has a second caller wait for the first, for a moment longer than its own deadline.
         let result = wait(until, async move {
-            let shut_down = until.run(exporter.shutdown(until)).await;
-            shut_down.unwrap_or_else(|| Err(Error::timeout("no answer", until)))
+            run_drain(until, PATIENCE * 2, "shutdown", exporter.shutdown(until)).await
         });
         drained(result.flatten(), timeout)
     }

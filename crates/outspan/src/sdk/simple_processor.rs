@@ -4,6 +4,7 @@ use std::fmt;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use opentelemetry::Context;
 #[cfg(feature = "metrics")]
 use opentelemetry::metrics::Meter;
+use opentelemetry::trace::Span as _;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkError;
 use opentelemetry_sdk::error::OTelSdkResult;
@@ -25,6 +27,7 @@ use outspan_wire::otlp::SpanLimits;
 
 use crate::Account;
 use crate::Batch;
+use crate::Cause;
 use crate::Deadline;
 use crate::Delivery;
 use crate::Drained;
@@ -34,8 +37,14 @@ use crate::Export;
 use crate::Exporter;
 use crate::Result;
 use crate::account::Ledger;
+use crate::diagnostics::tell;
+use crate::ending::Ending;
+use crate::guard::GRACE;
+use crate::guard::run_drain;
 use crate::queue::HandOver;
 
+use super::DROP_TIMEOUT;
+use super::loss_report::LossReport;
 #[cfg(feature = "metrics")]
 use super::metrics::Instruments;
 #[cfg(feature = "metrics")]
@@ -51,6 +60,10 @@ use super::wait::wait;
 /// export itself runs on the library's thread, so this works in any tokio runtime, also with one worker, and in none.
 /// A span that could not be exported within the [`limit`](Self::limit) is dropped and counted; the first failure in a row
 /// and the recovery are told in the log. Spans that are recorded but not sampled are not exported.
+///
+/// What was lost in its life is told at the end, once, as by a [`BatchProcessor`](super::BatchProcessor): as a `tracing`
+/// warning, or on standard error if the program has no subscriber. A processor that is dropped without a shutdown shuts
+/// down then, within 5 s. Spans that have not ended by then are counted in [`Drained::unended`].
 ///
 /// # Examples
 ///
@@ -90,7 +103,13 @@ struct Shared {
     ledger: Ledger,
     /// Spans that were lost in a row.
     lost_in_a_row: AtomicU64,
+    /// Spans that were started and will be counted as received when they end.
+    started: AtomicU64,
+    /// Why the last span was lost.
+    last_error: Mutex<Option<Error>>,
     is_shut_down: AtomicBool,
+    ending: Ending,
+    report: LossReport,
 }
 
 impl SimpleProcessor {
@@ -102,7 +121,11 @@ impl SimpleProcessor {
                 turn: tokio::sync::Mutex::new(()),
                 ledger: Ledger::default(),
                 lost_in_a_row: AtomicU64::new(0),
+                started: AtomicU64::new(0),
+                last_error: Mutex::default(),
                 is_shut_down: AtomicBool::new(false),
+                ending: Ending::default(),
+                report: LossReport::default(),
             }),
             encoder: Mutex::new(Encoder::new(SpanLimits::unlimited())),
             resource: EncodedResource::default(),
@@ -120,11 +143,9 @@ impl SimpleProcessor {
 
     /// Sets limits on what a span may hold. The default is none, because the SDK applies its own.
     #[must_use]
-    pub fn span_limits(self, limits: SpanLimits) -> Self {
-        Self {
-            encoder: Mutex::new(Encoder::new(limits)),
-            ..self
-        }
+    pub fn span_limits(mut self, limits: SpanLimits) -> Self {
+        self.encoder = Mutex::new(Encoder::new(limits));
+        self
     }
 
     /// Records the OpenTelemetry metric `otel.sdk.processor.span.processed` of the semantic conventions (1.40, in
@@ -135,11 +156,9 @@ impl SimpleProcessor {
     /// came). `otel.component.type` is `simple_span_processor`, `otel.component.name` that with a number from 0.
     #[cfg(feature = "metrics")]
     #[must_use]
-    pub fn meter(self, meter: &Meter) -> Self {
-        Self {
-            observer: Some(Arc::new(Instruments::new(meter, SIMPLE))),
-            ..self
-        }
+    pub fn meter(mut self, meter: &Meter) -> Self {
+        self.observer = Some(Arc::new(Instruments::new(meter, SIMPLE)));
+        self
     }
 
     /// A handle that stays when the provider has taken the processor.
@@ -178,7 +197,8 @@ impl SimpleHandle {
         wait(until, async move { shared.flush(until).await }).flatten()
     }
 
-    /// Shuts the exporter down; later spans are dropped and counted. Blocks this thread. A second call does nothing.
+    /// Shuts the exporter down; later spans are dropped and counted. Blocks this thread. A second call, at the same time or
+    /// later, waits for the first within its own `timeout`, and returns its result.
     ///
     /// # Errors
     ///
@@ -186,16 +206,30 @@ impl SimpleHandle {
     /// [`Drained`].
     pub fn shutdown(&self, timeout: Duration) -> Result<Drained> {
         let until = Deadline::after(timeout).named("shutdown timeout");
-        if self.shared.is_shut_down.swap(true, Ordering::AcqRel) {
-            return Ok(Drained::default());
-        }
+        self.shared.is_shut_down.store(true, Ordering::Release);
         let shared = Arc::clone(&self.shared);
-        wait(until, async move { shared.shutdown(until).await }).flatten()
+        let ended = wait(until, async move {
+            let work = || shared.shutdown(until);
+            shared.ending.run(until, work).await
+        });
+        self.shared.report_losses();
+        ended.flatten()
+    }
+
+    /// Names the destination in the report at the end.
+    pub(crate) fn name(&self, name: &'static str) {
+        self.shared.report.set_name(name);
     }
 }
 
 impl SpanProcessor for SimpleProcessor {
-    fn on_start(&self, _span: &mut Span, _context: &Context) {}
+    /// Counts a span that is sampled, so that it is known at the end how many have not ended.
+    fn on_start(&self, span: &mut Span, _context: &Context) {
+        if span.span_context().is_sampled() {
+            // Only a sum, read at the end: it orders nothing.
+            self.shared.started.fetch_add(1, Ordering::Relaxed);
+        }
+    }
 
     fn on_end(&self, span: SpanData) {
         if !span.span_context.is_sampled() {
@@ -229,7 +263,7 @@ impl SpanProcessor for SimpleProcessor {
     }
 
     fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
-        if self.shared.is_shut_down.load(Ordering::Acquire) {
+        if self.shared.ending.result().is_some() {
             return Err(OTelSdkError::AlreadyShutdown);
         }
         drained(self.handle().shutdown(timeout), timeout)
@@ -237,6 +271,21 @@ impl SpanProcessor for SimpleProcessor {
 
     fn set_resource(&mut self, resource: &Resource) {
         self.resource = encode_resource(resource);
+    }
+}
+
+impl Drop for SimpleProcessor {
+    /// Shuts down, within 5 s, unless that has happened. Tells what was lost.
+    fn drop(&mut self) {
+        if self.shared.ending.result().is_none()
+            && let Err(error) = self.handle().shutdown(DROP_TIMEOUT)
+        {
+            tell(&format!(
+                "a processor was dropped before it was shut down: {error}"
+            ));
+        }
+        // Spans that ended after the shutdown.
+        self.shared.report_losses();
     }
 }
 
@@ -266,10 +315,43 @@ impl Shared {
     async fn shutdown(&self, until: Deadline) -> Result<Drained> {
         let before = self.ledger.read();
         let turn = until.run(self.turn.lock()).await;
-        let inside = until.run(self.exporter.shutdown(until)).await;
+        let inside = run_drain(until, GRACE, "shutdown", self.exporter.shutdown(until)).await;
         drop(turn);
-        let inside = inside.unwrap_or_else(|| Err(Error::timeout("no answer", until)))?;
-        Ok(self.since(&before, &inside))
+        let unended = self.unended();
+        match inside {
+            Ok(inside) => {
+                let mut drained = self.since(&before, &inside);
+                drained.unended = unended;
+                Ok(drained)
+            }
+            // Exports that are under way hold spans, and nobody waits for them any longer.
+            Err(error) if self.ledger.read().open() > 0 => {
+                let account = self.ledger.read();
+                let mut drained = account.since(&before);
+                drained.left = account.open();
+                drained.unended = unended;
+                drained.add_cause(Cause::new(error));
+                Ok(drained)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// How many spans were started and have not ended.
+    fn unended(&self) -> u64 {
+        // Read first: a span that starts and ends meanwhile must not look as if it had not ended.
+        let started = self.started.load(Ordering::Relaxed);
+        started.saturating_sub(self.ledger.read().received)
+    }
+
+    /// Tells what was lost and was not told before, once the shutdown has begun.
+    fn report_losses(&self) {
+        let account = self.ledger.read();
+        let error = lock(&self.last_error).clone();
+        let server = error.as_ref().and_then(Error::shared_server);
+        self.report.tell(&account, self.unended(), server, |_, _| {
+            error.map(Cause::new).into_iter().collect()
+        });
     }
 
     /// What became of spans since `before`. What the exporter inside had acknowledged was counted as delivered; here it
@@ -283,11 +365,18 @@ impl Shared {
         let mut drained = self.ledger.read().since(before);
         drained.delivered = drained.delivered.saturating_sub(inside.left);
         drained.left = inside.left;
+        for cause in inside.causes() {
+            drained.add_cause(cause.clone());
+        }
+        if let Some(cause) = inside.cause() {
+            *lock(&self.last_error) = Some(cause.error().clone());
+        }
         drained
     }
 
     /// Tells the first loss in a row.
     fn tell_lost(&self, spans: u64, error: &Error) {
+        *lock(&self.last_error) = Some(error.clone());
         if self.lost_in_a_row.fetch_add(spans, Ordering::Relaxed) == 0 {
             tracing::warn!(target: "outspan", "cannot export a span, and drop it: {error}");
         }
@@ -300,6 +389,10 @@ impl Shared {
             tracing::info!(target: "outspan", "spans are exported again; {lost} were lost");
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A span on its way. Ends in the account however the export ends, also when its future is dropped.

@@ -239,7 +239,7 @@ impl Export for Probe {
             seen.flushes.len() - 1
         };
         let answer = self.inner.flush(until).await;
-        self.log.lock().flushes[place].drained = answer.as_ref().ok().copied();
+        self.log.lock().flushes[place].drained = answer.as_ref().ok().cloned();
         answer
     }
 
@@ -253,7 +253,7 @@ impl Export for Probe {
             seen.shutdowns.len() - 1
         };
         let answer = self.inner.shutdown(until).await;
-        self.log.lock().shutdowns[place].drained = answer.as_ref().ok().copied();
+        self.log.lock().shutdowns[place].drained = answer.as_ref().ok().cloned();
         answer
     }
 }

@@ -365,7 +365,7 @@ impl<'a> Judge<'a> {
             format!("inside {accepted}, {refused} and {filtered}: {account}")
         });
         let drains = seen.flushes.iter().chain(&seen.shutdowns);
-        let told: Option<Vec<Drained>> = drains.map(|drain| drain.drained).collect();
+        let told: Option<Vec<Drained>> = drains.map(|drain| drain.drained.clone()).collect();
         // What comes while an outer queue flushes may be acknowledged by an inner one that does not wait for it.
         let is_exact = self.course.flush.is_none() || !has_queue(&part.inside[0]);
         if let Some(told) = told.filter(|_| is_exact) {

@@ -187,7 +187,7 @@ fn the_empty_batch_is_no_message() {
         let cluster = one_broker();
         let exporter = exporter(&cluster);
         export(&exporter, &outspan::Batch::empty()).await.unwrap();
-        exporter.flush(soon()).await.unwrap();
+        drop(exporter.flush(soon()).await.unwrap());
         assert_eq!(cluster.messages(TOPIC), []);
     });
 }

@@ -152,7 +152,7 @@ async fn trial(seed: u64) {
     }
     cluster.heal_produce();
     cluster.up();
-    exporter.flush(soon()).await.unwrap();
+    drop(exporter.flush(soon()).await.unwrap());
     let exporter = exporter.retry(Retry::default());
     let last = spans_of(&TRACES, ROUNDS * TRACES.len());
     assert_eq!(

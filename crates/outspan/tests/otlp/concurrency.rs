@@ -124,7 +124,7 @@ async fn shutdown_belongs_to_one_owner(wire: Wire) {
     export(&other, &batch_of(1)).await.unwrap();
     assert_eq!(collector.connections(), 1, "clones share a connection");
 
-    one.shutdown(soon()).await.unwrap();
+    drop(one.shutdown(soon()).await.unwrap());
     let error = export(&one, &batch_of(1)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ShutDown);
     let of_the_dead = one.clone();
@@ -133,7 +133,7 @@ async fn shutdown_belongs_to_one_owner(wire: Wire) {
     export(&other, &batch_of(1)).await.unwrap();
     assert_eq!(collector.open_connections(), 1);
 
-    other.shutdown(soon()).await.unwrap();
+    drop(other.shutdown(soon()).await.unwrap());
     collector.wait_for_open_connections(0, SOON).await;
     let error = export(&other, &batch_of(1)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ShutDown);
@@ -149,7 +149,7 @@ async fn running_exports_outlive_a_shutdown(wire: Wire) {
     let running = export(&exporter, &batch);
     let ending = async {
         collector.wait_for_in_flight(1, SOON).await;
-        exporter.shutdown(soon()).await.unwrap();
+        drop(exporter.shutdown(soon()).await.unwrap());
         gate.open();
     };
     let (delivery, ()) = futures_util::join!(running, ending);

@@ -39,8 +39,8 @@ async fn use_a_stack(collector: &Collector, exporter: Exporter) {
         .export_deadline(Duration::from_secs(20));
     let delivery = export(&exporter, &batch_of(2)).await.unwrap();
     assert_eq!((delivery.accepted, delivery.attempts), (2, 3));
-    exporter.flush(soon()).await.unwrap();
-    exporter.shutdown(soon()).await.unwrap();
+    drop(exporter.flush(soon()).await.unwrap());
+    drop(exporter.shutdown(soon()).await.unwrap());
 }
 
 fn each_wire(test: impl Fn(Wire)) {

@@ -63,7 +63,7 @@ fn shutdown_closes_the_connection_and_does_not_wait_for_the_last_handle() {
         let exporter = wire.exporter(&collector, Options::default());
         export(&exporter, &batch_of(1)).await.unwrap();
         assert_eq!(collector.open_connections(), 1, "{wire:?}");
-        exporter.shutdown(soon()).await.unwrap();
+        drop(exporter.shutdown(soon()).await.unwrap());
         collector
             .wait_for_open_connections(0, Duration::from_secs(20))
             .await;

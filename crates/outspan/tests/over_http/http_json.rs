@@ -106,7 +106,7 @@ async fn a_copy_of_the_source_does_the_same() {
     let copy = crate::copied::exporter(http_post::to(&url)).unwrap();
     for exporter in [ours, copy] {
         export(&exporter, &batch).await.unwrap();
-        exporter.shutdown(soon()).await.unwrap();
+        drop(exporter.shutdown(soon()).await.unwrap());
     }
     let requests = collector.requests();
     assert_eq!(requests[0].message, requests[1].message);

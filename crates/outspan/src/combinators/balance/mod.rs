@@ -29,6 +29,7 @@ use super::route::deliver_along;
 use super::route::finish;
 use super::route::hand_on;
 use crate::Batch;
+use crate::Cause;
 use crate::Deadline;
 use crate::Delivery;
 use crate::Drained;
@@ -371,9 +372,8 @@ impl Export for Balanced {
         let flushes = members
             .iter()
             .map(|to| (&*to.name, to.exporter.flush(until)));
-        let mut drained = drain_all(flushes, "flush", until).await?;
-        drained.merge(&self.members.retired(until).await);
-        Ok(drained)
+        let drained = drain_all(flushes, "flush", until).await;
+        with_retired(drained, &self.members.retired(until).await)
     }
 
     async fn shutdown(&self, until: Deadline) -> Result<Drained> {
@@ -382,9 +382,21 @@ impl Export for Balanced {
             .iter()
             .map(|to| (&*to.name, to.exporter.shutdown(until)));
         let drained = drain_all(shutdowns, "shutdown", until).await;
-        let retired = self.members.retired(until).await;
-        let mut drained = drained?;
-        drained.merge(&retired);
-        Ok(drained)
+        with_retired(drained, &self.members.retired(until).await)
     }
+}
+
+/// Adds what members that have left achieved. What they lost is told even if the others failed.
+fn with_retired(drained: Result<Drained>, retired: &Drained) -> Result<Drained> {
+    let mut total = match drained {
+        Ok(drained) => drained,
+        Err(error) if retired.is_complete() => return Err(error),
+        Err(error) => {
+            let mut total = Drained::default();
+            total.add_cause(Cause::new(error));
+            total
+        }
+    };
+    total.merge(retired);
+    Ok(total)
 }

@@ -190,5 +190,9 @@ pub(super) fn join_errors<'a>(
     if speaks.is_temporary() && temporary.all(|error| error.retries_used_up()) {
         joined = joined.with_retries_used_up();
     }
+    // A child that did not fail has answered, so the whole is not out of reach.
+    if failed.len() == fates.len() && errors.iter().all(|error| error.is_connection_refused()) {
+        joined = joined.with_connection_refused();
+    }
     Some(joined)
 }

@@ -424,8 +424,8 @@ impl Child {
     fn tell(&self, delivery: &Delivery) {
         if delivery.refused > 0 {
             let why = delivery.message.as_deref();
-            self.diagnostics
-                .refused(delivery.refused, why.unwrap_or("it does not say why"));
+            let error = Error::refused(why.unwrap_or("it does not say why"));
+            self.diagnostics.refused(delivery.refused, &error);
         }
         for left in &delivery.rest {
             let spans = left.batch.spans() as u64;

@@ -126,18 +126,13 @@ impl Sender {
 
     /// Waits until nothing is on its way.
     pub(super) async fn flush(&self, until: Deadline) {
-        if self.is_closed() {
-            return;
-        }
         let producer = Arc::clone(&self.current());
         producer.idle(until).await;
     }
 
-    /// Takes no more, waits until nothing is on its way, and closes the connections.
+    /// Takes no more, waits until nothing is on its way, and closes the connections. A second call waits for the same.
     pub(super) async fn shutdown(&self, until: Deadline) {
-        if self.is_closed.swap(true, Ordering::AcqRel) {
-            return;
-        }
+        self.is_closed.store(true, Ordering::Release);
         let producer = Arc::clone(&self.current());
         producer.idle(until).await;
         producer.stop();

@@ -12,6 +12,7 @@ use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -91,7 +92,11 @@ pub(super) struct Buffer {
 /// A shard on cache lines of its own.
 #[repr(align(128))]
 #[derive(Debug, Default)]
-struct Padded(Mutex<Shard>);
+struct Padded {
+    shard: Mutex<Shard>,
+    /// Spans that were started by the threads of this shard. Beside the lock, whose line these threads have anyway.
+    started: AtomicU64,
+}
 
 /// What all shards write to, on cache lines of its own.
 #[repr(align(128))]
@@ -157,6 +162,23 @@ impl Buffer {
             raw_bytes_max: bytes_max / RAW_SHARE,
             wait_when_full,
         }
+    }
+
+    /// Counts a span that was started and will be added when it ends.
+    #[inline]
+    pub(super) fn start(&self) {
+        // Only a sum, read at the end: it orders nothing.
+        self.padded().started.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many spans were started and have not been added.
+    pub(super) fn unended(&self) -> u64 {
+        // Read first: a span that starts and ends meanwhile must not look as if it had not ended.
+        let shards = self.shards.iter();
+        let started: u64 = shards
+            .map(|padded| padded.started.load(Ordering::Relaxed))
+            .sum();
+        started.saturating_sub(self.account().received)
     }
 
     /// Adds a span, or counts it as lost.
@@ -374,9 +396,14 @@ impl Buffer {
 
     #[inline]
     fn shard(&self) -> MutexGuard<'_, Shard> {
+        self.padded().lock()
+    }
+
+    #[inline]
+    fn padded(&self) -> &Padded {
         // There is a power of two of them.
         let place = thread_number() & (self.shards.len() - 1);
-        self.shards[place].lock()
+        &self.shards[place]
     }
 
     fn backlog(&self) -> MutexGuard<'_, Backlog> {
@@ -393,7 +420,7 @@ impl Help {
 impl Padded {
     #[inline]
     fn lock(&self) -> MutexGuard<'_, Shard> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -26,11 +26,13 @@ use crate::account::Ledger;
 use crate::diagnostics::Diagnostics;
 use crate::diagnostics::DropEvent;
 use crate::diagnostics::Hook;
+use crate::ending::Ending;
 use crate::queue;
 use crate::queue::Budget;
 use crate::queue::HandOver;
 use crate::queue::Queue;
 use crate::runtime;
+use crate::sdk::loss_report::LossReport;
 #[cfg(feature = "metrics")]
 use crate::sdk::metrics::BATCHING;
 #[cfg(feature = "metrics")]
@@ -264,6 +266,7 @@ impl BatchProcessorBuilder {
                 export_limit: self.export_limit,
                 retry: self.retry,
                 observer: observer.clone(),
+                gives_up_early: true,
             },
             Arc::clone(&ledger),
             Arc::clone(&budget),
@@ -299,6 +302,8 @@ impl BatchProcessorBuilder {
             commands: Mutex::default(),
             wake: Notify::new(),
             is_shut_down: AtomicBool::new(false),
+            ending: Ending::default(),
+            report: LossReport::default(),
             is_released: AtomicBool::new(false),
         });
         #[cfg(feature = "metrics")]

@@ -14,6 +14,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use opentelemetry::Context;
+use opentelemetry::trace::Span as _;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkError;
 use opentelemetry_sdk::error::OTelSdkResult;
@@ -29,15 +30,16 @@ use self::worker::Core;
 use self::worker::Kind;
 use self::worker::Outcome;
 use crate::Account;
+use crate::Cause;
 use crate::Deadline;
 use crate::Drained;
 use crate::Error;
 use crate::Exporter;
 use crate::Result;
+use crate::diagnostics::tell;
+use crate::drained::add_cause;
+use crate::sdk::DROP_TIMEOUT;
 use crate::sdk::span_data;
-
-/// How long dropping a processor that was not shut down may take. The SDK gives its processors as long.
-const DROP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How much later than its deadline the worker's answer may come: it is on its way then.
 const ANSWER_GRACE: Duration = Duration::from_millis(200);
@@ -64,8 +66,16 @@ const ANSWER_GRACE: Duration = Duration::from_millis(200);
 /// `force_flush` and `shutdown` may be called from any thread but the library's own, also from within a runtime; they block
 /// it until they are done or out of time, and tell the truth: an error when any span was lost meanwhile, which says
 /// how many and why. [`OTelSdkError::Timeout`] means that time ran out: after `force_flush` the spans are still held, after
-/// `shutdown` they are lost. A second shutdown answers [`OTelSdkError::AlreadyShutdown`]. A processor that is dropped without
-/// a shutdown shuts down then, within 5 s.
+/// `shutdown` they are lost. A second shutdown while the first goes on waits for it and has its result; later ones answer
+/// [`OTelSdkError::AlreadyShutdown`]. A processor that is dropped without a shutdown shuts down then, within 5 s.
+///
+/// **What was lost in its life is told at the end**, once, in one line with counts, destination and last error: as a
+/// `tracing` warning, or on standard error if the program has no subscriber. Nothing is written if nothing was lost.
+///
+/// At a shutdown a destination that asked for a wait gets one batch before the end of that wait; if it takes that, the rest
+/// follows. A destination that never answered and refuses connections is given up after 0.6 s and at least 3 attempts.
+///
+/// Spans that have not ended at the shutdown are not delivered, and are counted in [`Drained::unended`].
 ///
 /// A panic in the exporter is caught, and its spans are counted as `failed` (a program built with `panic = "abort"` ends,
 /// as it asked to).
@@ -130,19 +140,16 @@ impl BatchProcessor {
             core: Arc::clone(&self.core),
         }
     }
-
-    fn shut_down_once(&self, timeout: Duration) -> OTelSdkResult {
-        if self.core.is_shut_down.swap(true, Ordering::AcqRel) {
-            return Err(OTelSdkError::AlreadyShutdown);
-        }
-        let outcome = self.core.ask_and_wait(Kind::Shutdown, timeout);
-        sdk_result("shutdown", outcome, timeout)
-    }
 }
 
 impl SpanProcessor for BatchProcessor {
-    /// Does nothing.
-    fn on_start(&self, _span: &mut Span, _context: &Context) {}
+    /// Counts a span that is sampled, so that it is known at the end how many have not ended.
+    #[inline]
+    fn on_start(&self, span: &mut Span, _context: &Context) {
+        if span.span_context().is_sampled() {
+            self.core.buffer.start();
+        }
+    }
 
     /// Takes an ended span: one move into a buffer. Drops spans that are recorded but not sampled.
     #[inline]
@@ -167,12 +174,16 @@ impl SpanProcessor for BatchProcessor {
             return Err(OTelSdkError::AlreadyShutdown);
         }
         let timeout = self.core.settings.flush_timeout;
-        let outcome = self.core.ask_and_wait(Kind::Flush, timeout);
+        let outcome = self.core.flush(timeout);
         sdk_result("flush", outcome, timeout)
     }
 
     fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
-        self.shut_down_once(timeout)
+        if self.core.ending.result().is_some() {
+            return Err(OTelSdkError::AlreadyShutdown);
+        }
+        let outcome = Core::shut_down(&self.core, timeout);
+        sdk_result("shutdown", outcome, timeout)
     }
 
     fn set_resource(&mut self, resource: &Resource) {
@@ -187,13 +198,17 @@ impl SpanProcessor for BatchProcessor {
 }
 
 impl Drop for BatchProcessor {
-    /// Shuts down, within 5 s, unless that has happened.
+    /// Shuts down, within 5 s, unless that has happened. Tells what was lost.
     fn drop(&mut self) {
-        if let Err(error) = self.shut_down_once(DROP_TIMEOUT)
-            && !matches!(error, OTelSdkError::AlreadyShutdown)
+        if self.core.ending.result().is_none()
+            && let Err(error) = Core::shut_down(&self.core, DROP_TIMEOUT).and_then(drained)
         {
-            tracing::error!(target: "outspan", "a processor was dropped before it was shut down: {error}");
+            tell(&format!(
+                "a processor was dropped before it was shut down: {error}"
+            ));
         }
+        // Spans that ended after the shutdown.
+        self.core.report_losses();
         self.core.is_released.store(true, Ordering::Release);
         self.core.wake.notify_one();
     }
@@ -234,21 +249,33 @@ impl ProcessorHandle {
                 "the processor is shut down",
             ));
         }
-        drained(self.core.ask_and_wait(Kind::Flush, timeout)?)
+        drained(self.core.flush(timeout)?)
     }
 
     /// Delivers what is held, within `timeout`, shuts the exporter down, and says what became of the spans. Blocks the
-    /// calling thread. The second of two shutdowns has nothing to do.
+    /// calling thread.
+    ///
+    /// Whoever shuts down while another shutdown goes on, by whichever handle, processor or provider, waits for it within
+    /// `timeout`; then, and later, the result is that of the first. When the time is over before that, the spans that are
+    /// still held are [`Drained::left`].
     ///
     /// # Errors
     ///
     /// [`Internal`](crate::ErrorKind::Internal) on the library's own thread; the exporter's error if it could not shut
     /// down. Spans that were lost are no error here but are in the [`Drained`].
     pub fn shutdown(&self, timeout: Duration) -> Result<Drained> {
-        if self.core.is_shut_down.swap(true, Ordering::AcqRel) {
-            return Ok(Drained::default());
-        }
-        drained(self.core.ask_and_wait(Kind::Shutdown, timeout)?)
+        drained(Core::shut_down(&self.core, timeout)?)
+    }
+
+    /// How long it is until the next attempt, while the destination is down: what it asked for, or the processor's own
+    /// wait. Nothing while it takes spans, and while an attempt is under way.
+    pub fn next_attempt_in(&self) -> Option<Duration> {
+        self.core.queue.next_attempt_in()
+    }
+
+    /// Names the destination in the report at the end.
+    pub(crate) fn name(&self, name: &'static str) {
+        self.core.report.set_name(name);
     }
 }
 
@@ -261,21 +288,81 @@ impl fmt::Debug for ProcessorHandle {
 }
 
 impl Core {
-    /// Has the worker do something, and blocks until it is done or out of time.
-    fn ask_and_wait(&self, kind: Kind, timeout: Duration) -> Result<Outcome> {
+    /// Has the worker flush, and blocks until that is done or the time is over.
+    fn flush(&self, timeout: Duration) -> Result<Outcome> {
         let (sender, receiver) = mpsc::sync_channel(1);
         let until = Deadline::after(timeout).named("processor timeout");
         // Nobody listens any more when the caller gave up waiting.
         let reply = Box::new(move |outcome| drop(sender.send(outcome)));
-        self.ask(kind, until, reply);
-        if Handle::try_current().is_ok_and(|current| current.id() == self.runtime.id()) {
-            return Err(Error::internal(
-                "the library's own thread cannot wait for itself; it goes on in the background",
-            ));
+        self.ask(Kind::Flush, until, reply);
+        self.check_thread()?;
+        let outcome = receiver.recv_timeout(timeout.saturating_add(ANSWER_GRACE));
+        Ok(outcome.unwrap_or_else(|_| self.unfinished(until)))
+    }
+
+    /// Has the worker shut down, or waits for the shutdown that was begun before, and tells what was lost.
+    ///
+    /// The worker ends a shutdown whoever waits for it: a caller that gives up changes nothing for the others.
+    fn shut_down(core: &Arc<Self>, timeout: Duration) -> Result<Outcome> {
+        let until = Deadline::after(timeout).named("processor timeout");
+        if let Some(turn) = core.ending.begin() {
+            core.is_shut_down.store(true, Ordering::Release);
+            let ours = Arc::clone(core);
+            let reply = Box::new(move |outcome| ours.ending.finish(Ok(outcome)));
+            core.ask(Kind::Shutdown, until, reply);
+            turn.leave_running();
         }
-        receiver
-            .recv_timeout(timeout.saturating_add(ANSWER_GRACE))
-            .map_err(|_| Error::timeout("the processor did not finish", until))
+        core.check_thread()?;
+        let ended = core.ending.wait(timeout);
+        core.report_losses();
+        ended.unwrap_or_else(|| Ok(core.unfinished(until)))
+    }
+
+    /// What a caller gets whose time is over before the worker is done.
+    fn unfinished(&self, until: Deadline) -> Outcome {
+        let error = Error::timeout("the processor did not finish", until);
+        let mut drained = Drained {
+            left: self.buffer.account().open(),
+            ..Drained::default()
+        };
+        if let Some(cause) = self.queue.causes_now() {
+            drained.add_cause(cause);
+        }
+        drained.add_cause(Cause::new(error.clone()));
+        Outcome {
+            drained,
+            error: Some(error),
+            out_of_time: true,
+        }
+    }
+
+    /// Tells what was lost and was not told before, once the shutdown has begun.
+    fn report_losses(&self) {
+        let account = self.buffer.account();
+        let diagnostics = &self.diagnostics;
+        self.report.tell(
+            &account,
+            self.buffer.unended(),
+            diagnostics.server(),
+            |lost, refused| {
+                let mut causes = Vec::new();
+                let now = self.queue.causes_now().filter(|_| account.open() > 0);
+                for cause in diagnostics.causes(lost, refused).into_iter().chain(now) {
+                    add_cause(&mut causes, cause);
+                }
+                causes
+            },
+        );
+    }
+
+    /// Says that the library's own thread cannot wait for itself.
+    fn check_thread(&self) -> Result<()> {
+        match Handle::try_current() {
+            Ok(current) if current.id() == self.runtime.id() => Err(Error::internal(
+                "the library's own thread cannot wait for itself; it goes on in the background",
+            )),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -291,9 +378,6 @@ fn drained(outcome: Outcome) -> Result<Drained> {
 fn sdk_result(call: &str, outcome: Result<Outcome>, timeout: Duration) -> OTelSdkResult {
     let outcome = match outcome {
         Ok(outcome) => outcome,
-        Err(error) if error.kind() == crate::ErrorKind::Timeout => {
-            return Err(OTelSdkError::Timeout(timeout));
-        }
         Err(error) => return Err(OTelSdkError::InternalFailure(error.to_string())),
     };
     if outcome.out_of_time {
@@ -303,6 +387,10 @@ fn sdk_result(call: &str, outcome: Result<Outcome>, timeout: Duration) -> OTelSd
     match outcome.error {
         None if drained.is_complete() => Ok(()),
         None => Err(OTelSdkError::InternalFailure(format!("{call}: {drained}"))),
+        // The causes have it, or say more.
+        Some(_) if drained.cause().is_some() => {
+            Err(OTelSdkError::InternalFailure(format!("{call}: {drained}")))
+        }
         Some(error) => Err(OTelSdkError::InternalFailure(format!(
             "{call}: {drained}: {error}"
         ))),

@@ -113,7 +113,7 @@ impl Rig {
 impl Drop for Rig {
     /// Keeps the processor's own drop from waiting for this very thread.
     fn drop(&mut self) {
-        self.handle.core.is_shut_down.store(true, Ordering::Release);
+        self.handle.core.ending.finish(Err(Error::shut_down()));
     }
 }
 
@@ -295,6 +295,7 @@ fn threads_help_when_the_worker_is_late_and_the_bound_holds() {
         reply,
     );
     let outcome = runtime.block_on(receiver).expect("the worker answers");
+    handle.core.ending.finish(Ok(outcome.clone()));
     assert_eq!(outcome.drained.delivered, 10_000);
     assert_eq!(handle.core.budget.bytes(), 0);
 }

@@ -26,10 +26,12 @@ use crate::Drained;
 use crate::DropReason;
 use crate::Error;
 use crate::diagnostics::Diagnostics;
+use crate::ending::Ending;
 use crate::queue::Budget;
 use crate::queue::Flushed;
 use crate::queue::HandOver;
 use crate::queue::Queue;
+use crate::sdk::loss_report::LossReport;
 use crate::sdk::span_data::SdkSpan;
 
 /// Encoders for threads that help; more threads than that at once make one of their own.
@@ -50,6 +52,8 @@ pub(super) struct Core {
     pub(super) commands: Mutex<Vec<Command>>,
     pub(super) wake: Notify,
     pub(super) is_shut_down: AtomicBool,
+    pub(super) ending: Ending<Outcome>,
+    pub(super) report: LossReport,
     pub(super) is_released: AtomicBool,
 }
 
@@ -81,7 +85,7 @@ pub(super) enum Kind {
 pub(super) type Reply = Box<dyn FnOnce(Outcome) + Send>;
 
 /// What a flush or a shutdown achieved.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Outcome {
     pub(super) drained: Drained,
     pub(super) error: Option<Error>,
@@ -160,13 +164,18 @@ impl Core {
         flushed.out_of_time |= helped.is_none();
         self.tell_losses();
         self.diagnostics.finish();
-        (command.reply)(self.outcome(&command.account, flushed));
+        let mut outcome = self.outcome(&command.account, flushed);
+        outcome.drained.unended = self.buffer.unended();
+        (command.reply)(outcome);
     }
 
     fn outcome(&self, before: &Account, flushed: Flushed) -> Outcome {
         let mut drained = self.buffer.account().since(before);
         drained.delivered = drained.delivered.saturating_sub(flushed.left_inside);
         drained.left = flushed.left;
+        for cause in self.queue.causes(&drained, &flushed) {
+            drained.add_cause(cause);
+        }
         Outcome {
             drained,
             error: flushed.error,

@@ -10,6 +10,7 @@ use std::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
@@ -197,6 +198,8 @@ const LONG: Duration = Duration::from_secs(24 * 60 * 60);
 struct Progress {
     running: AtomicU64,
     abandoned: AtomicU64,
+    /// What the shutdown achieved, after which the thread ends.
+    shut_down: OnceLock<Result<()>>,
 }
 
 impl Progress {
@@ -322,12 +325,14 @@ impl Export for Adapter {
     }
 
     async fn shutdown(&self, until: Deadline) -> Result<Drained> {
-        if self.is_shut_down.swap(true, Ordering::AcqRel) {
-            return Ok(Drained::default());
-        }
+        self.is_shut_down.store(true, Ordering::Release);
         let left = until.remaining().unwrap_or(LONG);
-        self.call(until, |reply| Call::Shutdown(left, reply))
-            .await??;
+        let answer = self.call(until, |reply| Call::Shutdown(left, reply)).await;
+        // Another caller's future may have been dropped while the exporter was shut down: then this has its answer.
+        match (answer, self.progress.shut_down.get()) {
+            (Err(_), Some(answer)) => answer.clone(),
+            (answer, _) => answer.flatten(),
+        }?;
         Ok(Drained::default())
     }
 }
@@ -370,6 +375,7 @@ impl<E: SpanExporter> Worker<E> {
             }
             Call::Shutdown(left, reply) => {
                 let result = self.guarded(|exporter| exporter.shutdown_with_timeout(left));
+                self.progress.shut_down.get_or_init(|| result.clone());
                 reply.send(result).ok();
                 false
             }

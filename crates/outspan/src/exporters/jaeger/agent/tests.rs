@@ -395,7 +395,7 @@ async fn an_agent_that_was_shut_down_takes_nothing() {
     let agent = Agent {
         sender: Arc::new(sender),
     };
-    agent.shutdown(soon()).await.unwrap();
+    drop(agent.shutdown(soon()).await.unwrap());
     let error = agent.export(batch_of(1), soon()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ShutDown);
 }
