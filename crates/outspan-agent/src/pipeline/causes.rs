@@ -15,8 +15,6 @@ use outspan::Error;
 use outspan::Export;
 use outspan::Exporter;
 
-use crate::units::show_duration;
-
 /// Remembers the last cause of each kind of loss of one destination. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Causes {
@@ -77,11 +75,7 @@ impl Causes {
         let Some(cause) = causes.find(|cause| cause.error().is_temporary()) else {
             return;
         };
-        let mut text = cause.error().to_string();
-        if let Some(wait) = cause.error().retry_after() {
-            text += &format!("; it asked to wait {}", show_duration(wait));
-        }
-        self.set(DropReason::Shutdown, text);
+        self.set(DropReason::Shutdown, cause.error().to_string());
     }
 
     fn set(&self, reason: DropReason, cause: String) {

@@ -87,7 +87,7 @@ impl Backend {
             Self::Up => &[],
             Self::Refusing => &["lost (shutdown) because of: cannot connect"],
             Self::Hanging => &["lost (shutdown) because of: ", "no answer"],
-            Self::AskingToWait => &["lost (shutdown) because of: ", "asked to wait "],
+            Self::AskingToWait => &["lost (shutdown) because of: ", "asked to wait"],
         }
     }
 }
