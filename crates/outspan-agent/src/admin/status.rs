@@ -86,7 +86,7 @@ struct Destination<'a> {
     queue: Queue,
     exports: usize,
     trouble: Option<String>,
-    asked_wait_seconds: Option<f64>,
+    next_attempt_seconds: Option<f64>,
     causes: Causes<'a>,
 }
 
@@ -199,7 +199,7 @@ impl<'a> Destination<'a> {
             },
             exports: status.exports,
             trouble: status.trouble.as_deref().map(health::shorten),
-            asked_wait_seconds: status.asked_wait.map(|wait| wait.as_secs_f64()),
+            next_attempt_seconds: status.next_attempt.map(|wait| wait.as_secs_f64()),
             causes: Causes(status),
         }
     }
@@ -286,7 +286,7 @@ mod tests {
                     "queue": {"bytes": 10_000, "max_bytes": 50_331_648, "batches": 3},
                     "exports": 1,
                     "trouble": null,
-                    "asked_wait_seconds": null,
+                    "next_attempt_seconds": null,
                     "causes": {"refused": "no such tenant", "failed": "connection lost"}
                 },
                 {
@@ -310,7 +310,7 @@ mod tests {
                     "queue": {"bytes": 1000, "max_bytes": 50_331_648, "batches": 0},
                     "exports": 0,
                     "trouble": "cannot connect to two.example.com:4318: refused",
-                    "asked_wait_seconds": 90.5,
+                    "next_attempt_seconds": 90.5,
                     "causes": {}
                 }
             ]

@@ -90,7 +90,7 @@ fn one() -> DestinationStatus {
         batches: 3,
         exports: 1,
         trouble: None,
-        asked_wait: None,
+        next_attempt: None,
         causes: vec![(DropReason::Failed, "connection lost".to_owned())],
         refusal: Some("no such tenant".to_owned()),
     }
@@ -108,7 +108,7 @@ fn two() -> DestinationStatus {
         batches: 0,
         exports: 0,
         trouble: Some("cannot connect to two.example.com:4318: refused".to_owned()),
-        asked_wait: Some(Duration::from_millis(90_500)),
+        next_attempt: Some(Duration::from_millis(90_500)),
         causes: Vec::new(),
         refusal: None,
     }

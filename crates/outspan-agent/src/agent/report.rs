@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use outspan::Account;
-use outspan::DropReason;
 
 use super::Agent;
 use super::Ending;
@@ -188,15 +187,6 @@ fn causes(to: &DestinationStatus) -> Vec<String> {
     let refusal = to.refusal.iter();
     let refusal = refusal.map(|why| format!("{name}: refused because of: {why}"));
     let dropped = to.causes.iter();
-    let dropped = dropped.map(|(reason, why)| {
-        let asked = match (*reason, to.asked_wait) {
-            (DropReason::Shutdown, Some(wait)) => format!(
-                "; the destination asked to wait, {} more",
-                show_duration(wait)
-            ),
-            _ => String::new(),
-        };
-        format!("{name}: lost ({reason}) because of: {why}{asked}")
-    });
+    let dropped = dropped.map(|(reason, why)| format!("{name}: lost ({reason}) because of: {why}"));
     refusal.chain(dropped).collect()
 }

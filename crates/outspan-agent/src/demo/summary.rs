@@ -223,7 +223,7 @@ mod tests {
                 batches: 0,
                 exports: 0,
                 trouble: None,
-                asked_wait: None,
+                next_attempt: None,
                 causes: Vec::new(),
                 refusal: None,
             }],

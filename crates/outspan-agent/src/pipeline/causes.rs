@@ -1,10 +1,9 @@
-//! Why spans were lost, and for how long a destination asked to be left alone.
+//! Why spans were lost.
 
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
-use std::time::Duration;
 
 use outspan::Batch;
 use outspan::Deadline;
@@ -15,7 +14,6 @@ use outspan::DropReason;
 use outspan::Error;
 use outspan::Export;
 use outspan::Exporter;
-use tokio::time::Instant;
 
 /// Remembers the last cause of each kind of loss of one destination. Clones share it.
 #[derive(Clone, Debug, Default)]
@@ -27,8 +25,6 @@ pub(crate) struct Causes {
 struct State {
     dropped: Vec<(DropReason, String)>,
     refused: Option<String>,
-    /// When the wait is over that the destination asked for.
-    asked_until: Option<Instant>,
     /// Exports that were started.
     started: u64,
     /// Exports that came to an end. Cancelled ones do not.
@@ -46,12 +42,9 @@ impl Causes {
 
     /// Notes that spans were dropped. To be called for each drop.
     pub(crate) fn note(&self, event: &DropEvent) {
-        let Some(error) = &event.error else {
-            return;
-        };
-        let mut state = self.lock();
-        state.dropped.retain(|(reason, _)| *reason != event.reason);
-        state.dropped.push((event.reason, error.to_string()));
+        if let Some(error) = &event.error {
+            self.set(event.reason, error.to_string());
+        }
     }
 
     /// Says why spans were dropped for this reason, if that is known. `trouble` is what keeps the destination from taking
@@ -75,16 +68,25 @@ impl Causes {
         })
     }
 
+    /// Notes why a shutdown lost spans.
+    pub(super) fn note_shutdown(&self, drained: &Drained) {
+        // What the destination refused for good has a cause of its own.
+        let mut causes = drained.causes().iter();
+        let Some(cause) = causes.find(|cause| cause.error().is_temporary()) else {
+            return;
+        };
+        self.set(DropReason::Shutdown, cause.error().to_string());
+    }
+
+    fn set(&self, reason: DropReason, cause: String) {
+        let mut state = self.lock();
+        state.dropped.retain(|(known, _)| *known != reason);
+        state.dropped.push((reason, cause));
+    }
+
     /// Says why the destination refused spans the last time, in its own words.
     pub(super) fn of_refusals(&self) -> Option<String> {
         self.lock().refused.clone()
-    }
-
-    /// How much is left of the wait that the destination asked for.
-    pub(super) fn asked_wait(&self) -> Option<Duration> {
-        let until = self.lock().asked_until?;
-        let left = until.saturating_duration_since(Instant::now());
-        (!left.is_zero()).then_some(left)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -97,9 +99,6 @@ impl State {
         self.ended += 1;
         match result {
             Ok(delivery) => {
-                if delivery.accepted > 0 {
-                    self.asked_until = None;
-                }
                 if delivery.refused > 0 {
                     self.refused.clone_from(&delivery.message);
                 }
@@ -112,10 +111,6 @@ impl State {
     }
 
     fn observe_error(&mut self, error: &Error) {
-        if let Some(wait) = error.retry_after() {
-            // A wait beyond the clock's end has no end to show.
-            self.asked_until = Instant::now().checked_add(wait);
-        }
         if !error.is_temporary() {
             self.refused = Some(error.to_string());
         }
@@ -149,24 +144,6 @@ impl Export for Observed {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn asked_wait_runs_out_and_ends_with_delivery() {
-        let causes = Causes::default();
-        let later = Error::throttled("later").with_retry_after(Duration::from_secs(60));
-        causes.lock().observe(&Err(later.clone()));
-        tokio::time::advance(Duration::from_secs(20)).await;
-        assert_eq!(causes.asked_wait(), Some(Duration::from_secs(40)));
-        tokio::time::advance(Duration::from_secs(40)).await;
-        assert_eq!(causes.asked_wait(), None);
-        causes.lock().observe(&Err(later));
-        causes.lock().observe(&Ok(Delivery::default()));
-        assert!(causes.asked_wait().is_some(), "nothing was accepted");
-        let mut delivery = Delivery::default();
-        delivery.accepted = 1;
-        causes.lock().observe(&Ok(delivery));
-        assert_eq!(causes.asked_wait(), None);
-    }
 
     #[test]
     fn shutdown_losses_have_the_best_cause_that_is_known() {

@@ -98,8 +98,8 @@ pub(crate) struct DestinationStatus {
     pub(crate) batches: usize,
     pub(crate) exports: usize,
     pub(crate) trouble: Option<String>,
-    /// How much is left of the wait that the destination asked for.
-    pub(crate) asked_wait: Option<Duration>,
+    /// How long it is until the next attempt, while the destination is down.
+    pub(crate) next_attempt: Option<Duration>,
     /// Why spans were dropped, for each reason that occurred and is known.
     pub(crate) causes: Vec<(DropReason, String)>,
     /// Why the destination refused spans, if it did.
@@ -261,9 +261,11 @@ impl Pipeline {
     pub(crate) async fn shutdown(&self, until: Deadline) {
         let open = self.close();
         self.ship(open);
-        let ends = self.destinations.iter().map(|to| async move {
-            if let Err(error) = to.queue.shutdown(until).await {
-                tracing::warn!(target: "outspan", "{}: {error}", to.name);
+        let all = self.destinations.iter().zip(&self.causes);
+        let ends = all.map(|(to, causes)| async move {
+            match to.queue.shutdown(until).await {
+                Ok(drained) => causes.note_shutdown(&drained),
+                Err(error) => tracing::warn!(target: "outspan", "{}: {error}", to.name),
             }
         });
         join_all(ends).await;
@@ -342,7 +344,7 @@ impl Destination {
             bytes_max: queue.bytes_max(),
             batches: queue.batches(),
             exports: queue.exports(),
-            asked_wait: known.asked_wait(),
+            next_attempt: queue.next_attempt_in(),
             causes: causes.collect(),
             refusal: refusal.filter(|_| account.refused > 0),
             account,

@@ -86,8 +86,8 @@ impl Backend {
         match self {
             Self::Up => &[],
             Self::Refusing => &["lost (shutdown) because of: cannot connect"],
-            Self::Hanging => &["lost (shutdown) because of: ", "had no answer"],
-            Self::AskingToWait => &["lost (shutdown) because of: ", "asked to wait, "],
+            Self::Hanging => &["lost (shutdown) because of: ", "no answer"],
+            Self::AskingToWait => &["lost (shutdown) because of: ", "asked to wait"],
         }
     }
 }
