@@ -76,11 +76,7 @@ impl Agent {
         ];
         let arguments = [&fixed[..], arguments].concat().join("\n");
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args([
-                "--exact",
-                "agent_that_counts_its_memory",
-                "--nocapture",
-            ])
+            .args(["--exact", "agent_that_counts_its_memory", "--nocapture"])
             .env(ARGUMENTS, arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
