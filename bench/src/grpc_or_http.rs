@@ -99,7 +99,10 @@ fn row(
     let mut latencies = runtime.block_on(export_all(&exporter, batches))?;
     let cpu = Cpu::of(std::process::id())?.since(&cpu_before);
     let shutdown = exporter.shutdown(Deadline::after(Duration::from_secs(10)));
-    drop(runtime.block_on(shutdown).map_err(|e| e.to_string())?);
+    let drained = runtime.block_on(shutdown).map_err(|e| e.to_string())?;
+    if !drained.is_complete() {
+        return Err(drained.to_string());
+    }
 
     let arrived = receiver.finish()?;
     let spans = (exports * BATCH) as f64;

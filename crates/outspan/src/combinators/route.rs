@@ -108,6 +108,11 @@ pub(super) async fn deliver_along(
     for destination in order {
         let mut still_open = Vec::new();
         for part in open {
+            // Nobody is asked, and blamed, when the time is over.
+            if part.error.is_some() && until.has_passed() {
+                still_open.push(part);
+                continue;
+            }
             let Some(pass) = destination.circuit.ask() else {
                 still_open.push(part);
                 continue;

@@ -295,7 +295,9 @@ impl Balanced {
         let mut held = 0;
         loop {
             while let Some(part) = waiting.pop() {
-                if !candidates.contains(&true) {
+                // Nobody is asked, and blamed, when the time is over.
+                let is_over = part.error.is_some() && until.has_passed();
+                if is_over || !candidates.contains(&true) {
                     open.push(part);
                     join_if_large(&mut open, max_held);
                     continue;
