@@ -306,9 +306,8 @@ impl Batch {
     }
 
     /// Takes a range of the spans, counted from 0, into a batch of its own.
-    #[cfg(any(feature = "_network", feature = "kafka"))]
     pub(crate) fn cut(&self, spans: Range<usize>) -> Self {
-        self.cut_all(std::slice::from_ref(&spans))
+        self.cut_all(&[spans])
     }
 
     /// Takes ranges of the spans, counted from 0 and ascending, into one batch.

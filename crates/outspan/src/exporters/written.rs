@@ -38,7 +38,7 @@ pub(crate) fn delivered_up_to(batch: &Batch, accepted: usize, error: Error) -> R
         delivery.attempts = 1;
         return Ok(delivery);
     }
-    delivery.leave(batch.cut_all(&[accepted..batch.spans()]), error);
+    delivery.leave(batch.cut(accepted..batch.spans()), error);
     Ok(delivery)
 }
 

@@ -236,7 +236,8 @@ impl<P: Protocol> Sender<P> {
         progress: &mut Progress,
     ) -> std::result::Result<(), KeptBack> {
         // What of the part is still to be sent, in its numbers, the first at the end.
-        let mut left = vec![0..part.spans()];
+        let whole = 0..part.spans();
+        let mut left = vec![whole];
         while let Some(range) = left.pop() {
             let piece = part.cut(range.clone());
             let place = start + range.start;

@@ -394,8 +394,8 @@ impl Child {
                 let is_divisible = left.error.is_divisible() && spans > 1;
                 if is_divisible && !until.has_passed() {
                     let middle = spans.div_ceil(2);
-                    parts.push(left.batch.cut_all(&[middle..spans]));
-                    parts.push(left.batch.cut_all(&[0..middle]));
+                    parts.push(left.batch.cut(middle..spans));
+                    parts.push(left.batch.cut(0..middle));
                 } else if is_divisible {
                     // It is not lost: there was no time to find out whether the halves are small enough.
                     let error = Error::timeout("too large, and no time to send it in parts", until);

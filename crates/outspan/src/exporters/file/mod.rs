@@ -141,10 +141,11 @@ impl BlockingExport for FileExport {
         'parts: for part in self.encoder.split(&batch) {
             let part = part.batch;
             // What of the part is still to be written, the first at the end.
-            let mut left = vec![0..part.spans()];
+            let whole = 0..part.spans();
+            let mut left = vec![whole];
             while let Some(range) = left.pop() {
                 let place = start + range.start..start + range.end;
-                let piece = part.cut_all(std::slice::from_ref(&range));
+                let piece = part.cut(range.clone());
                 let written = match stop.is_set() {
                     true => Err(Error::internal("nobody waits for this export any more")),
                     false => self
@@ -167,7 +168,7 @@ impl BlockingExport for FileExport {
                     Err(error) => {
                         // What keeps this piece back would keep the others back as well.
                         let rest = place.start..batch.spans();
-                        total.leave(batch.cut_all(std::slice::from_ref(&rest)), error);
+                        total.leave(batch.cut(rest), error);
                         break 'parts;
                     }
                 }

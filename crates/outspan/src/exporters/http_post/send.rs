@@ -37,9 +37,12 @@ const STATUSES: Statuses = Statuses {
 
 /// Makes the body of a request from the spans in it.
 pub(super) enum MakeBody {
-    Whole(Box<dyn Fn(&Batch) -> Result<Vec<u8>> + Send + Sync>),
-    Written(Box<dyn Fn(&Batch, &mut BodyWriter) -> fmt::Result + Send + Sync>),
+    Whole(Box<MakeWhole>),
+    Written(Box<WriteBody>),
 }
+
+type MakeWhole = dyn Fn(&Batch) -> Result<Vec<u8>> + Send + Sync;
+type WriteBody = dyn Fn(&Batch, &mut BodyWriter) -> fmt::Result + Send + Sync;
 
 impl MakeBody {
     fn make(&self, batch: &Batch, limit: usize) -> Result<Bytes> {

@@ -118,9 +118,10 @@ impl Sender {
         };
         let mut failures = Failures::default();
         // What is still to be sent, the first at the end.
-        let mut left = vec![0..batch.spans()];
+        let whole = 0..batch.spans();
+        let mut left = vec![whole];
         while let Some(range) = left.pop() {
-            let chunk = batch.cut_all(std::slice::from_ref(&range));
+            let chunk = batch.cut(range.clone());
             let (key, bytes_max) = (self.options.key, self.options.payload_bytes_max);
             let total = encode::total_bytes(&chunk, key, bytes_max);
             if range.len() > 1 && total > CHUNK_BYTES.max(2 * chunk.size()) {

@@ -86,7 +86,7 @@ impl Progress {
             delivery.attempts = 0;
             delivery.wire_bytes = 0;
             let rest = self.next..batch.spans();
-            delivery.leave(batch.cut_all(std::slice::from_ref(&rest)), error);
+            delivery.leave(batch.cut(rest), error);
         }
         delivery.into_result()
     }
@@ -165,9 +165,10 @@ impl Lines {
         progress: &mut Progress,
     ) -> io::Result<()> {
         // What is still to be written, the first at the end.
-        let mut left = vec![0..batch.spans()];
+        let whole = 0..batch.spans();
+        let mut left = vec![whole];
         while let Some(range) = left.pop() {
-            let piece = batch.cut_all(std::slice::from_ref(&range));
+            let piece = batch.cut(range.clone());
             let Some(line) = otlp_line(&piece) else {
                 let is_last = range.len() == 1 || !piece.has_room_in_json(SPAN_BYTES_MAX);
                 if let Some(span) = piece.iter().next().filter(|_| is_last) {
