@@ -24,7 +24,7 @@ const HACK: Tool = Tool {
 const TESTED_ALONE: [&str; 2] = ["", "grpc,sdk"];
 
 /// Test binaries that take minutes, and in which no feature changes anything: the workspace's tests run them.
-const SAME_WITH_ALL: [&str; 2] = ["end", "memory"];
+const SAME_WITH_ALL: [&str; 3] = ["end", "held", "memory"];
 
 /// Checks every published crate that has features in each of the ways and, when asked to, tests a few of them.
 ///

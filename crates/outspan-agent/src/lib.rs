@@ -7,6 +7,8 @@
 //! This crate is a program first. It is a library so that benches and fuzz targets can run what the program runs.
 
 mod address;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+mod address_space;
 mod admin;
 mod agent;
 mod arguments;
@@ -40,6 +42,8 @@ use crate::arguments::Command;
 
 /// Runs the program with the arguments of this process.
 pub fn main() -> ExitCode {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    address_space::spare();
     main_with(std::env::args_os())
 }
 
