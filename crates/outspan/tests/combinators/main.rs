@@ -9,10 +9,10 @@ mod otel_metrics;
 
 mod balance;
 mod basic;
+mod editing;
 mod fallback;
 mod fan_out;
 mod fan_out_log;
-mod filtered;
 mod from_go;
 mod limited;
 mod logged;
