@@ -11,9 +11,9 @@ mod cluster;
 #[path = "../jaeger_agent_fake/mod.rs"]
 mod jaeger_agent_fake;
 
+mod adapter;
 mod export;
 mod file;
-mod from_sdk;
 mod jaeger_agent;
 mod kafka;
 mod stdout;
