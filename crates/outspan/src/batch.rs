@@ -40,6 +40,7 @@ pub struct Batch {
 pub(crate) struct BatchPart {
     pub(crate) batch: Batch,
     /// Whether it is one span that takes more bytes than a part may have.
+    #[cfg_attr(not(feature = "_network"), allow(dead_code))]
     pub(crate) is_oversized: bool,
 }
 
@@ -332,7 +333,7 @@ impl Batch {
     }
 
     /// How many bytes the spans would have if each came with a resource and a scope of its own, as in many other formats.
-    #[cfg(feature = "_network")]
+    #[cfg(any(feature = "http", feature = "jaeger", feature = "zipkin"))]
     pub(crate) fn spread_size(&self) -> usize {
         let mut total: usize = 0;
         for resource_spans in self.view().resource_spans() {

@@ -12,6 +12,12 @@
 //! at once, the rest when its last byte is dropped. Batches that no queue exports pay nothing: their callers hold them, and
 //! each exporter makes only few forms at a time.
 
+// No exporter needs all of it.
+#![cfg_attr(
+    not(all(feature = "_otlp", feature = "http", feature = "zipkin")),
+    allow(dead_code)
+)]
+
 use std::fmt;
 use std::sync::Arc;
 use std::sync::LazyLock;
