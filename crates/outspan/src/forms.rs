@@ -171,7 +171,10 @@ where
         return form.wait().await;
     }
     if batch.size() <= SMALL {
+        // A conversion that panics must not leave later exports waiting for it.
+        let unfinished = Unfinished(&form);
         form.finish(make());
+        drop(unfinished);
         return form.wait().await;
     }
     let payer = batch.payer().cloned();
