@@ -10,7 +10,33 @@ pub(crate) fn cargo(root: &Path) -> Command {
     let program = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(program);
     command.current_dir(root).stdin(Stdio::null());
+    forget_own_package(&mut command);
     command
+}
+
+/// Takes away the variables by which `cargo run` tells this program about its own package.
+///
+/// Some build scripts (that of `ring`, for one) run again when these change, so a cargo that is started from here would build
+/// anew what another one built a moment before, and everything that depends on it.
+pub(crate) fn forget_own_package(command: &mut Command) {
+    for (name, _) in env::vars_os() {
+        if name.to_str().is_some_and(is_of_package) {
+            command.env_remove(name);
+        }
+    }
+}
+
+/// Whether cargo sets a variable for the package that it runs (The Cargo Book, "Environment variables Cargo sets for crates").
+fn is_of_package(name: &str) -> bool {
+    [
+        "CARGO_PKG_",
+        "CARGO_MANIFEST_",
+        "CARGO_CRATE_",
+        "CARGO_BIN_",
+    ]
+    .iter()
+    .any(|start| name.starts_with(start))
+        || name == "CARGO_PRIMARY_PACKAGE"
 }
 
 /// Runs a program with its output shown, and wants it to succeed.
@@ -75,6 +101,21 @@ mod tests {
     fn a_missing_program_is_an_error_with_its_name() {
         let message = run(&mut Command::new("no-such-program-here")).unwrap_err();
         assert!(message.contains("no-such-program-here"), "{message}");
+    }
+
+    #[test]
+    fn variables_of_this_package_are_told_apart() {
+        for name in ["CARGO_PKG_NAME", "CARGO_MANIFEST_DIR", "CARGO_BIN_NAME"] {
+            assert!(is_of_package(name), "{name}");
+        }
+        for name in [
+            "CARGO",
+            "CARGO_HOME",
+            "CARGO_INCREMENTAL",
+            "CARGO_TERM_COLOR",
+        ] {
+            assert!(!is_of_package(name), "{name}");
+        }
     }
 
     #[test]

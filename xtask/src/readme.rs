@@ -22,6 +22,7 @@ pub(crate) fn run(prefix: &str) -> Result<(), String> {
     let line = first(&commands(&readme), prefix)?;
     let mut shell = Command::new("sh");
     shell.current_dir(root).stdin(Stdio::null());
+    command::forget_own_package(&mut shell);
     command::run(shell.args(["-c", &line]))
 }
 
