@@ -69,6 +69,7 @@ struct Inner {
     temporary: bool,
     retries_used_up: bool,
     connection_refused: bool,
+    is_partial: bool,
     is_each: bool,
     is_unsent: bool,
     message: String,
@@ -97,6 +98,7 @@ impl Error {
                 temporary,
                 retries_used_up: false,
                 connection_refused: false,
+                is_partial: false,
                 is_each: false,
                 is_unsent: false,
                 message: message.into(),
@@ -246,6 +248,17 @@ impl Error {
     pub(crate) fn with_connection_refused(mut self) -> Self {
         self.inner.connection_refused = true;
         self
+    }
+
+    /// Marks that other destinations of the same batch took it.
+    pub(crate) fn with_partial(mut self) -> Self {
+        self.inner.is_partial = true;
+        self
+    }
+
+    /// Whether other destinations of the same batch took it, so that they may take further ones.
+    pub(crate) fn is_partial(&self) -> bool {
+        self.inner.is_partial
     }
 
     /// Whether nothing listens at the destination's address: the system refused the connection, as the mark or an I/O error

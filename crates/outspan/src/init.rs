@@ -33,6 +33,7 @@ use crate::env::SamplerName;
 use crate::env::Settings;
 use crate::env::Warning;
 use crate::guard::GRACE;
+use crate::runtime;
 use crate::sdk::BatchProcessor;
 use crate::sdk::BatchProcessorBuilder;
 use crate::sdk::ProcessorHandle;
@@ -234,7 +235,7 @@ impl InitBuilder {
     ///
     /// It is used up only while there is a chance to deliver: by a destination that is slow, hangs, or was there before and
     /// is down now. One that has never answered in the life of the program and refuses connections, as where no collector
-    /// runs, is given up after 0.6 s and at least 3 attempts, which leaves a collector that is just starting some time. A
+    /// runs, or has a host name that does not exist, is given up after 0.6 s and at least 3 attempts, which leaves a collector that is just starting some time. A
     /// destination that asked for a longer wait than this is tried once and then given up. Choose less for a command that
     /// people wait for, more for a service whose collector may be restarted at the same time.
     pub fn drop_timeout(mut self, timeout: Duration) -> Self {
@@ -472,8 +473,15 @@ impl Guard {
     ///
     /// # Errors
     ///
-    /// The exporter's error if it could not shut down. Spans that were lost are no error here but are in the [`Drained`].
+    /// [`Internal`](crate::ErrorKind::Internal) on the library's own thread, such as within an exporter, which cannot wait for
+    /// itself; the shutdown goes on in the background, and another thread can wait for it with another call. The
+    /// exporter's error if it could not shut down. Spans that were lost are no error here but are in the [`Drained`].
     pub fn shutdown(&self, timeout: Duration) -> Result<Drained> {
+        if runtime::is_current() {
+            // The processors begin in the background. Whoever calls from another thread waits for them, so this call must
+            // not end the guard with its error.
+            return self.all(|destination| destination.shutdown(timeout));
+        }
         let Some(turn) = self.ending.begin() else {
             let ended = self.ending.wait(timeout);
             return ended.unwrap_or_else(|| self.unfinished(timeout));
@@ -506,22 +514,12 @@ impl Guard {
         if let [only] = self.destinations.as_slice() {
             return ask(only);
         }
-        let results: Vec<_> = thread::scope(|scope| {
-            let ask = &ask;
-            let start = |destination| {
-                let ask_it = move || ask(destination);
-                let thread = thread::Builder::new().spawn_scoped(scope, ask_it);
-                // Without threads they are asked one after the other, which may take longer.
-                thread.map_err(|_| ask(destination))
-            };
-            let asked: Vec<_> = self.destinations.iter().map(start).collect();
-            let panicked = |_| Err(Error::internal("a processor panicked"));
-            let wait = |thread: ScopedJoinHandle<'_, _>| thread.join().unwrap_or_else(panicked);
-            asked
-                .into_iter()
-                .map(|one| one.map_or_else(|now| now, wait))
-                .collect()
-        });
+        let results = match runtime::is_current() {
+            // The library's own thread cannot wait, neither for a processor nor for a thread that waits for one. None of
+            // them blocks it.
+            true => self.destinations.iter().map(ask).collect(),
+            false => self.ask_at_once(&ask),
+        };
         let mut total = Drained::default();
         let mut first_error = None;
         for result in results {
@@ -538,6 +536,28 @@ impl Guard {
             Some(error) => Err(error.with_context("the other destinations", total.to_string())),
             None => Ok(total),
         }
+    }
+
+    /// Asks each destination on a thread of its own.
+    fn ask_at_once(
+        &self,
+        ask: &(impl Fn(&Destination) -> Result<Drained> + Sync),
+    ) -> Vec<Result<Drained>> {
+        thread::scope(|scope| {
+            let start = |destination| {
+                let ask_it = move || ask(destination);
+                let thread = thread::Builder::new().spawn_scoped(scope, ask_it);
+                // Without threads they are asked one after the other, which may take longer.
+                thread.map_err(|_| ask(destination))
+            };
+            let asked: Vec<_> = self.destinations.iter().map(start).collect();
+            let panicked = |_| Err(Error::internal("a processor panicked"));
+            let wait = |thread: ScopedJoinHandle<'_, _>| thread.join().unwrap_or_else(panicked);
+            asked
+                .into_iter()
+                .map(|one| one.map_or_else(|now| now, wait))
+                .collect()
+        })
     }
 }
 

@@ -7,12 +7,14 @@ mod status;
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use outspan::Deadline;
 use outspan::queue::BatchLimits;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -98,12 +100,12 @@ async fn operate(arguments: &Arc<AgentArguments>, screen: &Screen) -> Result<u8,
     if let Some(admin) = &admin {
         screen.say(format_args!("admin on {}", admin.address()));
     }
-    let mut reloads = Reloads::default();
+    let reloads = Reloads::new(screen, &agent);
     let why = loop {
         tokio::select! {
             request = signals.request() => match request {
                 Request::Stop(signal) => break Ending::Signal(signal),
-                Request::Reload => reloads.start(screen, &agent),
+                Request::Reload => reloads.request(screen),
             },
             () = reader.wait() => break Ending::ReaderGone,
         }
@@ -122,22 +124,50 @@ async fn operate(arguments: &Arc<AgentArguments>, screen: &Screen) -> Result<u8,
 }
 
 /// Runs reloads beside everything else: a hung file system must not keep signals from being handled.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Reloads {
-    running: JoinSet<()>,
+    /// Keeps one request while a reload runs: the files may have changed after it read them. Further ones add nothing.
+    wanted: Arc<Notify>,
+    is_running: Arc<AtomicBool>,
+    /// Whether it was said that the running reload takes its time.
+    is_told: Arc<AtomicBool>,
+    _task: JoinSet<()>,
 }
 
 impl Reloads {
-    /// Starts a reload, unless one is running: that one reads what the files hold now, or hangs.
-    fn start(&mut self, screen: &Screen, agent: &Arc<Agent>) {
-        while self.running.try_join_next().is_some() {}
-        if !self.running.is_empty() {
-            screen.tell(Tone::Warning, "SIGHUP: the reload before is still running");
-            return;
+    /// Starts to wait for requests.
+    fn new(screen: &Screen, agent: &Arc<Agent>) -> Self {
+        let wanted = Arc::new(Notify::new());
+        let (is_running, is_told) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
+        let mut task = JoinSet::new();
+        task.spawn({
+            let (screen, agent, wanted) = (screen.clone(), Arc::clone(agent), Arc::clone(&wanted));
+            let (is_running, is_told) = (Arc::clone(&is_running), Arc::clone(&is_told));
+            async move {
+                loop {
+                    wanted.notified().await;
+                    is_running.store(true, Ordering::Relaxed);
+                    report::reloaded(&screen, agent.reload().await);
+                    is_running.store(false, Ordering::Relaxed);
+                    is_told.store(false, Ordering::Relaxed);
+                }
+            }
+        });
+        Self {
+            wanted,
+            is_running,
+            is_told,
+            _task: task,
         }
-        let (screen, agent) = (screen.clone(), Arc::clone(agent));
-        self.running
-            .spawn(async move { report::reloaded(&screen, agent.reload().await) });
+    }
+
+    /// Asks for a reload: now, or after the one that is running. The flags only choose what is logged.
+    fn request(&self, screen: &Screen) {
+        if self.is_running.load(Ordering::Relaxed) && !self.is_told.swap(true, Ordering::Relaxed) {
+            let text = "SIGHUP: the reload before is still running; files are read again after it";
+            screen.tell(Tone::Warning, text);
+        }
+        self.wanted.notify_one();
     }
 }
 

@@ -130,3 +130,40 @@ async fn hang_up_reloads_certificates_of_listeners_and_keeps_those_of_broken_fil
     agent.stop("TERM").expect_status(0);
     assert_eq!(collector.span_count(), 3);
 }
+
+/// The files may have changed after the reload that is running read them.
+#[test]
+fn hang_up_during_a_reload_is_followed_by_another_one() {
+    if !has_setsid() {
+        skip("SIGHUP without a terminal needs setsid");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let [tokens, pipe] = ["tokens", "pipe"].map(|name| directory.path().join(name));
+    fs::write(&tokens, "0ld").unwrap();
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    if !made.is_ok_and(|status| status.success()) {
+        skip("a file that is slow to read needs mkfifo");
+        return;
+    }
+    let option = format!("@{}", tokens.display());
+    let mut agent = Agent::start(&["--listen-token", &option, "--to", "grpc://localhost:1"]);
+    fs::remove_file(&tokens).unwrap();
+    fs::hard_link(&pipe, &tokens).unwrap();
+    agent.running().signal("HUP");
+    // Opens when the reload reads it.
+    let mut slow = fs::OpenOptions::new().write(true).open(&pipe).unwrap();
+    fs::remove_file(&tokens).unwrap();
+    fs::write(&tokens, "n3w").unwrap();
+    for _ in 0..20 {
+        agent.running().signal("HUP");
+    }
+    let told = "SIGHUP: the reload before is still running";
+    agent.running().wait_until_said(told);
+    std::io::Write::write_all(&mut slow, b"0ld").unwrap();
+    drop(slow);
+    let reloaded = format!("SIGHUP: reloaded tokens of {}\n", tokens.display());
+    agent.running().wait_until_said(&reloaded.repeat(2));
+    let ran = agent.stop("TERM").expect_status(0);
+    assert_eq!(ran.stderr.matches(told).count(), 1, "{ran:#?}");
+}

@@ -171,7 +171,7 @@ impl Connections {
 
     fn explain(&self, error: &hyper_util::client::legacy::Error) -> Error {
         if let Some(failure) = proxy_failure(error) {
-            return Error::unavailable(failure.to_string());
+            return self.mark_refused(Error::unavailable(failure.to_string()), error);
         }
         let mut cause = root_cause(error);
         if !error.is_connect()
@@ -186,13 +186,17 @@ impl Connections {
         };
         let hint = self.hint(&cause);
         let explained = Error::unavailable(format!("{what}: {cause}{hint}"));
+        self.mark_refused(explained, error)
+    }
+
+    fn mark_refused(&self, explained: Error, error: &hyper_util::client::legacy::Error) -> Error {
         match error.is_connect() && self.nobody_listens(error) {
             true => explained.with_connection_refused(),
             false => explained,
         }
     }
 
-    /// Whether the system says that nothing listens there.
+    /// Whether the system says that nothing listens there, or at the proxy.
     fn nobody_listens(&self, error: &(dyn StdError + 'static)) -> bool {
         let mut cause = Some(error);
         while let Some(error) = cause {
@@ -201,6 +205,7 @@ impl Connections {
             // A server that has not started has not made its socket yet.
             if kind == Some(std::io::ErrorKind::ConnectionRefused)
                 || self.is_socket && kind == Some(std::io::ErrorKind::NotFound)
+                || io.is_some_and(is_unknown_name)
             {
                 return true;
             }
@@ -286,6 +291,21 @@ fn socket_hint(cause: &str) -> &'static str {
     } else {
         ""
     }
+}
+
+/// Whether a host name does not exist, as opposed to a name server that does not answer now.
+///
+/// The standard library keeps no code of `getaddrinfo`, only the words of the C library.
+fn is_unknown_name(error: &std::io::Error) -> bool {
+    let text = error.to_string();
+    // glibc, musl, Apple and the BSDs, Windows.
+    let words = [
+        "Name or service not known",
+        "Name does not resolve",
+        "nodename nor servname provided",
+        "No such host is known",
+    ];
+    words.iter().any(|words| text.contains(words))
 }
 
 /// What went wrong with the proxy, if that is the cause.

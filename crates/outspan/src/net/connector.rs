@@ -179,7 +179,7 @@ impl Connector {
 
     async fn dial_through(&mut self, proxied: &Proxied) -> Result<Transport, Failure> {
         let dialled = self.dial_tcp(proxied.uri().clone()).await;
-        let tcp = dialled.map_err(|error| proxied.cannot_reach(&root_cause(error.as_ref())))?;
+        let tcp = dialled.map_err(|error| proxied.cannot_reach(error))?;
         let opened = proxied.open(tcp, &self.resolver, self.timeout).await;
         Ok(opened?)
     }

@@ -548,6 +548,7 @@ impl Shared {
         let charged = item.charged;
         let is_probe = item.is_probe;
         let number = item.number;
+        let is_sent_at_shutdown = item.is_sent_at_shutdown;
         let verdict = self.judge(item, answer);
         let again = verdict.again_spans();
         let pending = verdict.pending_spans;
@@ -581,6 +582,9 @@ impl Shared {
             }
             if let Some(error) = trouble.as_ref().filter(|_| !is_unsent) {
                 schedule.fails(error, is_probe, backoff, now);
+                if is_sent_at_shutdown {
+                    schedule.failed_at_shutdown(error);
+                }
             }
             schedule.put_back(verdict.again);
             match schedule.asked_until() {

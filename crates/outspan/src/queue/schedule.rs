@@ -45,6 +45,8 @@ pub(super) struct Item {
     has_failed: bool,
     /// When it may be tried again.
     due: Option<Instant>,
+    /// Whether it was sent since the shutdown began.
+    pub(super) is_sent_at_shutdown: bool,
     /// Goes with the batch and every part of it; whoever made it learns by its end that nothing of the batch is left.
     _witness: Option<Arc<dyn Any + Send + Sync>>,
 }
@@ -57,6 +59,7 @@ impl Item {
             batch,
             has_failed: false,
             due: None,
+            is_sent_at_shutdown: false,
             ..self.clone()
         }
     }
@@ -142,6 +145,8 @@ pub(super) struct Schedule {
     closing: Option<Deadline>,
     /// Whether a shutdown may still send one batch before the end of a wait that was asked for.
     may_probe_early: bool,
+    /// Whether the last batch that was sent since the shutdown began was taken by some of the destinations inside.
+    is_partial_at_shutdown: bool,
     /// Whether the destination ever said anything, also that it cannot work just now.
     has_answered: bool,
     /// Whether a shutdown gives up soon when connections are refused and nothing has ever answered.
@@ -165,6 +170,7 @@ impl Schedule {
             hurries: Vec::new(),
             closing: None,
             may_probe_early: false,
+            is_partial_at_shutdown: false,
             has_answered: false,
             refusals: None,
             has_given_up: false,
@@ -195,6 +201,7 @@ impl Schedule {
             is_probe: false,
             has_failed: false,
             due: None,
+            is_sent_at_shutdown: false,
             _witness: witness,
         });
         true
@@ -206,6 +213,11 @@ impl Schedule {
         let is_over = self.closing.is_some_and(|until| until.has_passed());
         if self.flights.len() >= self.concurrent || self.has_given_up || is_over {
             return Step::Wait(None);
+        }
+        if self.goes_on_in_part()
+            && let Some(item) = self.take_unsent_at_shutdown()
+        {
+            return self.take_off(item);
         }
         let Some(down) = &mut self.down else {
             return self.next_while_up(now);
@@ -239,7 +251,30 @@ impl Schedule {
         }
     }
 
+    /// Whether a shutdown offers each batch once although the destination is down: it is one of several that get the same
+    /// batches, and the other ones take them.
+    fn goes_on_in_part(&self) -> bool {
+        self.is_partial_at_shutdown
+            && self.down.is_some()
+            && self.unsent_at_shutdown().next().is_some()
+    }
+
+    fn unsent_at_shutdown(&self) -> impl Iterator<Item = &Item> {
+        let waiting = self.fresh.iter().chain(&self.again);
+        waiting.filter(|item| !item.is_sent_at_shutdown)
+    }
+
+    fn take_unsent_at_shutdown(&mut self) -> Option<Item> {
+        let is_unsent = |item: &Item| !item.is_sent_at_shutdown;
+        if let Some(place) = self.fresh.iter().position(is_unsent) {
+            return self.fresh.remove(place);
+        }
+        let place = self.again.iter().position(is_unsent)?;
+        self.again.remove(place)
+    }
+
     fn take_off(&mut self, mut item: Item) -> Step {
+        item.is_sent_at_shutdown = self.closing.is_some();
         self.numbers += 1;
         item.number = self.numbers;
         self.flights.push(Flight {
@@ -328,6 +363,11 @@ impl Schedule {
         });
     }
 
+    /// Takes note of how a batch failed that was sent since the shutdown began.
+    pub(super) fn failed_at_shutdown(&mut self, error: &Error) {
+        self.is_partial_at_shutdown = error.is_partial();
+    }
+
     /// Counts attempts of a shutdown that find nothing listening, and gives up when they are enough.
     fn note_refusal(&mut self, error: &Error, now: Instant) {
         if !self.counts_refusals() || !error.is_connection_refused() {
@@ -413,6 +453,9 @@ impl Schedule {
         }
         if self.has_given_up {
             return true;
+        }
+        if self.goes_on_in_part() {
+            return false;
         }
         let Some(Asked { end, .. }) = self.down.as_ref().and_then(|down| down.asked.as_ref())
         else {

@@ -82,6 +82,8 @@ pub struct SdkExporter {
     encoder: Mutex<Encoder>,
     resource: EncodedResource,
     is_shut_down: AtomicBool,
+    /// Whether the ledger has what a shutdown lost.
+    is_taken_back: AtomicBool,
     ledger: Ledger,
     last_error: Mutex<Option<Error>>,
     report: LossReport,
@@ -100,6 +102,7 @@ impl SdkExporter {
             encoder: Mutex::new(Encoder::new(SpanLimits::unlimited())),
             resource: EncodedResource::default(),
             is_shut_down: AtomicBool::new(false),
+            is_taken_back: AtomicBool::new(false),
             ledger: Ledger::default(),
             last_error: Mutex::default(),
             report: LossReport::default(),
@@ -221,8 +224,11 @@ impl SpanExporter for SdkExporter {
             run_drain(until, PATIENCE * 2, "shutdown", exporter.shutdown(until)).await
         });
         let result = result.flatten();
-        if let Ok(inside) = &result {
-            // What the exporter had acknowledged and lost after that.
+        if let Ok(inside) = &result
+            && !self.is_taken_back.swap(true, Ordering::AcqRel)
+        {
+            // What the exporter had acknowledged and lost after that. Callers at the same time get the same result, which
+            // counts once.
             self.ledger.take_back(inside);
             self.note(inside.cause().map(|cause| cause.error().clone()));
         }

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod at_once;
+mod callers;
 mod matrix;
 mod program;
 mod told;

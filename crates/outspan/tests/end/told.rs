@@ -72,6 +72,16 @@ fn with_guard(name: &str) {
             let _open = guard.tracer("program").start("open");
             drop(guard);
         }
+        "open spans of threads" => {
+            let tracer = guard.tracer("program");
+            let start = || (0..100).map(|_| tracer.start("open")).collect::<Vec<_>>();
+            let open: Vec<_> = std::thread::scope(|scope| {
+                let threads: Vec<_> = (0..8).map(|_| scope.spawn(start)).collect();
+                threads.into_iter().map(|t| t.join().unwrap()).collect()
+            });
+            drop(guard);
+            drop(open);
+        }
         "late span" => {
             let open = guard.tracer("program").start("open");
             let drained = guard.shutdown(SOON).unwrap();
@@ -133,6 +143,39 @@ fn wrong_endpoint_is_told_once_with_its_answer() {
         assert!(told[0].starts_with(&line), "{told:?}");
         assert!(told[0].contains("404"), "{told:?}");
     }
+}
+
+#[test]
+fn every_answer_that_rejects_spans_is_told_once_without_secrets() {
+    for status in [301, 400, 401, 403, 404, 405, 413, 415] {
+        let collector = Collector::http();
+        collector.always(Answer::refuse(status, "no"));
+        let address = collector.address().to_string();
+        let endpoint = format!("http://user:hunter2@{address}");
+        let variables = [
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "api-key=hunter2"),
+        ];
+        for name in ["drop", "simple"] {
+            let ended = Program::start("told::program", name, &variables).end();
+            assert_eq!(ended.lost(), 10, "{status} {name}: {ended:#?}");
+            let told = ended.told();
+            assert_eq!(told.len(), 1, "{status} {name}: {ended:#?}");
+            assert!(told[0].contains(&address), "{told:?}");
+            assert!(told[0].contains(&status.to_string()), "{told:?}");
+            assert!(!ended.stderr.contains("hunter2"), "{ended:#?}");
+        }
+    }
+}
+
+#[test]
+fn spans_of_all_threads_that_have_not_ended_are_told() {
+    let collector = Collector::http();
+    let ended = run("open spans of threads", &collector, &[]);
+    assert_eq!(collector.span_count(), 10);
+    let told = "outspan: 800 spans had not ended at the shutdown and will not be delivered to otlp";
+    assert_eq!(ended.told().len(), 1, "{ended:#?}");
+    assert!(ended.told()[0].starts_with(told), "{ended:#?}");
 }
 
 #[test]

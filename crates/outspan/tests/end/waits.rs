@@ -10,6 +10,7 @@ use outspan::Exporter;
 use outspan::Retry;
 use outspan::combinators::Breaker;
 use outspan::combinators::Fallback;
+use outspan::combinators::FanOut;
 use outspan::combinators::Queued;
 use outspan::queue::MemoryQueue;
 use outspan_testkit::Act;
@@ -166,4 +167,71 @@ async fn losses_of_a_shutdown_name_cause_and_destination() {
         "{text}"
     );
     assert_eq!(queue.shutdown(soon()).await.unwrap(), drained);
+}
+
+/// A queue in front of three destinations that all get the same spans.
+async fn queue_of_three(waiting: &[usize], batches: usize) -> ([ScriptedExporter; 3], MemoryQueue) {
+    let children = [(); 3].map(|()| ScriptedExporter::new());
+    let mut fan_out = FanOut::new();
+    for (child, name) in children.iter().zip(["a", "b", "c"]) {
+        fan_out = fan_out.to(name, child.exporter());
+    }
+    for number in waiting {
+        children[*number].always(in_a_minute());
+    }
+    let queue = MemoryQueue::builder(fan_out.build().unwrap())
+        .concurrent_exports(1)
+        .start()
+        .unwrap();
+    for _ in 0..batches {
+        let batch = batch_of(2);
+        let room = queue.reserve(batch.memory(), 2).unwrap();
+        queue.push(vec![batch], room);
+    }
+    for child in &children {
+        child.wait_for_exports(1).await;
+    }
+    // Waits until the queue has the answer: nothing is in flight.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while queue.next_attempt_in().is_none() && Instant::now() < deadline {
+        tokio::task::yield_now().await;
+    }
+    (children, queue)
+}
+
+#[tokio::test]
+async fn one_of_three_that_waits_keeps_nothing_from_the_others_at_shutdown() {
+    let (children, queue) = queue_of_three(&[1], 30).await;
+    let drained = queue.shutdown(soon()).await.unwrap();
+    assert_eq!(drained.lost.total(), 60, "{drained}");
+    let text = drained.to_string();
+    assert!(text.contains("b (2 of 2 spans): overloaded"), "{text}");
+    assert_eq!(children[0].received().len(), 60);
+    assert_eq!(children[2].received().len(), 60);
+    assert_eq!(children[1].exports().len(), 2, "one before, one at the end");
+}
+
+#[tokio::test]
+async fn one_of_three_that_is_back_gets_everything_at_shutdown() {
+    let (children, queue) = queue_of_three(&[0, 1, 2], 30).await;
+    children[1].always(Act::Deliver);
+    let drained = queue.shutdown(soon()).await.unwrap();
+    assert_eq!(drained.lost.total(), 60, "{drained}");
+    assert_eq!(children[1].received().len(), 60);
+    for child in [&children[0], &children[2]] {
+        assert_eq!(child.exports().len(), 2, "one before, one at the end");
+    }
+}
+
+#[tokio::test]
+async fn three_that_are_back_get_everything_at_shutdown() {
+    let (children, queue) = queue_of_three(&[0, 1, 2], 30).await;
+    for child in &children {
+        child.always(Act::Deliver);
+    }
+    let drained = queue.shutdown(soon()).await.unwrap();
+    assert_eq!(drained.delivered, 60, "{drained}");
+    for child in &children {
+        assert_eq!(child.received().len(), 60);
+    }
 }

@@ -150,6 +150,26 @@ async fn removed_file_is_noticed_at_flush_and_shutdown() {
 }
 
 #[tokio::test]
+async fn spans_of_a_removed_file_are_lost_when_no_new_file_can_be_made() {
+    let directory = TempDir::new().unwrap();
+    let inner = directory.path().join("inner");
+    for with_sync in [true, false] {
+        fs::create_dir(&inner).unwrap();
+        let path = inner.join("spans.jsonl");
+        let exporter = file::json_lines(&path).sync(with_sync).build().unwrap();
+        write(&exporter, 5).await;
+        write(&exporter, 2).await;
+        fs::remove_dir_all(&inner).unwrap();
+        drop(exporter.flush(soon()).await.unwrap_err());
+        let drained = exporter.shutdown(soon()).await.unwrap();
+        // Others could find the first ones before the file was removed.
+        assert_eq!(drained.lost.of(outspan::DropReason::Failed), 2, "{drained}");
+        let text = drained.to_string();
+        assert!(text.contains("inner does not exist"), "{text}");
+    }
+}
+
+#[tokio::test]
 async fn file_put_in_place_of_the_open_one_is_continued() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("spans.pb");
@@ -182,7 +202,8 @@ async fn exports_fail_for_now_while_no_new_file_can_be_made() {
     write(&exporter, 2).await;
     assert_eq!(records(&path), [1, 2]);
     fs::remove_dir_all(&inner).unwrap();
-    exporter.shutdown(soon()).await.unwrap_err();
+    let drained = exporter.shutdown(soon()).await.unwrap();
+    assert_eq!(drained.lost.of(outspan::DropReason::Failed), 3, "{drained}");
 }
 
 #[tokio::test]

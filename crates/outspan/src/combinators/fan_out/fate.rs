@@ -198,5 +198,8 @@ pub(super) fn join_errors<'a>(
     if failed.len() == fates.len() && errors.iter().all(|error| error.is_connection_refused()) {
         joined = joined.with_connection_refused();
     }
+    if failed.len() < fates.len() {
+        joined = joined.with_partial();
+    }
     Some(joined)
 }

@@ -3,17 +3,23 @@
 mod fate;
 
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use self::fate::Fate;
 pub(crate) use self::fate::Pending;
+use super::breaker::trouble;
 use super::children::check_names;
 use super::children::drain_all;
 use crate::Batch;
@@ -28,10 +34,14 @@ use crate::Result;
 use crate::diagnostics::Diagnostics;
 use crate::guard::run_guarded;
 use crate::pending::PendingSpans;
+use crate::queue;
 use crate::runtime;
 
 /// How many exports a child that nobody waits for may have under way: enough for a slow one, and a bound for one that hangs.
 const BEHIND_MAX: u32 = 16;
+
+/// The longest wait that a shutdown remembers, which no shutdown lasts.
+const ASKED_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Says for whom a [`FanOut`] waits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -92,6 +102,9 @@ pub enum WaitFor {
 /// child that is further behind is left out of a batch; that, and what fails behind, is told in the log (`tracing`,
 /// target `outspan`). Flush and shutdown wait for them, then flush or shut down every child, all at the same time.
 ///
+/// While a queue outside is shut down, a child that asks for a wait gets one batch before its end. If it asks again it gets no
+/// more; the other children get every batch once.
+///
 /// # Where it belongs
 ///
 /// Outside what each child needs for itself (timeout, retry, queue), inside a fallback.
@@ -139,6 +152,7 @@ impl FanOut {
                 name,
                 exporter,
                 behind: Arc::new(Semaphore::new(BEHIND_MAX as usize)),
+                asked: Mutex::default(),
             })
         });
         Ok(Exporter::new(Fan {
@@ -157,6 +171,15 @@ struct Child {
     /// Permits for exports that nobody waits for.
     behind: Arc<Semaphore>,
     diagnostics: Diagnostics,
+    /// The wait that it asked for during a shutdown of the queue outside.
+    asked: Mutex<Option<Asked>>,
+}
+
+/// A wait that a child asked for.
+#[derive(Clone, Debug)]
+struct Asked {
+    end: Instant,
+    error: Error,
 }
 
 /// The exporter that a [`FanOut`] makes.
@@ -375,9 +398,41 @@ fn close_account(total: &mut Delivery, spans: u64) {
     total.accepted = settled - total.refused - total.filtered;
 }
 
+impl Asked {
+    /// Reads the wait that an error asks for, if it asks for one.
+    fn by(error: &Error) -> Option<Self> {
+        let end = Instant::now() + error.retry_after()?.min(ASKED_MAX);
+        Some(Self {
+            end,
+            error: error.clone(),
+        })
+    }
+}
+
 impl Child {
     async fn export(&self, batch: Batch, until: Deadline) -> Result<Delivery> {
-        run_guarded(until, "export", self.exporter.export(batch, until)).await
+        // A shutdown of the queue outside sends one batch to a child before the end of a wait that it asked for. If it asks
+        // again it gets no more; the other children do.
+        let is_closing = queue::is_closing();
+        if is_closing && let Some(error) = self.asked_to_wait() {
+            return Err(error);
+        }
+        let result = run_guarded(until, "export", self.exporter.export(batch, until)).await;
+        if is_closing {
+            *self.lock_asked() = trouble(&result).and_then(Asked::by);
+        }
+        result
+    }
+
+    /// Returns the error with which the child asked for a wait, until that is over.
+    fn asked_to_wait(&self) -> Option<Error> {
+        let asked = self.lock_asked();
+        let asked = asked.as_ref().filter(|asked| Instant::now() < asked.end)?;
+        Some(asked.error.clone())
+    }
+
+    fn lock_asked(&self) -> MutexGuard<'_, Option<Asked>> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sends one part after the other, smaller ones where they are too large.

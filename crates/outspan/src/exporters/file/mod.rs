@@ -97,8 +97,10 @@ use super::blocking::BlockingExport;
 use super::blocking::Note;
 use super::worker::Stop;
 use crate::Batch;
+use crate::Cause;
 use crate::Delivery;
 use crate::Drained;
+use crate::DropReason;
 use crate::Error;
 use crate::Result;
 use crate::failures::Failures;
@@ -192,10 +194,23 @@ impl BlockingExport for FileExport {
 
     fn shutdown(&mut self) -> Result<Drained> {
         let synced = self.flush();
+        let lost = match (&synced, &mut self.files) {
+            // There is no later attempt.
+            (Err(_), Some(files)) => files.give_up_removed(),
+            _ => 0,
+        };
         // The notes of the last check are still to be taken.
         self.last_notes = self.take_notes();
         self.files = None;
-        synced
+        match synced {
+            Err(error) if lost > 0 => {
+                let mut drained = Drained::default();
+                drained.lost.add(DropReason::Failed, lost);
+                drained.add_cause(Cause::new(error));
+                Ok(drained)
+            }
+            synced => synced,
+        }
     }
 
     fn held(&self) -> u64 {

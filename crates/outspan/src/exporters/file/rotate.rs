@@ -195,6 +195,22 @@ impl Files {
         Ok(())
     }
 
+    /// Gives up the open file if it was removed, because no new one can be made in its place. Returns how many spans are gone
+    /// of which it was not known yet that others could find them.
+    pub(super) fn give_up_removed(&mut self) -> u64 {
+        let is_removed = |current: &mut Current| matches!(current.appender.is_removed(), Ok(true));
+        let Some(old) = self.current.take_if(is_removed) else {
+            return 0;
+        };
+        let path = self.place.path.display();
+        self.notes.push(Note::Warning(format!(
+            "{path} was removed by another program while it was open, and no new file can be made: {} spans written to it \
+             are gone",
+            old.seen_spans + old.unseen_spans
+        )));
+        old.unseen_spans
+    }
+
     /// Takes what is to be logged.
     pub(super) fn take_notes(&mut self) -> Vec<Note> {
         std::mem::take(&mut self.notes)

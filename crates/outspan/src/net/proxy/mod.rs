@@ -32,6 +32,7 @@ use tokio_rustls::TlsConnector;
 use super::Endpoint;
 use super::Tls;
 use super::Versions;
+use super::connector::root_cause;
 use super::endpoint::without_credentials;
 use super::headers::scrub;
 use super::resolver::Resolver;
@@ -344,7 +345,7 @@ impl Proxied {
             .await
             .map_err(|error| {
                 let host = &self.host;
-                ProxyFailure(format!(
+                ProxyFailure::new(format!(
                     "cannot find the address of {host} for {}: {error} (check the host name in the endpoint, or let the proxy look it up: socks5h://)",
                     self.proxy
                 ))
@@ -389,14 +390,14 @@ impl Proxied {
 
     fn refused(&self, why: &str, hint: &str) -> ProxyFailure {
         let (proxy, target) = (&self.proxy, &self.target);
-        ProxyFailure(format!(
+        ProxyFailure::new(format!(
             "{proxy} refused the tunnel to {target}: {why}{hint}"
         ))
     }
 
     fn trouble(&self, trouble: &Trouble) -> ProxyFailure {
         let (proxy, target) = (&self.proxy, &self.target);
-        ProxyFailure(match trouble {
+        ProxyFailure::new(match trouble {
             Trouble::Broken(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 format!("{proxy} hung up before it opened the tunnel to {target}")
             }
@@ -419,18 +420,22 @@ impl Proxied {
     }
 
     /// Says that the connection to the proxy itself failed.
-    pub(super) fn cannot_reach(&self, cause: &str) -> ProxyFailure {
+    pub(super) fn cannot_reach(&self, error: Box<dyn StdError + Send + Sync>) -> ProxyFailure {
         let proxy = &self.proxy;
+        let cause = root_cause(error.as_ref());
         let hint = match cause.contains("refused") {
             true => " (is the proxy running at this address?)",
             false => "",
         };
-        ProxyFailure(format!("cannot connect to {proxy}: {cause}{hint}"))
+        ProxyFailure {
+            text: format!("cannot connect to {proxy}: {cause}{hint}"),
+            source: Some(error),
+        }
     }
 
     pub(super) fn too_late(&self, what: &str, limit: Duration) -> ProxyFailure {
         let proxy = &self.proxy;
-        ProxyFailure(format!(
+        ProxyFailure::new(format!(
             "{proxy} {what} within the connect timeout of {limit:?}"
         ))
     }
@@ -445,7 +450,7 @@ impl Proxied {
             ""
         };
         let proxy = &self.proxy;
-        ProxyFailure(format!("no TLS with {proxy}: {cause}{hint}"))
+        ProxyFailure::new(format!("no TLS with {proxy}: {cause}{hint}"))
     }
 }
 
@@ -480,15 +485,33 @@ impl From<io::Error> for Trouble {
 
 /// What went wrong with a proxy, in words that need no others.
 #[derive(Debug)]
-pub(super) struct ProxyFailure(String);
+pub(super) struct ProxyFailure {
+    text: String,
+    /// Why the connection to the proxy failed. The text has it, and this is for finding out what kind it is of.
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
 
-impl fmt::Display for ProxyFailure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+impl ProxyFailure {
+    fn new(text: impl Into<String>) -> Self {
+        Self {
+            text: text.into(),
+            source: None,
+        }
     }
 }
 
-impl StdError for ProxyFailure {}
+impl fmt::Display for ProxyFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl StdError for ProxyFailure {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        let source = self.source.as_deref()?;
+        Some(source)
+    }
+}
 
 #[cfg(test)]
 mod tests {
