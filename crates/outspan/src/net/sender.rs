@@ -610,9 +610,16 @@ mod tests {
         let batch = Batch::from_request(request).unwrap().batch;
         let ends: Vec<_> = (0..6).map(|place| end_of_resource(&batch, place)).collect();
         assert_eq!(ends, [3, 3, 3, 6, 6, 6]);
-        assert_eq!(apart(&batch, &[1..2, 2..6]), [vec![1..2, 2..3], vec![3..6]]);
-        assert_eq!(apart(&batch, &[4..5, 5..6]), [[4..5, 5..6]]);
-        assert_eq!(apart(&batch, &[0..2, 6..6]), [[0..2]]);
+        let parts = |ranges: &[Range<usize>]| -> Vec<Vec<_>> {
+            let parts = apart(&batch, ranges).into_iter();
+            parts
+                .map(|part| part.iter().map(|range| (range.start, range.end)).collect())
+                .collect()
+        };
+        let both: [&[_]; 2] = [&[(1, 2), (2, 3)], &[(3, 6)]];
+        assert_eq!(parts(&[1..2, 2..6]), both);
+        assert_eq!(parts(&[4..5, 5..6]), [[(4, 5), (5, 6)]]);
+        assert_eq!(parts(&[0..2, 6..6]), [[(0, 2)]]);
     }
 
     #[test]

@@ -1416,8 +1416,8 @@ async fn exports_give_way_while_others_wait_and_the_queue_goes_on() {
         let room = queue.reserve(bytes, 6).unwrap();
         queue.push(batches, room);
         may_look.add_permits(3);
-        queue.flush(soon()).await.unwrap();
+        assert!(queue.flush(soon()).await.unwrap().is_complete());
         assert_eq!(*heard.lock().unwrap(), expected);
-        queue.shutdown(soon()).await.unwrap();
+        drop(queue.shutdown(soon()).await);
     }
 }
