@@ -72,6 +72,7 @@ struct Inner {
     is_partial: bool,
     is_each: bool,
     is_unsent: bool,
+    gives_way: bool,
     message: String,
     context: Vec<(&'static str, String)>,
     source: Option<Arc<dyn StdError + Send + Sync>>,
@@ -101,6 +102,7 @@ impl Error {
                 is_partial: false,
                 is_each: false,
                 is_unsent: false,
+                gives_way: false,
                 message: message.into(),
                 context: Vec::new(),
                 source: None,
@@ -214,6 +216,20 @@ impl Error {
     /// Whether nothing was sent, so that the error says nothing about the destination.
     pub(crate) fn is_before_sending(&self) -> bool {
         self.inner.is_unsent
+    }
+
+    /// Says that a batch which takes long stops for now, so that others get their turn. What is left says nothing about the
+    /// destination, and is sent in the next turn.
+    #[cfg(feature = "_network")]
+    pub(crate) fn giving_way() -> Self {
+        let mut error = Self::new(ErrorKind::Timeout, "other batches wait for their turn");
+        error.inner.gives_way = true;
+        error.before_sending()
+    }
+
+    /// Whether an export stopped so that others get their turn.
+    pub(crate) fn is_giving_way(&self) -> bool {
+        self.inner.gives_way
     }
 
     /// Sets how many attempts were made.

@@ -78,6 +78,7 @@ impl Target {
             .attempt_timeout(self.attempt_timeout)
             .export_limit(self.export_limit)
             .retry(self.retry)
+            .take_turns()
             .start()
             .map_err(|e| format!("{}: {e}", self.name))?;
         let name = self.name;

@@ -34,3 +34,4 @@ mod matrix;
 mod pairwise;
 mod requests;
 mod slow;
+mod turns;

@@ -98,6 +98,15 @@ impl Kind {
     }
 }
 
+/// A request whose spans are small, and gigabytes where each is written with what is said of the resource: gzipped.
+pub(crate) fn written_large() -> Vec<u8> {
+    let attribute = [field(1, b"a"), field(2, &field(1, &vec![1; 500_000]))].concat();
+    let resource = field(1, &field(1, &attribute));
+    let spans = (1..=5000).flat_map(|number| field(2, &span(number, &[])));
+    let scope_spans = field(2, &spans.collect::<Vec<_>>());
+    gzip(&field(1, &[resource, scope_spans].concat()))
+}
+
 /// A request of one span with a name by which destinations know it.
 pub(crate) fn ordinary(number: u32) -> Vec<u8> {
     let name = field(

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -14,6 +15,7 @@ use http::Method;
 use http::Request;
 use http::StatusCode;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use crate::Batch;
 use crate::Deadline;
@@ -25,6 +27,7 @@ use crate::failures::Failures;
 use crate::forms::Charge;
 use crate::forms::paid;
 use crate::queue;
+use crate::queue::Turns;
 use crate::runtime;
 
 use super::Body;
@@ -34,6 +37,9 @@ use super::Headers;
 use super::Sent;
 use super::fit_to_show;
 use super::read_limited;
+
+/// How long the requests of a batch go on while others wait.
+const TURN: Duration = Duration::from_millis(500);
 
 /// The bounds of an exporter.
 #[derive(Clone, Copy, Debug)]
@@ -199,6 +205,7 @@ impl<P: Protocol> Sender<P> {
         let limit = self.limits.request_bytes;
         let mut progress = Progress {
             until,
+            began: Instant::now(),
             total: Delivery::default(),
             failures: Failures::default(),
         };
@@ -209,15 +216,21 @@ impl<P: Protocol> Sender<P> {
             if part.is_oversized && size > limit {
                 let error = too_large(&part.batch, 0..1, size, limit);
                 progress.fail(start..start + spans, error);
-            } else if let Err(kept_back) =
-                self.deliver_part(&part.batch, start, &mut progress).await
+            } else if let Err(kept_back) = self
+                .deliver_part(&batch, &part.batch, start, &mut progress)
+                .await
             {
                 // What keeps this part back would keep the others back as well.
                 let mut ranges = kept_back.ranges;
                 ranges.push(start + spans..batch.spans());
-                progress
-                    .total
-                    .leave(batch.cut_all(&ranges), kept_back.error);
+                let rests = match kept_back.error.is_giving_way() {
+                    true => apart(&batch, &ranges),
+                    false => vec![ranges],
+                };
+                for ranges in rests {
+                    let rest = batch.cut_all(&ranges);
+                    progress.total.leave(rest, kept_back.error.clone());
+                }
                 break;
             }
             start += spans;
@@ -231,6 +244,7 @@ impl<P: Protocol> Sender<P> {
     /// halves, one at a time.
     async fn deliver_part(
         &self,
+        batch: &Batch,
         part: &Batch,
         start: usize,
         progress: &mut Progress,
@@ -241,7 +255,7 @@ impl<P: Protocol> Sender<P> {
         while let Some(range) = left.pop() {
             let piece = part.cut(range.clone());
             let place = start + range.start;
-            match self.deliver_piece(&piece, place, progress).await {
+            match self.deliver_piece(batch, &piece, place, progress).await {
                 Ok(halves) => {
                     let halves = halves.into_iter().rev();
                     left.extend(halves.map(|half| half.start - start..half.end - start));
@@ -261,6 +275,7 @@ impl<P: Protocol> Sender<P> {
     /// comes back, in numbers of the batch.
     async fn deliver_piece(
         &self,
+        batch: &Batch,
         piece: &Batch,
         start: usize,
         progress: &mut Progress,
@@ -268,6 +283,13 @@ impl<P: Protocol> Sender<P> {
         let mut halves = Vec::new();
         let mut next = 0;
         while next < piece.spans() {
+            if progress.gives_way(batch, start + next) {
+                halves.push(start + next..start + piece.spans());
+                return Err(KeptBack {
+                    ranges: halves,
+                    error: Error::giving_way(),
+                });
+            }
             let messages = self.messages(piece, next, progress.until).await;
             let first = next;
             for message in messages {
@@ -430,15 +452,57 @@ struct KeptBack {
 /// What became of the spans of a batch so far.
 struct Progress {
     until: Deadline,
+    began: Instant,
     total: Delivery,
     failures: Failures,
 }
 
 impl Progress {
+    /// Whether others get their turn now, before the span with the number `next`: other batches, or the spans of other
+    /// resources in this one. Every turn achieves something.
+    fn gives_way(&self, batch: &Batch, next: usize) -> bool {
+        let achieved = self.total.accepted + self.total.refused;
+        achieved > 0
+            && self.began.elapsed() >= TURN
+            && match queue::turns() {
+                Turns::No => false,
+                Turns::OthersWait => true,
+                Turns::NobodyWaits => end_of_resource(batch, next) < batch.spans(),
+            }
+    }
+
     /// Notes spans that failed for good.
     fn fail(&mut self, spans: Range<usize>, error: Error) {
         self.failures.add(spans, error);
     }
+}
+
+/// The number of the span behind those of the resource to which the span with the number `place` belongs.
+fn end_of_resource(batch: &Batch, place: usize) -> usize {
+    let mut end = 0;
+    for resource_spans in batch.view().resource_spans() {
+        let scopes = resource_spans.scope_spans();
+        end += scopes.map(|scope| scope.spans().count()).sum::<usize>();
+        if end > place {
+            break;
+        }
+    }
+    end
+}
+
+/// Divides what is left of a batch: the spans of the resource that was being sent, and then those of the others, which need
+/// not take as long.
+fn apart(batch: &Batch, ranges: &[Range<usize>]) -> Vec<Vec<Range<usize>>> {
+    let first = ranges.iter().map(|range| range.start).min();
+    let end = end_of_resource(batch, first.unwrap_or(0));
+    let same = ranges.iter().map(|range| range.start..range.end.min(end));
+    let others = ranges.iter().map(|range| range.start.max(end)..range.end);
+    let parts = [same.collect::<Vec<_>>(), others.collect()];
+    let parts = parts.into_iter().map(|mut ranges| {
+        ranges.retain(|range| !range.is_empty());
+        ranges
+    });
+    parts.filter(|ranges| !ranges.is_empty()).collect()
 }
 
 /// Names an exporter among the forms of a batch.
@@ -533,6 +597,29 @@ mod tests {
         );
         assert!(!are_next(&[(0, 2), (1, 3)], 0, 3), "one is there twice");
         assert!(!are_next(&[(0, 3), (3, 3)], 0, 3), "one message is empty");
+    }
+
+    #[test]
+    fn what_is_left_is_divided_behind_the_resource_that_was_being_sent() {
+        // Two resources of three spans each, ids 1 to 6.
+        let field =
+            |number: u8, bytes: &[u8]| [&[number << 3 | 2, bytes.len() as u8], bytes].concat();
+        let span = |id: u8| field(2, &[field(1, &[id; 16]), field(2, &[id; 8])].concat());
+        let resource = |ids: [u8; 3]| field(1, &field(2, &ids.map(span).concat()));
+        let request = [resource([1, 2, 3]), resource([4, 5, 6])].concat();
+        let batch = Batch::from_request(request).unwrap().batch;
+        let ends: Vec<_> = (0..6).map(|place| end_of_resource(&batch, place)).collect();
+        assert_eq!(ends, [3, 3, 3, 6, 6, 6]);
+        let parts = |ranges: &[Range<usize>]| -> Vec<Vec<_>> {
+            let parts = apart(&batch, ranges).into_iter();
+            parts
+                .map(|part| part.iter().map(|range| (range.start, range.end)).collect())
+                .collect()
+        };
+        let both: [&[_]; 2] = [&[(1, 2), (2, 3)], &[(3, 6)]];
+        assert_eq!(parts(&[1..2, 2..6]), both);
+        assert_eq!(parts(&[4..5, 5..6]), [[(4, 5), (5, 6)]]);
+        assert_eq!(parts(&[0..2, 6..6]), [[(0, 2)]]);
     }
 
     #[test]

@@ -108,6 +108,7 @@ pub struct MemoryQueueBuilder {
     retry: Retry,
     on_drop: Option<Hook>,
     gives_up_early: bool,
+    takes_turns: bool,
 }
 
 impl MemoryQueue {
@@ -124,6 +125,7 @@ impl MemoryQueue {
             retry: Retry::default(),
             on_drop: None,
             gives_up_early: false,
+            takes_turns: false,
         }
     }
 
@@ -516,6 +518,15 @@ impl MemoryQueueBuilder {
         self
     }
 
+    /// Has a batch that takes many requests give way to others: when some wait, it stops between two requests after half a
+    /// second, and what is left of it goes behind them. Then no batch that becomes very large in the format of the destination
+    /// holds up the others. Default: off, because a combinator between the queue and the exporter would see a failure in what
+    /// is left.
+    pub fn take_turns(mut self) -> Self {
+        self.takes_turns = true;
+        self
+    }
+
     /// Has a shutdown give up after 0.6 s when connections are refused and the destination has never answered.
     pub(crate) fn gives_up_early(mut self) -> Self {
         self.gives_up_early = true;
@@ -548,6 +559,7 @@ impl MemoryQueueBuilder {
             retry: self.retry,
             observer: None,
             gives_up_early: self.gives_up_early,
+            takes_turns: self.takes_turns,
         };
         let lines = Arc::clone(&diagnostics);
         let summaries = runtime::spawn(async move { lines.run().await })?;

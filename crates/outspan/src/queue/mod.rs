@@ -29,6 +29,10 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+#[cfg(feature = "_network")]
+use std::sync::atomic::AtomicUsize;
+#[cfg(feature = "_network")]
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -83,6 +87,9 @@ tokio::task_local! {
 #[derive(Clone, Debug)]
 struct Surrounding {
     closing: watch::Receiver<bool>,
+    /// How many batches wait, where exports are to give way to them.
+    #[cfg(feature = "_network")]
+    waiting: Option<Arc<AtomicUsize>>,
     #[cfg(any(feature = "_network", feature = "kafka"))]
     diagnostics: Arc<Diagnostics>,
 }
@@ -105,6 +112,32 @@ pub(crate) fn is_closing() -> bool {
     SURROUNDING
         .try_with(|queue| *queue.closing.borrow())
         .unwrap_or(false)
+}
+
+/// Whether an export that has gone on for a while should end, so that others get their turn. What is left of its batch comes
+/// back with [`Error::giving_way`].
+#[cfg(feature = "_network")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turns {
+    /// The queue around the export takes no turns or is being shut down, or there is none.
+    No,
+    /// Other batches wait.
+    OthersWait,
+    /// None waits, but a part of the batch may be sent while another one is.
+    NobodyWaits,
+}
+
+/// Asks the queue around this export.
+#[cfg(feature = "_network")]
+pub(crate) fn turns() -> Turns {
+    let turns = SURROUNDING.try_with(|queue| match &queue.waiting {
+        Some(waiting) if !*queue.closing.borrow() => match waiting.load(Ordering::Relaxed) {
+            0 => Turns::NobodyWaits,
+            _ => Turns::OthersWait,
+        },
+        _ => Turns::No,
+    });
+    turns.unwrap_or(Turns::No)
 }
 
 /// Tells the queue around this export where it goes, so that losses name the address of a destination that never answers.
@@ -131,6 +164,8 @@ pub(crate) struct Settings {
     pub(crate) observer: Option<Arc<dyn HandOver>>,
     /// Whether a shutdown gives up soon when connections are refused and nothing has ever answered.
     pub(crate) gives_up_early: bool,
+    /// Whether an export of many requests stops after a while when other batches wait.
+    pub(crate) takes_turns: bool,
 }
 
 /// Hears of each span once: when it is handed to the exporter for the first time, or dropped before.
@@ -496,6 +531,8 @@ impl Shared {
         let export = self.exporter.export(batch, until);
         let surrounding = Surrounding {
             closing: self.closing.subscribe(),
+            #[cfg(feature = "_network")]
+            waiting: self.settings.takes_turns.then(|| self.lock().waiting()),
             #[cfg(any(feature = "_network", feature = "kafka"))]
             diagnostics: Arc::clone(&self.diagnostics),
         };
@@ -649,6 +686,7 @@ impl Shared {
         let spans = batch.spans() as u64;
         // Whatever was made for sending it is made again when it is sent again: many batches may wait for that.
         batch.forget_forms();
+        let gives_way = error.is_giving_way();
         if error.is_divisible() && spans > 1 {
             let half = batch.spans().div_ceil(2);
             let parts = batch.split_by_spans(half);
@@ -674,15 +712,20 @@ impl Shared {
             .settings
             .retry
             .retries_max()
-            .is_some_and(|retries| item.attempts > retries);
+            .is_some_and(|retries| item.attempts - item.turns > retries && !gives_way);
         if is_over || is_last {
             let reason = match is_over {
                 true => DropReason::Expired,
                 false => DropReason::Failed,
             };
             self.drop_spans(reason, spans, &error, verdict);
+        } else if error.is_before_sending() {
+            verdict.again.push(item.later_part(batch, gives_way));
         } else {
             verdict.again.push(item.failed_part(batch));
+        }
+        if gives_way {
+            return;
         }
         verdict.trouble = Some(match verdict.trouble.take() {
             Some(other) if other.retry_after() > error.retry_after() => other,

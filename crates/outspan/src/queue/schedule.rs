@@ -3,6 +3,10 @@
 use std::any::Any;
 use std::collections::VecDeque;
 use std::sync::Arc;
+#[cfg(feature = "_network")]
+use std::sync::atomic::AtomicUsize;
+#[cfg(feature = "_network")]
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -27,6 +31,17 @@ const REFUSED_WAIT: Duration = Duration::from_millis(300);
 const REFUSED_TIME: Duration = Duration::from_millis(600);
 const REFUSED_ATTEMPTS: u32 = 3;
 
+/// Where a batch goes in the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// Where it was: it comes before those that arrived later.
+    Front,
+    /// Behind all that wait.
+    Back,
+    /// Among those that failed.
+    Failed,
+}
+
 /// A batch in the queue.
 #[derive(Clone, Debug)]
 pub(super) struct Item {
@@ -40,9 +55,11 @@ pub(super) struct Item {
     /// When its first attempt began.
     pub(super) began: Option<Instant>,
     pub(super) attempts: u32,
+    /// Those of the attempts that ended to give way to others.
+    pub(super) turns: u32,
     /// Whether this flight finds out if the destination is back.
     pub(super) is_probe: bool,
-    has_failed: bool,
+    place: Place,
     /// When it may be tried again.
     due: Option<Instant>,
     /// Whether it was sent since the shutdown began.
@@ -57,7 +74,7 @@ impl Item {
         Self {
             charged: batch.own_memory(),
             batch,
-            has_failed: false,
+            place: Place::Front,
             due: None,
             is_sent_at_shutdown: false,
             ..self.clone()
@@ -69,7 +86,19 @@ impl Item {
         Self {
             charged: batch.own_memory(),
             batch,
-            has_failed: true,
+            place: Place::Failed,
+            ..self.clone()
+        }
+    }
+
+    /// What was not sent because it takes long: others go first.
+    pub(super) fn later_part(&self, batch: Batch, gives_way: bool) -> Self {
+        Self {
+            charged: batch.own_memory(),
+            batch,
+            turns: self.turns + u32::from(gives_way),
+            place: Place::Back,
+            due: None,
             ..self.clone()
         }
     }
@@ -139,6 +168,9 @@ pub(super) struct Schedule {
     concurrent: usize,
     fresh: VecDeque<Item>,
     again: VecDeque<Item>,
+    /// How many are in `fresh`, for those who do not hold the lock.
+    #[cfg(feature = "_network")]
+    waiting: Arc<AtomicUsize>,
     flights: Vec<Flight>,
     down: Option<Down>,
     hurries: Vec<(u64, Deadline)>,
@@ -165,6 +197,8 @@ impl Schedule {
             gives_up_early,
             fresh: VecDeque::new(),
             again: VecDeque::new(),
+            #[cfg(feature = "_network")]
+            waiting: Arc::default(),
             flights: Vec::new(),
             down: None,
             hurries: Vec::new(),
@@ -198,12 +232,14 @@ impl Schedule {
             number: 0,
             began: None,
             attempts: 0,
+            turns: 0,
             is_probe: false,
-            has_failed: false,
+            place: Place::Front,
             due: None,
             is_sent_at_shutdown: false,
             _witness: witness,
         });
+        self.note_waiting();
         true
     }
 
@@ -275,6 +311,7 @@ impl Schedule {
 
     fn take_off(&mut self, mut item: Item) -> Step {
         item.is_sent_at_shutdown = self.closing.is_some();
+        self.note_waiting();
         self.numbers += 1;
         item.number = self.numbers;
         self.flights.push(Flight {
@@ -409,13 +446,27 @@ impl Schedule {
         let due = self.down.as_ref().map(|down| down.probe_at);
         for mut item in items.into_iter().rev() {
             item.is_probe = false;
-            if item.has_failed {
-                item.due = due;
-                self.again.push_back(item);
-            } else {
-                self.fresh.push_front(item);
+            match item.place {
+                Place::Front => self.fresh.push_front(item),
+                Place::Back => self.fresh.push_back(item),
+                Place::Failed => {
+                    item.due = due;
+                    self.again.push_back(item);
+                }
             }
         }
+        self.note_waiting();
+    }
+
+    /// How many batches wait for their turn, at any time.
+    #[cfg(feature = "_network")]
+    pub(super) fn waiting(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.waiting)
+    }
+
+    fn note_waiting(&self) {
+        #[cfg(feature = "_network")]
+        self.waiting.store(self.fresh.len(), Ordering::Relaxed);
     }
 
     /// Begins a flush: says who it is and up to which arrival it goes, and lets waits that nobody asked for end now.
@@ -483,13 +534,15 @@ impl Schedule {
             let numbered = items.iter().map(|item| item.arrival).enumerate();
             numbered.min_by_key(|(_, arrival)| *arrival)
         };
-        match (oldest(&self.again), oldest(&self.fresh)) {
+        let taken = match (oldest(&self.again), oldest(&self.fresh)) {
             (Some((place, again)), fresh) if fresh.is_none_or(|(_, fresh)| again <= fresh) => {
                 self.again.remove(place)
             }
             (_, Some((place, _))) => self.fresh.remove(place),
             _ => None,
-        }
+        };
+        self.note_waiting();
+        taken
     }
 
     /// How many exports are in flight.

@@ -262,6 +262,7 @@ fn settings() -> Settings {
         retry: Retry::default().jitter(0.0),
         observer: None,
         gives_up_early: false,
+        takes_turns: false,
     }
 }
 
@@ -1324,4 +1325,99 @@ async fn shutdown_goes_on_after_its_future_was_dropped() {
     assert!(flushed.error.is_none());
     assert_eq!(rig.account().delivered, 2);
     assert_eq!(rig.script.shut_down.load(Ordering::SeqCst), 1);
+}
+
+/// What a destination gets when the first of three batches stops with this error after its first half.
+#[cfg(feature = "_network")]
+async fn sizes_after_a_stop(settings: Settings, answer: Answer) -> Vec<usize> {
+    let script = Script::new([answer], Answer::Deliver);
+    let rig = Rig::with(settings, script);
+    for spans in [8, 3, 5] {
+        rig.push(spans);
+    }
+    let account = rig.settled().await;
+    assert_eq!(account.delivered, 16);
+    rig.script.sizes()
+}
+
+#[cfg(feature = "_network")]
+#[tokio::test(start_paused = true)]
+async fn what_gives_way_goes_behind_those_that_wait() {
+    // It is no failure: retries are not needed for it.
+    let settings = Settings {
+        concurrent_exports: 1,
+        retry: settings().retry.max_retries(0),
+        ..settings()
+    };
+    let answer = Answer::DeliverHalf(Error::giving_way());
+    let sizes = sizes_after_a_stop(settings, answer).await;
+    assert_eq!(sizes, [8, 3, 5, 4]);
+}
+
+#[cfg(feature = "_network")]
+#[tokio::test(start_paused = true)]
+async fn what_takes_too_long_to_write_goes_behind_those_that_wait() {
+    let late = Error::new(ErrorKind::Timeout, "not written in time").before_sending();
+    for (answer, expected) in [
+        (Answer::DeliverHalf(late.clone()), [8, 3, 5, 4]),
+        (Answer::Fail(late), [8, 3, 5, 8]),
+    ] {
+        let settings = Settings {
+            concurrent_exports: 1,
+            ..settings()
+        };
+        let sizes = sizes_after_a_stop(settings, answer).await;
+        assert_eq!(sizes, expected);
+    }
+}
+
+#[cfg(feature = "_network")]
+#[tokio::test(start_paused = true)]
+async fn exports_give_way_while_others_wait_and_the_queue_goes_on() {
+    /// Notes what each call hears, once it may.
+    #[derive(Debug)]
+    struct Looking {
+        heard: Arc<Mutex<Vec<Turns>>>,
+        may_look: Arc<tokio::sync::Semaphore>,
+    }
+
+    impl Export for Looking {
+        async fn export(&self, batch: Batch, _: Deadline) -> Result<Delivery> {
+            self.may_look.acquire().await.unwrap().forget();
+            self.heard.lock().unwrap().push(turns());
+            Ok(Delivery::of(&batch))
+        }
+
+        async fn flush(&self, _: Deadline) -> Result<Drained> {
+            Ok(Drained::default())
+        }
+
+        async fn shutdown(&self, _: Deadline) -> Result<Drained> {
+            Ok(Drained::default())
+        }
+    }
+
+    let waited = [Turns::OthersWait, Turns::OthersWait, Turns::NobodyWaits];
+    for (takes_turns, expected) in [(true, waited), (false, [Turns::No; 3])] {
+        let heard = Arc::default();
+        let may_look = Arc::new(tokio::sync::Semaphore::new(0));
+        let exporter = Exporter::new(Looking {
+            heard: Arc::clone(&heard),
+            may_look: Arc::clone(&may_look),
+        });
+        let queue = MemoryQueue::builder(exporter).concurrent_exports(1);
+        let queue = match takes_turns {
+            true => queue.take_turns(),
+            false => queue,
+        };
+        let queue = queue.start().unwrap();
+        let batches: Vec<_> = (1..=3).map(batch_of).collect();
+        let bytes = batches.iter().map(Batch::own_memory).sum();
+        let room = queue.reserve(bytes, 6).unwrap();
+        queue.push(batches, room);
+        may_look.add_permits(3);
+        assert!(queue.flush(soon()).await.unwrap().is_complete());
+        assert_eq!(*heard.lock().unwrap(), expected);
+        drop(queue.shutdown(soon()).await);
+    }
 }

@@ -267,6 +267,7 @@ impl BatchProcessorBuilder {
                 retry: self.retry,
                 observer: observer.clone(),
                 gives_up_early: true,
+                takes_turns: false,
             },
             Arc::clone(&ledger),
             Arc::clone(&budget),
