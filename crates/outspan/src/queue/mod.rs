@@ -82,7 +82,7 @@ tokio::task_local! {
 /// The queue around an export.
 #[derive(Clone, Debug)]
 struct Surrounding {
-    closing: watch::Receiver<bool>,
+    closing: watch::Receiver<Option<Deadline>>,
     #[cfg(any(feature = "_network", feature = "kafka"))]
     diagnostics: Arc<Diagnostics>,
 }
@@ -93,7 +93,7 @@ struct Surrounding {
 pub(crate) async fn closing() {
     let closing = SURROUNDING.try_with(|queue| queue.closing.clone());
     if let Ok(mut closing) = closing
-        && closing.wait_for(|is_closing| *is_closing).await.is_ok()
+        && closing.wait_for(Option::is_some).await.is_ok()
     {
         return;
     }
@@ -103,8 +103,34 @@ pub(crate) async fn closing() {
 /// Whether the queue around this export is being shut down.
 pub(crate) fn is_closing() -> bool {
     SURROUNDING
-        .try_with(|queue| *queue.closing.borrow())
+        .try_with(|queue| queue.closing.borrow().is_some())
         .unwrap_or(false)
+}
+
+/// Whether the time of an export is over: its own, or that of a shutdown of the queue around it.
+pub(crate) fn is_over(until: Deadline) -> bool {
+    let closing = SURROUNDING.try_with(|queue| *queue.closing.borrow());
+    until.has_passed() || closing.is_ok_and(|end| end.is_some_and(|end| end.has_passed()))
+}
+
+/// Runs the export of one of several destinations, at most until the end of a shutdown of the queue around it.
+///
+/// The queue ends exports then that began before the shutdown, and cannot know which destination has not answered.
+pub(crate) async fn run_until_closed<R>(work: impl Future<Output = Result<R>>) -> Result<R> {
+    let closed = async {
+        closing().await;
+        let until = SURROUNDING.try_with(|queue| *queue.closing.borrow());
+        let Ok(Some(until)) = until else {
+            return std::future::pending().await;
+        };
+        until.passed().await;
+        Error::timeout("no answer", until).with_attempts(1)
+    };
+    tokio::select! {
+        biased;
+        answer = work => answer,
+        error = closed => Err(error),
+    }
 }
 
 /// Tells the queue around this export where it goes, so that losses name the address of a destination that never answers.
@@ -162,8 +188,8 @@ struct Shared {
     wake: Notify,
     /// Tells those who wait for a flush that a batch came to its end.
     progress: watch::Sender<()>,
-    /// Tells combinators inside that a shutdown has begun.
-    closing: watch::Sender<bool>,
+    /// Tells combinators inside that a shutdown has begun, and when it ends.
+    closing: watch::Sender<Option<Deadline>>,
 }
 
 /// What a flush or a shutdown left undone.
@@ -203,7 +229,7 @@ impl Queue {
             diagnostics,
             wake: Notify::new(),
             progress: watch::Sender::new(()),
-            closing: watch::Sender::new(false),
+            closing: watch::Sender::new(None),
         });
         let driver = Driver(Arc::clone(&shared));
         let driver = runtime.spawn(driver.run()).abort_handle();
@@ -257,7 +283,7 @@ impl Queue {
     /// called again after its future was dropped; two calls at once are the caller's business.
     pub(crate) async fn shutdown(&self, until: Deadline) -> Flushed {
         self.shared.lock().close(until);
-        self.shared.closing.send_replace(true);
+        self.shared.closing.send_replace(Some(until));
         let mut flushed = self.settle_all(until).await;
         if flushed.out_of_time {
             // Exports end by the same deadline, and what they say of the destination is the reason of the loss.
@@ -514,7 +540,7 @@ impl Shared {
     /// Waits for the end of a shutdown that began after the export did.
     async fn cut_off(&self) -> Error {
         let mut closing = self.closing.subscribe();
-        if closing.wait_for(|is_closing| *is_closing).await.is_err() {
+        if closing.wait_for(Option::is_some).await.is_err() {
             std::future::pending::<()>().await;
         }
         let until = self.lock().closing();
