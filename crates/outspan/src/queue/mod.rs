@@ -86,7 +86,7 @@ tokio::task_local! {
 /// The queue around an export.
 #[derive(Clone, Debug)]
 struct Surrounding {
-    closing: watch::Receiver<bool>,
+    closing: watch::Receiver<Option<Deadline>>,
     /// How many batches wait, where exports are to give way to them.
     #[cfg(feature = "_network")]
     waiting: Option<Arc<AtomicUsize>>,
@@ -100,7 +100,7 @@ struct Surrounding {
 pub(crate) async fn closing() {
     let closing = SURROUNDING.try_with(|queue| queue.closing.clone());
     if let Ok(mut closing) = closing
-        && closing.wait_for(|is_closing| *is_closing).await.is_ok()
+        && closing.wait_for(Option::is_some).await.is_ok()
     {
         return;
     }
@@ -110,7 +110,7 @@ pub(crate) async fn closing() {
 /// Whether the queue around this export is being shut down.
 pub(crate) fn is_closing() -> bool {
     SURROUNDING
-        .try_with(|queue| *queue.closing.borrow())
+        .try_with(|queue| queue.closing.borrow().is_some())
         .unwrap_or(false)
 }
 
@@ -131,13 +131,39 @@ pub(crate) enum Turns {
 #[cfg(feature = "_network")]
 pub(crate) fn turns() -> Turns {
     let turns = SURROUNDING.try_with(|queue| match &queue.waiting {
-        Some(waiting) if !*queue.closing.borrow() => match waiting.load(Ordering::Relaxed) {
+        Some(waiting) if queue.closing.borrow().is_none() => match waiting.load(Ordering::Relaxed) {
             0 => Turns::NobodyWaits,
             _ => Turns::OthersWait,
         },
         _ => Turns::No,
     });
     turns.unwrap_or(Turns::No)
+}
+
+/// Whether the time of an export is over: its own, or that of a shutdown of the queue around it.
+pub(crate) fn is_over(until: Deadline) -> bool {
+    let closing = SURROUNDING.try_with(|queue| *queue.closing.borrow());
+    until.has_passed() || closing.is_ok_and(|end| end.is_some_and(|end| end.has_passed()))
+}
+
+/// Runs the export of one of several destinations, at most until the end of a shutdown of the queue around it.
+///
+/// The queue ends exports then that began before the shutdown, and cannot know which destination has not answered.
+pub(crate) async fn run_until_closed<R>(work: impl Future<Output = Result<R>>) -> Result<R> {
+    let closed = async {
+        closing().await;
+        let until = SURROUNDING.try_with(|queue| *queue.closing.borrow());
+        let Ok(Some(until)) = until else {
+            return std::future::pending().await;
+        };
+        until.passed().await;
+        Error::timeout("no answer", until).with_attempts(1)
+    };
+    tokio::select! {
+        biased;
+        answer = work => answer,
+        error = closed => Err(error),
+    }
 }
 
 /// Tells the queue around this export where it goes, so that losses name the address of a destination that never answers.
@@ -197,8 +223,8 @@ struct Shared {
     wake: Notify,
     /// Tells those who wait for a flush that a batch came to its end.
     progress: watch::Sender<()>,
-    /// Tells combinators inside that a shutdown has begun.
-    closing: watch::Sender<bool>,
+    /// Tells combinators inside that a shutdown has begun, and when it ends.
+    closing: watch::Sender<Option<Deadline>>,
 }
 
 /// What a flush or a shutdown left undone.
@@ -238,7 +264,7 @@ impl Queue {
             diagnostics,
             wake: Notify::new(),
             progress: watch::Sender::new(()),
-            closing: watch::Sender::new(false),
+            closing: watch::Sender::new(None),
         });
         let driver = Driver(Arc::clone(&shared));
         let driver = runtime.spawn(driver.run()).abort_handle();
@@ -292,7 +318,7 @@ impl Queue {
     /// called again after its future was dropped; two calls at once are the caller's business.
     pub(crate) async fn shutdown(&self, until: Deadline) -> Flushed {
         self.shared.lock().close(until);
-        self.shared.closing.send_replace(true);
+        self.shared.closing.send_replace(Some(until));
         let mut flushed = self.settle_all(until).await;
         if flushed.out_of_time {
             // Exports end by the same deadline, and what they say of the destination is the reason of the loss.
@@ -551,7 +577,7 @@ impl Shared {
     /// Waits for the end of a shutdown that began after the export did.
     async fn cut_off(&self) -> Error {
         let mut closing = self.closing.subscribe();
-        if closing.wait_for(|is_closing| *is_closing).await.is_err() {
+        if closing.wait_for(Option::is_some).await.is_err() {
             std::future::pending::<()>().await;
         }
         let until = self.lock().closing();

@@ -235,3 +235,30 @@ async fn three_that_are_back_get_everything_at_shutdown() {
         assert_eq!(child.received().len(), 60);
     }
 }
+
+#[tokio::test]
+async fn destination_that_hangs_is_named_among_several_at_shutdown() {
+    for shape in ["fan-out", "fallback"] {
+        let children = [ScriptedExporter::new(), ScriptedExporter::new()];
+        children[1].always(Act::Hang);
+        let exporter = match shape {
+            "fan-out" => FanOut::new()
+                .to("healthy", children[0].exporter())
+                .to("hanging", children[1].exporter())
+                .build(),
+            _ => Fallback::new()
+                .to("hanging", children[1].exporter())
+                .to("healthy", children[0].exporter())
+                .build(),
+        };
+        // The exports begin before the shutdown, and have much more time than that.
+        let queue = queue_with_spans(&children[1], exporter.unwrap()).await;
+        let end = Deadline::after(Duration::from_millis(100)).named("my limit");
+        let drained = queue.shutdown(end).await.unwrap();
+        let text = drained.to_string();
+        assert_eq!(drained.lost.total(), 6, "{shape}: {text}");
+        assert!(text.contains("hanging"), "{shape}: {text}");
+        assert!(!text.contains("healthy"), "{shape}: {text}");
+        assert!(text.contains("my limit of 100ms passed"), "{shape}: {text}");
+    }
+}

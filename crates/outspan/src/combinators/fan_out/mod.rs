@@ -417,7 +417,8 @@ impl Child {
         if is_closing && let Some(error) = self.asked_to_wait() {
             return Err(error);
         }
-        let result = run_guarded(until, "export", self.exporter.export(batch, until)).await;
+        let export = run_guarded(until, "export", self.exporter.export(batch, until));
+        let result = queue::run_until_closed(export).await;
         if is_closing {
             *self.lock_asked() = trouble(&result).and_then(Asked::by);
         }
