@@ -22,8 +22,19 @@ const SOON: Duration = Duration::from_secs(30);
 
 #[test]
 fn ordinary_spans_arrive_while_others_take_gigabytes() {
+    check(&[]);
+}
+
+#[test]
+fn ordinary_spans_arrive_while_gigabytes_are_compressed() {
+    check(&["--compression", "gzip", "--compression-level", "1"]);
+}
+
+fn check(more: &[&str]) {
     let (destination, stdout) = Destination::start(Kind::ZipkinJson, State::Up);
-    let mut agent = Agent::start(MEMORY, MEMORY + 512, &destination.arguments, stdout);
+    let more = more.iter().map(|text| (*text).to_owned());
+    let arguments: Vec<_> = destination.arguments.iter().cloned().chain(more).collect();
+    let mut agent = Agent::start(MEMORY, MEMORY + 512, &arguments, stdout);
     let large = requests::written_large();
     for _ in 0..LARGE {
         assert_eq!(send(agent.http(), &large, true).unwrap(), 200);

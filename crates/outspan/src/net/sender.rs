@@ -206,6 +206,7 @@ impl<P: Protocol> Sender<P> {
         let mut progress = Progress {
             until,
             began: Instant::now(),
+            failed: 0,
             total: Delivery::default(),
             failures: Failures::default(),
         };
@@ -453,6 +454,7 @@ struct KeptBack {
 struct Progress {
     until: Deadline,
     began: Instant,
+    failed: u64,
     total: Delivery,
     failures: Failures,
 }
@@ -461,7 +463,7 @@ impl Progress {
     /// Whether others get their turn now, before the span with the number `next`: other batches, or the spans of other
     /// resources in this one. Every turn achieves something.
     fn gives_way(&self, batch: &Batch, next: usize) -> bool {
-        let achieved = self.total.accepted + self.total.refused;
+        let achieved = self.total.accepted + self.total.refused + self.failed;
         achieved > 0
             && self.began.elapsed() >= TURN
             && match queue::turns() {
@@ -473,6 +475,7 @@ impl Progress {
 
     /// Notes spans that failed for good.
     fn fail(&mut self, spans: Range<usize>, error: Error) {
+        self.failed += spans.len() as u64;
         self.failures.add(spans, error);
     }
 }
