@@ -131,10 +131,12 @@ pub(crate) enum Turns {
 #[cfg(feature = "_network")]
 pub(crate) fn turns() -> Turns {
     let turns = SURROUNDING.try_with(|queue| match &queue.waiting {
-        Some(waiting) if queue.closing.borrow().is_none() => match waiting.load(Ordering::Relaxed) {
-            0 => Turns::NobodyWaits,
-            _ => Turns::OthersWait,
-        },
+        Some(waiting) if queue.closing.borrow().is_none() => {
+            match waiting.load(Ordering::Relaxed) {
+                0 => Turns::NobodyWaits,
+                _ => Turns::OthersWait,
+            }
+        }
         _ => Turns::No,
     });
     turns.unwrap_or(Turns::No)
