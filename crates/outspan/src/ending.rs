@@ -37,7 +37,7 @@ pub(crate) struct Ending<T = Drained> {
 
 #[derive(Debug)]
 enum State<T> {
-    /// Nobody has begun, or whoever did was dropped before the end.
+    /// Nobody has begun, or the caller that did was dropped before the end.
     Open,
     Running,
     Ended(Result<T>),

@@ -102,7 +102,7 @@ impl Forms {
         (form, true)
     }
 
-    /// Lets go of a form that is made. Whoever sends it has its bytes still; one that is being made stays for the next attempt.
+    /// Lets go of a form that is made. An export that sends it keeps its bytes; one that is being made stays for the next attempt.
     pub(crate) fn forget(&self, key: FormKey) {
         self.lock()
             .retain(|(known, form)| *known != key || form.made.get().is_none());

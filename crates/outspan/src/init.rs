@@ -478,7 +478,7 @@ impl Guard {
     /// exporter's error if it could not shut down. Spans that were lost are no error here but are in the [`Drained`].
     pub fn shutdown(&self, timeout: Duration) -> Result<Drained> {
         if runtime::is_current() {
-            // The processors begin in the background. Whoever calls from another thread waits for them, so this call must
+            // The processors begin in the background. A caller on another thread waits for them, so this call must
             // not end the guard with its error.
             return self.all(|destination| destination.shutdown(timeout));
         }
@@ -564,7 +564,7 @@ impl Guard {
 impl Drop for Guard {
     /// Shuts down within the drop timeout, unless that has happened. The processors tell what was lost.
     fn drop(&mut self) {
-        // Whoever called for a shutdown has its result.
+        // The caller of a shutdown has its result.
         if self.ending.result().is_none()
             && let Err(error) = self.shutdown(self.drop_timeout)
         {

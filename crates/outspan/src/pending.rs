@@ -179,7 +179,7 @@ impl PendingSpans {
             pending.listen(move |outcome| {
                 let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
                 let done = waiting.note(outcome);
-                // Not under the lock: whoever listens has locks of its own.
+                // Not under the lock: a listener has locks of its own.
                 drop(waiting);
                 if let Some((ack, outcome)) = done {
                     ack.end(outcome);

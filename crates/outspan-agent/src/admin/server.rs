@@ -101,7 +101,7 @@ impl Server {
             };
             while connections.try_join_next().is_some() {}
             self.spawn(stream, &mut connections);
-            // Whoever connected before is answered first. Otherwise a burst of connections could close those in front
+            // Earlier connections are answered first. Otherwise a burst of connections could close those in front
             // of it that had no turn yet.
             tokio::task::yield_now().await;
         }

@@ -23,7 +23,7 @@ pub(super) struct Background {
     queue: Arc<Queue>,
 }
 
-/// The one lock here is never held while something is written, so whoever logs waits for other loggers only.
+/// The one lock here is never held while something is written, so a thread that logs waits for other loggers only.
 #[derive(Debug)]
 struct Queue {
     state: Mutex<State>,

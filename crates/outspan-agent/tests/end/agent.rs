@@ -34,7 +34,7 @@ pub(crate) fn skip(what: &str) {
     println!("skipped: {what}");
 }
 
-/// A command that runs `arguments` with the signals as they are in a login shell. Whoever runs the tests may ignore some,
+/// A command that runs `arguments` with the signals as they are in a login shell. The shell of the tests may ignore some,
 /// as `nohup` and background jobs of scripts do, and programs inherit that.
 pub(crate) fn with_default_signals(arguments: &[&str]) -> Command {
     let reset = "--default-signal=HUP,INT,QUIT";
@@ -54,7 +54,7 @@ pub(crate) fn with_default_signals(arguments: &[&str]) -> Command {
     command
 }
 
-/// The program in a session of its own, where the terminal of whoever runs the tests does not matter.
+/// The program in a session of its own, where the terminal of the tests does not matter.
 pub(crate) fn detached() -> Command {
     match has_setsid() {
         true => with_default_signals(&["setsid", OUTSPAN]),

@@ -6,7 +6,7 @@
 #![allow(clippy::unwrap_used)]
 #![allow(
     clippy::print_stdout,
-    reason = "what was measured, for whoever asks with --nocapture"
+    reason = "shows what was measured, with --nocapture"
 )]
 #![allow(clippy::print_stderr, reason = "the program's answer")]
 

@@ -22,10 +22,7 @@
 
 // In a test a panic is the report; clippy's own exception covers test functions, not their helpers.
 #![allow(clippy::unwrap_used)]
-#![allow(
-    clippy::print_stdout,
-    reason = "the table, for whoever asks with --nocapture"
-)]
+#![allow(clippy::print_stdout, reason = "shows the table, with --nocapture")]
 #![cfg(target_os = "linux")]
 
 mod agent;

@@ -130,7 +130,7 @@ impl Running {
         }
     }
 
-    /// Waits for the end of the program, whoever else holds its outputs; returns its status.
+    /// Waits for the end of the program, even if another process holds its outputs; returns its status.
     #[track_caller]
     pub(crate) fn wait_for_exit(&mut self) -> Option<i32> {
         let end = Instant::now() + LIMIT;

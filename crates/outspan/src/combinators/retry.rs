@@ -309,7 +309,7 @@ enum Wake<'a> {
     Stop,
 }
 
-/// The right to make the early attempt. Whoever drops it has failed.
+/// The right to make the early attempt. Dropping it counts as a failure.
 struct EarlyTurn<'a> {
     early: &'a watch::Sender<Early>,
     outcome: Early,

@@ -46,7 +46,7 @@ use super::wait::wait;
 ///
 /// The work is done on the library's thread, so it needs no tokio reactor around it: the SDK's batch processor has none.
 /// What the SDK's processors cannot hold is told by an error: spans that were refused or not delivered, with their
-/// number. What was lost in its life is told once, when it is shut down or dropped: as a `tracing` warning, or on standard
+/// number. Losses in its whole life are reported once, when it is shut down or dropped: as a `tracing` warning, or on standard
 /// error if the program has no subscriber. Spans that the SDK's processor dropped before are not known here.
 ///
 /// The SDK drops a batch whose export failed, so a stack for it should have a

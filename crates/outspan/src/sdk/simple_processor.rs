@@ -61,7 +61,7 @@ use super::wait::wait;
 /// A span that could not be exported within the [`limit`](Self::limit) is dropped and counted; the first failure in a row
 /// and the recovery are told in the log. Spans that are recorded but not sampled are not exported.
 ///
-/// What was lost in its life is told at the end, once, as by a [`BatchProcessor`](super::BatchProcessor): as a `tracing`
+/// Losses in its whole life are reported at the end, once, as by a [`BatchProcessor`](super::BatchProcessor): as a `tracing`
 /// warning, or on standard error if the program has no subscriber. A processor that is dropped without a shutdown shuts
 /// down then, within 5 s. Spans that have not ended by then are counted in [`Drained::unended`].
 ///

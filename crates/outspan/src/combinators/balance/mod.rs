@@ -441,7 +441,7 @@ impl Export for Balanced {
     }
 }
 
-/// Adds what members that have left achieved. What they lost is told even if the others failed.
+/// Adds what members that have left achieved. Their losses are reported even if the others failed.
 fn with_retired(drained: Result<Drained>, retired: &Drained) -> Result<Drained> {
     let mut total = match drained {
         Ok(drained) => drained,

@@ -231,7 +231,7 @@ impl Files {
 
     /// Puts the file aside if it is too old.
     pub(super) fn wake(&mut self) {
-        // A file that was removed is nothing to put aside, and its last record is to be saved first.
+        // A file that was removed cannot be rotated, and its last record is to be saved first.
         let followed = self.follow_path();
         let next = match followed.and_then(|()| self.is_due(0)) {
             // Somebody emptied it: it is as old as its next record.

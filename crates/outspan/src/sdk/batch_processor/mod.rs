@@ -69,7 +69,7 @@ const ANSWER_GRACE: Duration = Duration::from_millis(200);
 /// `shutdown` they are lost. A second shutdown while the first goes on waits for it and has its result; later ones answer
 /// [`OTelSdkError::AlreadyShutdown`]. A processor that is dropped without a shutdown shuts down then, within 5 s.
 ///
-/// **What was lost in its life is told at the end**, once, in one line with counts, destination and last error: as a
+/// **Losses in its whole life are reported at the end**, once, in one line with counts, destination and last error: as a
 /// `tracing` warning, or on standard error if the program has no subscriber. Nothing is written if nothing was lost.
 ///
 /// At a shutdown a destination that asked for a wait gets one batch before the end of that wait; if it takes that, the rest
@@ -255,7 +255,7 @@ impl ProcessorHandle {
     /// Delivers what is held, within `timeout`, shuts the exporter down, and says what became of the spans. Blocks the
     /// calling thread.
     ///
-    /// Whoever shuts down while another shutdown goes on, by whichever handle, processor or provider, waits for it within
+    /// A caller that shuts down while another shutdown goes on, by whichever handle, processor or provider, waits for it within
     /// `timeout`; then, and later, the result is that of the first. When the time is over before that, the spans that are
     /// still held are [`Drained::left`].
     ///
@@ -302,7 +302,7 @@ impl Core {
 
     /// Has the worker shut down, or waits for the shutdown that was begun before, and tells what was lost.
     ///
-    /// The worker ends a shutdown whoever waits for it: a caller that gives up changes nothing for the others.
+    /// The worker ends a shutdown even if nobody waits for it: a caller that gives up changes nothing for the others.
     fn shut_down(core: &Arc<Self>, timeout: Duration) -> Result<Outcome> {
         let until = Deadline::after(timeout).named("processor timeout");
         if let Some(turn) = core.ending.begin() {
