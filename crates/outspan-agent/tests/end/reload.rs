@@ -17,6 +17,12 @@ use crate::agent::has_setsid;
 use crate::agent::skip;
 use crate::agent::url_of;
 
+// No word of a log line contains one of these.
+const OLD_TOKEN: &str = "0ld-t0ken";
+const NEW_TOKEN: &str = "n3w-t0ken";
+const FIRST_HEADER: &str = "f1rst-tenant";
+const SECOND_HEADER: &str = "sec0nd-tenant";
+
 #[tokio::test]
 async fn hang_up_reloads_tokens_and_headers_and_keeps_those_of_broken_files() {
     if !has_setsid() {
@@ -28,8 +34,8 @@ async fn hang_up_reloads_tokens_and_headers_and_keeps_those_of_broken_files() {
         directory.path().join("tokens"),
         directory.path().join("header"),
     );
-    fs::write(&tokens, "0ld").unwrap();
-    fs::write(&header, "first").unwrap();
+    fs::write(&tokens, OLD_TOKEN).unwrap();
+    fs::write(&header, FIRST_HEADER).unwrap();
     let collector = Collector::grpc();
     collector.always(Answer::Accept);
     let mut agent = Agent::start(&[
@@ -46,19 +52,19 @@ async fn hang_up_reloads_tokens_and_headers_and_keeps_those_of_broken_files() {
             otlp::grpc(&address).header("authorization", Secret::new(format!("Bearer {token}")));
         sender.build().unwrap().export(batch_of(1), soon()).await
     };
-    send("0ld").await.unwrap();
+    send(OLD_TOKEN).await.unwrap();
     collector.wait_for_spans(1, LIMIT).await;
 
-    fs::write(&tokens, "n3w").unwrap();
-    fs::write(&header, "second").unwrap();
+    fs::write(&tokens, NEW_TOKEN).unwrap();
+    fs::write(&header, SECOND_HEADER).unwrap();
     agent.running().signal("HUP");
     agent
         .running()
         .wait_until_said("SIGHUP: reloaded files of grpc://");
     let said = agent.running().said();
     assert!(said.contains("SIGHUP: reloaded tokens of "), "{said}");
-    send("0ld").await.unwrap_err();
-    send("n3w").await.unwrap();
+    send(OLD_TOKEN).await.unwrap_err();
+    send(NEW_TOKEN).await.unwrap();
     collector.wait_for_spans(2, LIMIT).await;
 
     fs::remove_file(&tokens).unwrap();
@@ -71,10 +77,10 @@ async fn hang_up_reloads_tokens_and_headers_and_keeps_those_of_broken_files() {
         said.contains(&format!("{kept}cannot read tokens")),
         "{said}"
     );
-    send("n3w").await.unwrap();
+    send(NEW_TOKEN).await.unwrap();
     collector.wait_for_spans(3, LIMIT).await;
     let ran = agent.stop("TERM").expect_status(0);
-    for secret in ["0ld", "n3w", "first", "second"] {
+    for secret in [OLD_TOKEN, NEW_TOKEN, FIRST_HEADER, SECOND_HEADER] {
         assert!(!ran.stderr.contains(secret), "{ran:#?}");
     }
     let requests = collector.requests();
@@ -82,7 +88,7 @@ async fn hang_up_reloads_tokens_and_headers_and_keeps_those_of_broken_files() {
         .iter()
         .map(|r| r.header("tenant").unwrap())
         .collect();
-    assert_eq!(tenants, ["first", "second", "second"]);
+    assert_eq!(tenants, [FIRST_HEADER, SECOND_HEADER, SECOND_HEADER]);
 }
 
 #[tokio::test]
@@ -140,7 +146,7 @@ fn hang_up_during_a_reload_is_followed_by_another_one() {
     }
     let directory = tempfile::tempdir().unwrap();
     let [tokens, pipe] = ["tokens", "pipe"].map(|name| directory.path().join(name));
-    fs::write(&tokens, "0ld").unwrap();
+    fs::write(&tokens, OLD_TOKEN).unwrap();
     let made = std::process::Command::new("mkfifo").arg(&pipe).status();
     if !made.is_ok_and(|status| status.success()) {
         skip("a file that is slow to read needs mkfifo");
@@ -154,13 +160,13 @@ fn hang_up_during_a_reload_is_followed_by_another_one() {
     // Opens when the reload reads it.
     let mut slow = fs::OpenOptions::new().write(true).open(&pipe).unwrap();
     fs::remove_file(&tokens).unwrap();
-    fs::write(&tokens, "n3w").unwrap();
+    fs::write(&tokens, NEW_TOKEN).unwrap();
     for _ in 0..20 {
         agent.running().signal("HUP");
     }
     let told = "SIGHUP: the reload before is still running";
     agent.running().wait_until_said(told);
-    std::io::Write::write_all(&mut slow, b"0ld").unwrap();
+    std::io::Write::write_all(&mut slow, OLD_TOKEN.as_bytes()).unwrap();
     drop(slow);
     let reloaded = format!("SIGHUP: reloaded tokens of {}\n", tokens.display());
     agent.running().wait_until_said(&reloaded.repeat(2));
