@@ -14,10 +14,10 @@ use outspan_wire::otlp::WireError;
 use crate::Compression;
 use crate::Error;
 use crate::Result;
-use crate::combinators::Pending;
+use crate::engine::Budget;
+use crate::fates::Pending;
 #[cfg(feature = "_network")]
 use crate::forms::Forms;
-use crate::queue::Budget;
 
 /// What a batch takes besides its bytes, in bytes: its own fields, those of its allocations, and its place in a queue.
 const OVERHEAD: usize = 256;

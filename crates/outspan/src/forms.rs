@@ -34,8 +34,8 @@ use crate::Batch;
 use crate::Error;
 use crate::Result;
 use crate::batch::Encoding;
+use crate::engine::Budget;
 use crate::net::Message;
-use crate::queue::Budget;
 use crate::runtime;
 
 /// The largest plain form, in bytes, whatever an exporter allows: four times a batch of the usual size.

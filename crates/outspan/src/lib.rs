@@ -83,11 +83,13 @@ mod delivery;
 mod diagnostics;
 mod drained;
 mod ending;
+pub mod engine;
 pub mod env;
 mod error;
 mod export;
 mod exporters;
 mod failures;
+mod fates;
 #[cfg(feature = "_network")]
 mod forms;
 mod guard;
@@ -96,7 +98,6 @@ mod init;
 #[cfg(feature = "_network")]
 mod net;
 mod pending;
-pub mod queue;
 mod runtime;
 #[cfg(feature = "sdk")]
 pub mod sdk;
@@ -107,7 +108,6 @@ mod time;
 pub use account::Account;
 pub use batch::Batch;
 pub use batch::Checked;
-pub use combinators::Retry;
 pub use compression::Compression;
 pub use deadline::Deadline;
 pub use deadline::Limit;
@@ -118,6 +118,7 @@ pub use drained::Cause;
 pub use drained::Drained;
 pub use drained::DropReason;
 pub use drained::Losses;
+pub use engine::Retry;
 pub use error::Error;
 pub use error::ErrorKind;
 pub use error::Result;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use outspan::Exporter;
 use outspan::Retry;
-use outspan::queue::MemoryQueue;
+use outspan::engine::MemoryQueue;
 
 use crate::arguments::AgentArguments;
 use crate::arguments::DestinationArguments;
@@ -26,7 +26,7 @@ use crate::receivers::Tokens;
 #[cfg(feature = "kafka")]
 use crate::receivers::kafka::Subscription;
 use crate::units::show_bytes;
-use outspan::queue::BatchLimits;
+use outspan::engine::BatchLimits;
 
 use super::MEMORY_MIN;
 use super::Settings;

@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use outspan::Deadline;
-use outspan::queue::BatchLimits;
+use outspan::engine::BatchLimits;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::task::JoinSet;

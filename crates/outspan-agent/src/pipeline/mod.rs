@@ -28,10 +28,10 @@ use outspan::Account;
 use outspan::Batch;
 use outspan::Deadline;
 use outspan::DropReason;
-use outspan::queue::BatchLimits;
-use outspan::queue::MemoryQueue;
+use outspan::engine::BatchLimits;
+use outspan::engine::MemoryQueue;
 #[cfg(feature = "kafka")]
-use outspan::queue::Merger;
+use outspan::engine::Merger;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 

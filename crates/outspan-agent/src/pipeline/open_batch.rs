@@ -1,9 +1,9 @@
 //! The batch that requests are merged into, and the room that was taken for it.
 
 use outspan::Batch;
-use outspan::queue::BatchLimits;
-use outspan::queue::Merger;
-use outspan::queue::Room;
+use outspan::engine::BatchLimits;
+use outspan::engine::Merger;
+use outspan::engine::Room;
 use tokio::time::Instant;
 
 /// Collects requests that go to the same destinations, until there are enough or their time is up.

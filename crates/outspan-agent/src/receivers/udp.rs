@@ -213,8 +213,8 @@ fn transport_of(datagram: &[u8]) -> Transport {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use outspan::queue::BatchLimits;
-    use outspan::queue::MemoryQueue;
+    use outspan::engine::BatchLimits;
+    use outspan::engine::MemoryQueue;
     use outspan::wire::PieceContent;
     use outspan_testkit::ScriptedExporter;
     use tokio::sync::watch;

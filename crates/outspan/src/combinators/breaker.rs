@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::MAX_RETRY_AFTER;
 use crate::Delivery;
 use crate::Error;
 use crate::ErrorKind;
 use crate::Result;
+use crate::engine::MAX_RETRY_AFTER;
 
 /// The longest a destination is left alone, whatever the user sets.
 const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);

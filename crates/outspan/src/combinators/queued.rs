@@ -22,11 +22,11 @@ use crate::Export;
 use crate::Exporter;
 use crate::Result;
 use crate::Retry;
-use crate::queue::BatchLimits;
-use crate::queue::MemoryQueue;
-use crate::queue::MemoryQueueBuilder;
-use crate::queue::Merger;
-use crate::queue::Room;
+use crate::engine::BatchLimits;
+use crate::engine::MemoryQueue;
+use crate::engine::MemoryQueueBuilder;
+use crate::engine::Merger;
+use crate::engine::Room;
 use crate::runtime;
 
 /// Says what a [`Queued`] exporter does with a batch that it has no room for.

@@ -17,8 +17,8 @@ use crate::Export;
 use crate::Exporter;
 use crate::Result;
 use crate::Undelivered;
+use crate::engine;
 use crate::guard::run_guarded;
-use crate::queue;
 
 /// A destination that is one of several to choose from.
 #[derive(Debug)]
@@ -77,7 +77,7 @@ impl Destination {
     ) -> Vec<Undelivered> {
         let under_way = InFlight::begin(&self.in_flight);
         let export = self.exporter.export(part.clone(), until);
-        let result = queue::run_until_closed(run_guarded(until, "export", export)).await;
+        let result = engine::run_until_closed(run_guarded(until, "export", export)).await;
         drop(under_way);
         pass.tell(&result);
         let mut delivery = result.unwrap_or_else(|error| Delivery::failed(part, error));
@@ -109,7 +109,7 @@ pub(super) async fn deliver_along(
         let mut still_open = Vec::new();
         for part in open {
             // Nobody is asked, and blamed, when the time is over.
-            if part.error.is_some() && queue::is_over(until) {
+            if part.error.is_some() && engine::is_over(until) {
                 still_open.push(part);
                 continue;
             }
@@ -134,7 +134,7 @@ pub(super) fn hand_on(
     until: Deadline,
     total: &mut Delivery,
 ) -> Vec<Open> {
-    let in_time = !queue::is_over(until);
+    let in_time = !engine::is_over(until);
     let (open, closed): (Vec<_>, Vec<_>) = left.into_iter().partition(|left| match fall_on {
         _ if !in_time => false,
         FallOn::Any => true,
@@ -169,7 +169,7 @@ pub(super) async fn finish(
         let mut by_due: Vec<_> = order.to_vec();
         // Asked once each: one that is well is due now, and now moves on.
         by_due.sort_by_cached_key(|to| to.circuit.due());
-        if !queue::is_closing() {
+        if !engine::is_closing() {
             by_due.truncate(1);
         }
         let Some((first, others)) = by_due.split_first() else {
@@ -178,7 +178,7 @@ pub(super) async fn finish(
         let pass = first.circuit.force();
         let mut left = first.deliver(part.batch, pass, until, &mut total).await;
         for other in others {
-            if queue::is_over(until) {
+            if engine::is_over(until) {
                 break;
             }
             // What one refuses for good is not offered to the next.

@@ -23,11 +23,11 @@ use crate::Delivery;
 use crate::Error;
 use crate::Result;
 use crate::Secret;
+use crate::engine;
+use crate::engine::Turns;
 use crate::failures::Failures;
 use crate::forms::Charge;
 use crate::forms::paid;
-use crate::queue;
-use crate::queue::Turns;
 use crate::runtime;
 
 use super::Body;
@@ -189,7 +189,7 @@ impl<P: Protocol> Sender<P> {
         if batch.is_empty() {
             return Ok(Delivery::default());
         }
-        queue::note_server(&self.endpoint.server);
+        engine::note_server(&self.endpoint.server);
         let sender = Arc::clone(self);
         runtime::run(async move { sender.deliver(batch, until).await }).await
     }
@@ -466,7 +466,7 @@ impl Progress {
         let achieved = self.total.accepted + self.total.refused + self.failed;
         achieved > 0
             && self.began.elapsed() >= TURN
-            && match queue::turns() {
+            && match engine::turns() {
                 Turns::No => false,
                 Turns::OthersWait => true,
                 Turns::NobodyWaits => end_of_resource(batch, next) < batch.spans(),

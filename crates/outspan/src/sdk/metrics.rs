@@ -8,7 +8,7 @@ use opentelemetry::metrics::Counter;
 use opentelemetry::metrics::Meter;
 
 use crate::component::numbered_name;
-use crate::queue::HandOver;
+use crate::engine::HandOver;
 
 /// What the conventions call the batch processor.
 pub(super) const BATCHING: &str = "batching_span_processor";

@@ -39,9 +39,9 @@ use crate::Result;
 use crate::account::Ledger;
 use crate::diagnostics::tell;
 use crate::ending::Ending;
+use crate::engine::HandOver;
 use crate::guard::GRACE;
 use crate::guard::run_drain;
-use crate::queue::HandOver;
 
 use super::DROP_TIMEOUT;
 use super::loss_report::LossReport;

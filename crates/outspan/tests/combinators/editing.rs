@@ -35,7 +35,7 @@ use outspan::combinators::Filtered;
 use outspan::combinators::Mapped;
 use outspan::combinators::Scrubbed;
 use outspan::combinators::WaitFor;
-use outspan::queue::MemoryQueue;
+use outspan::engine::MemoryQueue;
 use outspan::wire::otlp::AttributeOwner;
 use outspan::wire::otlp::AttributeSlot;
 use outspan::wire::otlp::AttributeView;

@@ -16,7 +16,7 @@ use outspan::Result;
 use outspan::Retry;
 use outspan::combinators::FanOut;
 use outspan::combinators::WaitFor;
-use outspan::queue::MemoryQueue;
+use outspan::engine::MemoryQueue;
 use outspan_testkit::Act;
 use outspan_testkit::Gate;
 use outspan_testkit::ScriptedExporter;

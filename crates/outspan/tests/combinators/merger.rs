@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use outspan::Batch;
-use outspan::queue::BatchLimits;
-use outspan::queue::Merger;
+use outspan::engine::BatchLimits;
+use outspan::engine::Merger;
 use outspan_testkit::batch_of;
 use outspan_testkit::batch_with;
 use outspan_testkit::span_ids;

@@ -13,7 +13,7 @@ use outspan::Export;
 use outspan::Exporter;
 use outspan::Losses;
 use outspan::Result;
-use outspan::queue::MemoryQueue;
+use outspan::engine::MemoryQueue;
 use outspan_testkit::Written;
 use outspan_testkit::batch_of;
 use outspan_testkit::soon;

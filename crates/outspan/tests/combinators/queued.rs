@@ -17,7 +17,7 @@ use outspan::Retry;
 use outspan::combinators::FullPolicy;
 use outspan::combinators::QueueHandle;
 use outspan::combinators::Queued;
-use outspan::queue::BatchLimits;
+use outspan::engine::BatchLimits;
 use outspan_testkit::Act;
 use outspan_testkit::Gate;
 use outspan_testkit::ScriptedExporter;

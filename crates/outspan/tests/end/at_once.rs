@@ -17,7 +17,7 @@ use outspan::DropReason;
 use outspan::ErrorKind;
 use outspan::Export;
 use outspan::Exporter;
-use outspan::queue::MemoryQueue;
+use outspan::engine::MemoryQueue;
 use outspan::sdk::BatchProcessor;
 use outspan::sdk::SdkExporter;
 use outspan::sdk::SimpleProcessor;

@@ -12,7 +12,7 @@ use outspan::combinators::Breaker;
 use outspan::combinators::Fallback;
 use outspan::combinators::FanOut;
 use outspan::combinators::Queued;
-use outspan::queue::MemoryQueue;
+use outspan::engine::MemoryQueue;
 use outspan_testkit::Act;
 use outspan_testkit::ScriptedExporter;
 use outspan_testkit::batch_of;

@@ -15,7 +15,7 @@ use outspan::combinators::MeasuredHandle;
 use outspan::combinators::QueueHandle;
 use outspan::combinators::Queued;
 use outspan::combinators::WaitFor;
-use outspan::queue::BatchLimits;
+use outspan::engine::BatchLimits;
 
 use crate::destination::Destination;
 use crate::destination::Script;

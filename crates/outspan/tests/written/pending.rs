@@ -11,7 +11,7 @@ use outspan::Account;
 use outspan::DropReason;
 use outspan::Exporter;
 use outspan::combinators::FanOut;
-use outspan::queue::MemoryQueue;
+use outspan::engine::MemoryQueue;
 use outspan::stdout;
 use outspan_testkit::batch_of;
 use outspan_testkit::soon;

@@ -135,8 +135,8 @@ impl fmt::Debug for Consumers {
 
 #[cfg(test)]
 mod tests {
-    use outspan::queue::BatchLimits;
-    use outspan::queue::MemoryQueue;
+    use outspan::engine::BatchLimits;
+    use outspan::engine::MemoryQueue;
     use outspan_testkit::ScriptedExporter;
 
     use super::*;

@@ -38,7 +38,7 @@ use crate::Error;
 use crate::Export;
 use crate::Exporter;
 use crate::Result;
-use crate::queue;
+use crate::engine;
 
 /// How often names are looked up again unless told: what the Collector's resolver does by default is 5 s; most
 /// records live longer than that.
@@ -297,7 +297,7 @@ impl Balanced {
         loop {
             while let Some(part) = waiting.pop() {
                 // Nobody is asked, and blamed, when the time is over.
-                let is_over = part.error.is_some() && queue::is_over(until);
+                let is_over = part.error.is_some() && engine::is_over(until);
                 if is_over || !candidates.contains(&true) {
                     open.push(part);
                     join_if_large(&mut open, max_held);

@@ -1,7 +1,5 @@
 //! Several destinations, each with a fate of its own.
 
-mod fate;
-
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
@@ -17,8 +15,6 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use self::fate::Fate;
-pub(crate) use self::fate::Pending;
 use super::breaker::trouble;
 use super::children::check_names;
 use super::children::drain_all;
@@ -32,9 +28,12 @@ use crate::Export;
 use crate::Exporter;
 use crate::Result;
 use crate::diagnostics::Diagnostics;
+use crate::engine;
+use crate::fates;
+use crate::fates::Fate;
+use crate::fates::Pending;
 use crate::guard::run_guarded;
 use crate::pending::PendingSpans;
-use crate::queue;
 use crate::runtime;
 
 /// How many exports a child that nobody waits for may have under way: enough for a slow one, and a bound for one that hangs.
@@ -216,11 +215,11 @@ impl Fan {
     fn sum_up(&self, batch: Batch, fates: Vec<Fate>, mut total: Delivery) -> Result<Delivery> {
         let names = || self.children.iter().map(|child| child.name.as_str());
         let spans = batch.spans() as u64;
-        total.message = fate::join_messages(names().zip(&fates));
+        total.message = fates::join_messages(names().zip(&fates));
         total.refused = fates.iter().map(|fate| fate.refused).max().unwrap_or(0);
         // What one child filters another may have; only what all of them filter reaches nobody.
         total.filtered = fates.iter().map(|fate| fate.filtered).min().unwrap_or(0);
-        let error = fate::join_errors(names().zip(&fates), spans);
+        let error = fates::join_errors(names().zip(&fates), spans);
         let Some(error) = error else {
             close_account(&mut total, spans);
             let each = fates.into_iter().map(|fate| fate.pending).collect();
@@ -328,7 +327,7 @@ impl Fan {
             return Ok(best);
         }
         let names = self.children.iter().map(|child| child.name.as_str());
-        let error = fate::join_errors(names.zip(&fates), spans);
+        let error = fates::join_errors(names.zip(&fates), spans);
         Err(error.unwrap_or_else(|| Error::internal("no child says what became of the batch")))
     }
 
@@ -413,12 +412,12 @@ impl Child {
     async fn export(&self, batch: Batch, until: Deadline) -> Result<Delivery> {
         // A shutdown of the queue outside sends one batch to a child before the end of a wait that it asked for. If it asks
         // again it gets no more; the other children do.
-        let is_closing = queue::is_closing();
+        let is_closing = engine::is_closing();
         if is_closing && let Some(error) = self.asked_to_wait() {
             return Err(error);
         }
         let export = run_guarded(until, "export", self.exporter.export(batch, until));
-        let result = queue::run_until_closed(export).await;
+        let result = engine::run_until_closed(export).await;
         if is_closing {
             *self.lock_asked() = trouble(&result).and_then(Asked::by);
         }

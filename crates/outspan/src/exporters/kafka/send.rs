@@ -24,8 +24,8 @@ use crate::Delivery;
 use crate::Error;
 use crate::ErrorKind;
 use crate::Result;
+use crate::engine;
 use crate::failures::Failures;
-use crate::queue;
 
 use super::Encoding;
 use super::Key;
@@ -110,7 +110,7 @@ impl Sender {
     ///
     /// Messages that together take much more memory than the batch are made in several chunks, one after the other.
     pub(super) async fn deliver(&self, batch: Batch, until: Deadline) -> Result<Delivery> {
-        queue::note_server(&self.options.brokers);
+        engine::note_server(&self.options.brokers);
         let producer = self.producer()?;
         let mut delivery = Delivery {
             server: Some(Arc::clone(&self.options.brokers)),

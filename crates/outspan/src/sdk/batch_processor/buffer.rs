@@ -24,7 +24,7 @@ use crate::Account;
 use crate::DropReason;
 use crate::Losses;
 use crate::account::Ledger;
-use crate::queue::Budget;
+use crate::engine::Budget;
 use crate::sdk::span_data;
 
 /// Shards for each processor of the machine: threads that were stopped while they held a lock must not stop others.

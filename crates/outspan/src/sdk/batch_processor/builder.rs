@@ -27,10 +27,10 @@ use crate::diagnostics::Diagnostics;
 use crate::diagnostics::DropEvent;
 use crate::diagnostics::Hook;
 use crate::ending::Ending;
-use crate::queue;
-use crate::queue::Budget;
-use crate::queue::HandOver;
-use crate::queue::Queue;
+use crate::engine;
+use crate::engine::Budget;
+use crate::engine::HandOver;
+use crate::engine::Queue;
 use crate::runtime;
 use crate::sdk::loss_report::LossReport;
 #[cfg(feature = "metrics")]
@@ -260,7 +260,7 @@ impl BatchProcessorBuilder {
         let observer = observer.or_else(|| instruments.clone().map(|all| all as _));
         let queue = Queue::start(
             self.exporter,
-            queue::Settings {
+            engine::Settings {
                 concurrent_exports: self.concurrent_exports,
                 attempt_timeout: self.attempt_timeout,
                 export_limit: self.export_limit,

@@ -27,10 +27,10 @@ use crate::DropReason;
 use crate::Error;
 use crate::diagnostics::Diagnostics;
 use crate::ending::Ending;
-use crate::queue::Budget;
-use crate::queue::Flushed;
-use crate::queue::HandOver;
-use crate::queue::Queue;
+use crate::engine::Budget;
+use crate::engine::Flushed;
+use crate::engine::HandOver;
+use crate::engine::Queue;
 use crate::sdk::loss_report::LossReport;
 use crate::sdk::span_data::SdkSpan;
 

@@ -1,6 +1,6 @@
 use std::thread;
 
-use outspan::queue::MemoryQueue;
+use outspan::engine::MemoryQueue;
 use outspan_testkit::Act;
 use outspan_testkit::ScriptedExporter;
 use outspan_testkit::batch_of;

@@ -16,6 +16,7 @@
 //! It is bounded in bytes, and in spans where that is wanted. Whoever pushes has taken [`Room`] first, which counts the spans
 //! as queued; the room is free again when a batch comes to its end.
 
+mod backoff;
 mod budget;
 mod memory;
 mod merger;
@@ -43,6 +44,10 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
+pub(crate) use self::backoff::Backoff;
+pub(crate) use self::backoff::MAX_RETRY_AFTER;
+pub use self::backoff::Retry;
+pub use self::backoff::RetryEvent;
 pub(crate) use self::budget::Budget;
 pub use self::memory::MemoryQueue;
 pub use self::memory::MemoryQueueBuilder;
@@ -64,9 +69,7 @@ use crate::Export;
 use crate::Exporter;
 use crate::Losses;
 use crate::Result;
-use crate::Retry;
 use crate::account::Ledger;
-use crate::combinators::Backoff;
 use crate::diagnostics::Diagnostics;
 use crate::diagnostics::Held;
 use crate::diagnostics::Retrial;

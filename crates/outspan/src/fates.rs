@@ -14,13 +14,13 @@ use crate::pending::PendingSpans;
 pub(crate) struct Pending {
     /// The fan-out that wrote it.
     fan_out: u64,
-    pub(super) fates: Vec<Fate>,
+    pub(crate) fates: Vec<Fate>,
     /// The notes of other fan-outs, at most one of each.
     others: Option<Arc<Self>>,
 }
 
 impl Pending {
-    pub(super) fn new(fan_out: u64, fates: Vec<Fate>) -> Self {
+    pub(crate) fn new(fan_out: u64, fates: Vec<Fate>) -> Self {
         Self {
             fan_out,
             fates,
@@ -63,26 +63,26 @@ impl Pending {
 
 /// What one child has and has not of a batch.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Fate {
+pub(crate) struct Fate {
     /// What it may still take.
-    pub(super) missing: Vec<Batch>,
+    pub(crate) missing: Vec<Batch>,
     /// Why it did not take that yet.
     trouble: Vec<Error>,
     /// What it will never take.
-    pub(super) lost: Vec<Undelivered>,
+    pub(crate) lost: Vec<Undelivered>,
     /// How many spans it took.
     accepted: u64,
     /// How many spans it refused for good.
-    pub(super) refused: u64,
+    pub(crate) refused: u64,
     /// How many spans a filter in front of it dropped.
-    pub(super) filtered: u64,
+    pub(crate) filtered: u64,
     message: Option<String>,
     /// What it took and has not written yet.
-    pub(super) pending: Vec<PendingSpans>,
+    pub(crate) pending: Vec<PendingSpans>,
 }
 
 impl Fate {
-    pub(super) fn missing(batch: Batch) -> Self {
+    pub(crate) fn missing(batch: Batch) -> Self {
         Self {
             missing: vec![batch],
             ..Self::default()
@@ -90,12 +90,12 @@ impl Fate {
     }
 
     /// What it may still take, to be sent again.
-    pub(super) fn missed(&self) -> Vec<Batch> {
+    pub(crate) fn missed(&self) -> Vec<Batch> {
         self.missing.clone()
     }
 
     /// Takes note of what an export achieved.
-    pub(super) fn note(&mut self, delivery: Delivery) {
+    pub(crate) fn note(&mut self, delivery: Delivery) {
         self.accepted += delivery.accepted;
         self.pending.extend(delivery.pending);
         self.refused += delivery.refused;
@@ -114,7 +114,7 @@ impl Fate {
 
     /// Whether nothing of a batch of so many spans has arrived, not even behind a fan-out inside, and nothing was said about
     /// any span for good.
-    pub(super) fn has_nothing(&self, spans: u64) -> bool {
+    pub(crate) fn has_nothing(&self, spans: u64) -> bool {
         let is_noted = self.missing.iter().any(Batch::is_noted);
         self.accepted == 0 && self.refused == 0 && self.open() == spans && !is_noted
     }
@@ -133,7 +133,7 @@ impl Fate {
 }
 
 /// The words of all children, each with its name.
-pub(super) fn join_messages<'a>(
+pub(crate) fn join_messages<'a>(
     fates: impl Iterator<Item = (&'a str, &'a Fate)>,
 ) -> Option<String> {
     let said = fates.filter_map(|(name, fate)| {
@@ -152,7 +152,7 @@ pub(super) fn join_messages<'a>(
 /// It is temporary if any of them is, asks for the longest wait that any of them asks for, and is given up by retries if
 /// all of them are. It is never `too_large` for several spans, because only some children may find them so, and those
 /// got them in parts.
-pub(super) fn join_errors<'a>(
+pub(crate) fn join_errors<'a>(
     fates: impl Iterator<Item = (&'a str, &'a Fate)>,
     spans: u64,
 ) -> Option<Error> {

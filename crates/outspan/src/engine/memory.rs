@@ -56,7 +56,7 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 /// ```
 /// # #[cfg(feature = "grpc")] {
 /// use outspan::otlp;
-/// use outspan::queue::MemoryQueue;
+/// use outspan::engine::MemoryQueue;
 ///
 /// # fn queue(batch: outspan::Batch) -> outspan::Result<()> {
 /// let exporter = otlp::grpc("http://localhost:4317").build()?;

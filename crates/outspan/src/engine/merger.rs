@@ -41,8 +41,8 @@ impl Default for BatchLimits {
 ///
 /// ```
 /// use outspan::Batch;
-/// use outspan::queue::BatchLimits;
-/// use outspan::queue::Merger;
+/// use outspan::engine::BatchLimits;
+/// use outspan::engine::Merger;
 ///
 /// # fn merge(batches: Vec<Batch>) -> Vec<Batch> {
 /// let limits = BatchLimits::default();

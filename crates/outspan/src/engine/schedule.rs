@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::Backoff;
 use super::WAIT_MAX;
 use crate::Batch;
 use crate::Deadline;
 use crate::Error;
-use crate::combinators::Backoff;
 
 /// The shortest wait between two attempts while somebody waits for a flush.
 const HURRIED_WAIT_MIN: Duration = Duration::from_millis(100);
