@@ -16,6 +16,7 @@
 //! It is bounded in bytes, and in spans where that is wanted. Whoever pushes has taken [`Room`] first, which counts the spans
 //! as queued; the room is free again when a batch comes to its end.
 
+mod ack;
 mod backoff;
 mod budget;
 mod memory;
@@ -44,6 +45,11 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
+pub use self::ack::Ack;
+pub use self::ack::AckLevel;
+pub use self::ack::AckOutcome;
+pub(crate) use self::ack::Acks;
+pub use self::ack::Dropped;
 pub(crate) use self::backoff::Backoff;
 pub(crate) use self::backoff::MAX_RETRY_AFTER;
 pub use self::backoff::Retry;
