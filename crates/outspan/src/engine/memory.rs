@@ -13,7 +13,7 @@ use super::Budget;
 use super::Flushed;
 use super::Queue;
 use super::Settings;
-use super::Shared;
+use super::queue::Shared;
 use crate::Account;
 use crate::Batch;
 use crate::Deadline;

@@ -1,4 +1,6 @@
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
@@ -9,9 +11,23 @@ use outspan_wire::otlp::Encoder;
 use outspan_wire::otlp::ScopeWriter;
 use outspan_wire::otlp::SpanWriter;
 use proptest::prelude::*;
+use tokio::runtime::Handle;
+use tokio::time::Instant;
 
 use super::*;
 use crate::Account;
+use crate::Batch;
+use crate::Deadline;
+use crate::Delivery;
+use crate::Drained;
+use crate::DropReason;
+use crate::Error;
+use crate::ErrorKind;
+use crate::Export;
+use crate::Exporter;
+use crate::Result;
+use crate::account::Ledger;
+use crate::diagnostics::Diagnostics;
 
 /// What a scripted exporter does with one call.
 #[derive(Clone, Debug)]
