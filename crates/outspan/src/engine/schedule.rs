@@ -1,7 +1,7 @@
 //! Which batch goes next, and when: the queue's state without any I/O.
 
-use std::any::Any;
 use std::collections::VecDeque;
+#[cfg(feature = "_network")]
 use std::sync::Arc;
 #[cfg(feature = "_network")]
 use std::sync::atomic::AtomicUsize;
@@ -13,9 +13,13 @@ use tokio::time::Instant;
 
 use super::Backoff;
 use super::WAIT_MAX;
+use super::tracked::Completed;
+use super::tracked::Tracked;
 use crate::Batch;
 use crate::Deadline;
+use crate::Delivery;
 use crate::Error;
+use crate::Result;
 
 /// The shortest wait between two attempts while somebody waits for a flush.
 const HURRIED_WAIT_MIN: Duration = Duration::from_millis(100);
@@ -43,11 +47,10 @@ enum Place {
 }
 
 /// A batch in the queue.
-#[derive(Clone, Debug)]
+// All fields but the first are `Copy`, so that parts can share them.
+#[derive(Debug)]
 pub(super) struct Item {
-    pub(super) batch: Batch,
-    /// Bytes taken from the budget for it.
-    pub(super) charged: usize,
+    pub(super) tracked: Tracked,
     /// Its place in the order of arrival; the parts of a batch share it.
     arrival: u64,
     /// Names its flight.
@@ -64,52 +67,53 @@ pub(super) struct Item {
     due: Option<Instant>,
     /// Whether it was sent since the shutdown began.
     pub(super) is_sent_at_shutdown: bool,
-    /// Goes with the batch and every part of it; whoever made it learns by its end that nothing of the batch is left.
-    _witness: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl Item {
-    /// A part that was never sent by itself.
-    pub(super) fn fresh_part(&self, batch: Batch) -> Self {
-        Self {
-            charged: batch.own_memory(),
-            batch,
-            place: Place::Front,
-            due: None,
-            is_sent_at_shutdown: false,
-            ..self.clone()
+    /// Ends the flight. Returns the parts that were not delivered, each with its error.
+    pub(super) fn complete(self, answer: Result<Delivery>) -> (Completed, Vec<(Self, Error)>) {
+        let mut completed = self.tracked.complete(answer);
+        let mut parts = Vec::with_capacity(completed.rest.len());
+        for (tracked, error) in completed.rest.drain(..) {
+            parts.push((Self { tracked, ..self }, error));
         }
+        (completed, parts)
+    }
+
+    /// Splits the batch. Its parts were never sent by themselves.
+    pub(super) fn split(self, batches: Vec<Batch>) -> Vec<Self> {
+        let mut parts = Vec::with_capacity(batches.len());
+        for mut tracked in self.tracked.split(batches) {
+            tracked.retry();
+            parts.push(Self {
+                tracked,
+                place: Place::Front,
+                due: None,
+                is_sent_at_shutdown: false,
+                ..self
+            });
+        }
+        parts
     }
 
     /// What has to be sent again.
-    pub(super) fn failed_part(&self, batch: Batch) -> Self {
-        Self {
-            charged: batch.own_memory(),
-            batch,
-            place: Place::Failed,
-            ..self.clone()
-        }
+    pub(super) fn failed(mut self) -> Self {
+        self.tracked.retry();
+        self.place = Place::Failed;
+        self
     }
 
     /// What was not sent because it takes long: others go first.
-    pub(super) fn later_part(&self, batch: Batch, gives_way: bool) -> Self {
-        Self {
-            charged: batch.own_memory(),
-            batch,
-            turns: self.turns + u32::from(gives_way),
-            place: Place::Back,
-            due: None,
-            ..self.clone()
-        }
-    }
-
-    /// Whether the exporter never had it, nor what it is a part of.
-    pub(super) fn is_untried(&self) -> bool {
-        self.attempts == 0
+    pub(super) fn later(mut self, gives_way: bool) -> Self {
+        self.tracked.retry();
+        self.turns += u32::from(gives_way);
+        self.place = Place::Back;
+        self.due = None;
+        self
     }
 
     fn spans(&self) -> u64 {
-        self.batch.spans() as u64
+        self.tracked.spans()
     }
 }
 
@@ -122,22 +126,11 @@ pub(super) enum Step {
     Wait(Option<Instant>),
 }
 
-/// What was held at the end.
-#[derive(Debug, Default)]
-pub(super) struct Remains {
-    pub(super) queued: u64,
-    /// Those of the queued ones that the exporter never had.
-    pub(super) untried: u64,
-    pub(super) in_flight: u64,
-    pub(super) charged: usize,
-}
-
 #[derive(Debug)]
 struct Flight {
     number: u64,
     arrival: u64,
     spans: u64,
-    charged: usize,
 }
 
 /// The destination's trouble.
@@ -214,20 +207,18 @@ impl Schedule {
         }
     }
 
-    /// Adds a batch; false when it is too late.
-    pub(super) fn push(
-        &mut self,
-        batch: Batch,
-        charged: usize,
-        witness: Option<Arc<dyn Any + Send + Sync>>,
-    ) -> bool {
+    /// Adds a batch.
+    ///
+    /// # Errors
+    ///
+    /// Gives it back when it is too late.
+    pub(super) fn push(&mut self, tracked: Tracked) -> Result<(), Tracked> {
         if self.closing.is_some() || self.has_ended {
-            return false;
+            return Err(tracked);
         }
         self.arrivals += 1;
         self.fresh.push_back(Item {
-            batch,
-            charged,
+            tracked,
             arrival: self.arrivals,
             number: 0,
             began: None,
@@ -237,10 +228,9 @@ impl Schedule {
             place: Place::Front,
             due: None,
             is_sent_at_shutdown: false,
-            _witness: witness,
         });
         self.note_waiting();
-        true
+        Ok(())
     }
 
     /// Decides what to do now.
@@ -318,7 +308,6 @@ impl Schedule {
             number: item.number,
             arrival: item.arrival,
             spans: item.spans(),
-            charged: item.charged,
         });
         Step::Start(item)
     }
@@ -585,23 +574,10 @@ impl Schedule {
         self.closing.unwrap_or_else(Deadline::never)
     }
 
-    /// Lets go of everything, and says what it was.
-    pub(super) fn end(&mut self) -> Remains {
+    /// Lets go of everything, and returns what waits. The driver has what is in flight.
+    pub(super) fn end(&mut self) -> Vec<Item> {
         self.has_ended = true;
-        let mut held = Remains::default();
-        for item in self.fresh.drain(..).chain(self.again.drain(..)) {
-            held.queued += item.spans();
-            held.untried += u64::from(item.is_untried()) * item.spans();
-            held.charged += item.charged;
-        }
-        for flight in self.flights.drain(..) {
-            held.in_flight += flight.spans;
-            held.charged += flight.charged;
-        }
-        held
-    }
-
-    pub(super) fn has_ended(&self) -> bool {
-        self.has_ended
+        self.flights.clear();
+        self.fresh.drain(..).chain(self.again.drain(..)).collect()
     }
 }
