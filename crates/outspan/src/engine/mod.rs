@@ -2,9 +2,9 @@
 //!
 //! It holds batches until the exporter delivered or refused them for good, or they are lost for a reason that is counted.
 //! Several exports are in flight at once. A batch that failed temporarily stays and is tried again, only what was not
-//! delivered of it, as long as memory and the export limit allow. While the destination is down, one export at a time
-//! probes whether it is back; a batch that has not failed yet goes first, so that one bad batch cannot keep all others from
-//! being tried.
+//! delivered of it, as long as memory and the export limit allow; what waits longer is dropped as expired. While the destination is
+//! down, one export at a time probes whether it is back; a batch that has not failed yet goes first. A batch that fails while
+//! others succeed waits by itself and holds up no other.
 //!
 //! ```text
 //!   push ──▶ fresh ──┬──▶ in flight ──▶ delivered, refused, dropped
@@ -19,11 +19,13 @@
 mod ack;
 mod backoff;
 mod budget;
+mod health;
 mod memory;
 mod merger;
 mod schedule;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 use std::any::Any;
 use std::fmt;
@@ -55,11 +57,14 @@ pub(crate) use self::backoff::MAX_RETRY_AFTER;
 pub use self::backoff::Retry;
 pub use self::backoff::RetryEvent;
 pub(crate) use self::budget::Budget;
+pub(crate) use self::health::Admission;
+pub(crate) use self::health::Health;
 pub use self::memory::MemoryQueue;
 pub use self::memory::MemoryQueueBuilder;
 pub use self::memory::Room;
 pub use self::merger::BatchLimits;
 pub use self::merger::Merger;
+use self::schedule::Answer;
 use self::schedule::Item;
 use self::schedule::Schedule;
 use self::schedule::Step;
@@ -157,16 +162,21 @@ pub(crate) fn is_over(until: Deadline) -> bool {
     until.has_passed() || closing.is_ok_and(|end| end.is_some_and(|end| end.has_passed()))
 }
 
-/// Runs the export of one of several destinations, at most until the end of a shutdown of the queue around it.
+/// Runs the export of one of several destinations. When the queue around it is shut down, it ends by the part of the shutdown's
+/// time that `share` leaves it.
 ///
 /// The queue ends exports then that began before the shutdown, and cannot know which destination has not answered.
-pub(crate) async fn run_until_closed<R>(work: impl Future<Output = Result<R>>) -> Result<R> {
+pub(crate) async fn run_until_closed<R>(
+    work: impl Future<Output = Result<R>>,
+    share: impl FnOnce(Deadline) -> Deadline,
+) -> Result<R> {
     let closed = async {
         closing().await;
         let until = SURROUNDING.try_with(|queue| *queue.closing.borrow());
         let Ok(Some(until)) = until else {
             return std::future::pending().await;
         };
+        let until = share(until);
         until.passed().await;
         Error::timeout("no answer", until).with_attempts(1)
     };
@@ -267,10 +277,7 @@ impl Queue {
     ) -> Self {
         let shared = Arc::new(Shared {
             exporter,
-            schedule: Mutex::new(Schedule::new(
-                settings.concurrent_exports,
-                settings.gives_up_early,
-            )),
+            schedule: Mutex::new(Schedule::new(&settings)),
             settings,
             ledger,
             budget,
@@ -383,7 +390,7 @@ impl Queue {
         self.shared.wake.notify_one();
         let in_time = until.run(hurry.settled()).await.is_some();
         let schedule = self.shared.lock();
-        let left = schedule.held_before(hurry.mark);
+        let left = schedule.pending(hurry.number);
         let error = schedule.last_error().filter(|_| left > 0);
         Flushed {
             left,
@@ -443,17 +450,15 @@ impl Drop for Queue {
 struct Hurry<'a> {
     shared: &'a Shared,
     number: u64,
-    mark: u64,
     until: Deadline,
 }
 
 impl<'a> Hurry<'a> {
     fn begin(shared: &'a Shared, until: Deadline) -> Self {
-        let (number, mark) = shared.lock().begin_hurry(until, Instant::now());
+        let number = shared.lock().begin_flush(until, Instant::now());
         Self {
             shared,
             number,
-            mark,
             until,
         }
     }
@@ -465,7 +470,7 @@ impl<'a> Hurry<'a> {
             progress.mark_unchanged();
             let is_done = {
                 let schedule = self.shared.lock();
-                schedule.held_before(self.mark) == 0 || schedule.is_futile(self.until)
+                schedule.pending(self.number) == 0 || schedule.is_futile(self.until)
             };
             if is_done || progress.changed().await.is_err() {
                 return;
@@ -476,7 +481,7 @@ impl<'a> Hurry<'a> {
 
 impl Drop for Hurry<'_> {
     fn drop(&mut self) {
-        self.shared.lock().end_hurry(self.number);
+        self.shared.lock().end_flush(self.number);
     }
 }
 
@@ -486,7 +491,6 @@ struct Driver(Arc<Shared>);
 impl Driver {
     async fn run(self) {
         let shared = &*self.0;
-        let mut backoff = Backoff::new(&shared.settings.retry);
         let mut attempts = FuturesUnordered::new();
         loop {
             let wait_end = loop {
@@ -496,12 +500,13 @@ impl Driver {
                         shared.take_off(&item);
                         attempts.push(shared.attempt(item));
                     }
+                    Step::Expire(item) => shared.expire(&item),
                     Step::Wait(wait_end) => break wait_end,
                 }
             };
             tokio::select! {
                 Some((item, answer)) = attempts.next() => {
-                    shared.settle(item, answer, &mut backoff);
+                    shared.settle(item, answer);
                     // An exporter that is always ready must not keep the thread from others.
                     tokio::task::yield_now().await;
                 }
@@ -612,19 +617,20 @@ impl Shared {
             until = until.min(Deadline::after(timeout).named("attempt timeout"));
         }
         if let Some(limit) = self.settings.export_limit {
+            let first = self.settings.attempt_timeout.unwrap_or(limit).min(limit);
             let left = limit.saturating_sub(began.elapsed());
-            until = until.min(Deadline::after(left).named("export limit"));
+            item.is_cut_short = left < first / 2;
+            until = until.min(Deadline::since(began, limit).named("export limit"));
         }
         until
     }
 
     /// Books what became of a batch, and plans what is left of it.
-    fn settle<'s>(&'s self, item: Item, answer: Result<Delivery>, backoff: &mut Backoff<'s>) {
+    fn settle(&self, item: Item, answer: Result<Delivery>) {
         let flown = item.batch.spans() as u64;
         let charged = item.charged;
-        let is_probe = item.is_probe;
         let number = item.number;
-        let is_sent_at_shutdown = item.is_sent_at_shutdown;
+        let is_cut_short = item.is_cut_short;
         let verdict = self.judge(item, answer);
         let again = verdict.again_spans();
         let pending = verdict.pending_spans;
@@ -645,24 +651,18 @@ impl Shared {
         let works = verdict.accepted + verdict.refused > 0;
         let asked_nobody = verdict.dropped.of(DropReason::Filtered) == flown && flown > 0;
         let trouble = verdict.trouble;
-        // Such as a form that was not made in time: the destination may be as well as ever.
-        let is_unsent = trouble.as_ref().is_some_and(Error::is_before_sending);
+        // Such as a form that was not made in time, or an attempt that had no time for an answer: the destination may be up.
+        let is_inconclusive = trouble.as_ref().is_some_and(|error| {
+            error.is_before_sending() || (is_cut_short && error.kind() == ErrorKind::Timeout)
+        });
         let retrial = {
             let mut schedule = self.lock();
-            schedule.landed(number);
-            if asked_nobody || (is_unsent && !works) {
-                schedule.found_out_nothing(is_probe);
-            } else if works || trouble.is_none() {
-                *backoff = Backoff::new(&self.settings.retry);
-                schedule.works();
-            }
-            if let Some(error) = trouble.as_ref().filter(|_| !is_unsent) {
-                schedule.fails(error, is_probe, backoff, now);
-                if is_sent_at_shutdown {
-                    schedule.failed_at_shutdown(error);
-                }
-            }
-            schedule.put_back(verdict.again);
+            let answer = Answer {
+                is_inconclusive: asked_nobody || (is_inconclusive && !works),
+                is_success: works || trouble.is_none(),
+                failure: trouble.as_ref().filter(|_| !is_inconclusive),
+            };
+            schedule.complete(number, &answer, verdict.again, now);
             match schedule.asked_until() {
                 _ if schedule.is_closing() => Retrial::UntilShutdown,
                 Some(end) if end > now => Retrial::After(end - now),
@@ -775,6 +775,20 @@ impl Shared {
     fn drop_spans(&self, reason: DropReason, spans: u64, error: &Error, verdict: &mut Verdict) {
         verdict.dropped.add(reason, spans);
         self.diagnostics.dropped(reason, spans, Some(error));
+    }
+
+    /// Drops a batch whose time ran out while it waited.
+    fn expire(&self, item: &Item) {
+        let spans = item.batch.spans();
+        let error = self.lock().last_error();
+        self.ledger.step(|account| {
+            account.queued -= spans as u64;
+            account.dropped.add(DropReason::Expired, spans as u64);
+        });
+        self.diagnostics
+            .dropped(DropReason::Expired, spans as u64, error.as_ref());
+        self.budget.give_back(item.charged, spans);
+        self.progress.send_replace(());
     }
 
     /// Drops the batch that waits longest; false if none waits.

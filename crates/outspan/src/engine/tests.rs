@@ -1,3 +1,5 @@
+mod health;
+
 use std::collections::VecDeque;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::AtomicUsize;
