@@ -199,7 +199,10 @@ async fn short_limit_of_a_destination_counts() {
 
 #[tokio::test(start_paused = true)]
 async fn destination_has_all_the_time_while_others_are_left_alone() {
-    let children = scripted([Act::after(SECOND * 8, Act::Deliver), Act::unavailable()]);
+    let children = scripted([
+        Act::after(SECOND * 8, Act::Deliver),
+        Act::throttled(SECOND * 60),
+    ]);
     children[0].script([Act::unavailable()]);
     let breaker = Breaker::default().failures(1).wait(SECOND);
     let exporter = Fallback::new()

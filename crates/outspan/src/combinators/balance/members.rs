@@ -126,6 +126,11 @@ impl Members {
         self.current()
     }
 
+    /// Whether members may come and go.
+    pub(super) fn may_change(&self) -> bool {
+        self.is_resolved && !self.lock().is_closed
+    }
+
     /// Has addresses looked up before their time.
     pub(super) fn look_up_soon(&self) {
         if self.is_resolved {

@@ -37,6 +37,7 @@ use crate::Deadline;
 use crate::Delivery;
 use crate::Drained;
 use crate::Error;
+use crate::ErrorKind;
 use crate::Export;
 use crate::Exporter;
 use crate::Result;
@@ -436,7 +437,10 @@ impl Export for Balanced {
         if super::breaker::trouble(&result).is_some() {
             self.members.look_up_soon();
         }
-        result
+        match self.members.may_change() {
+            true => temporary_if_shut_down(result),
+            false => result,
+        }
     }
 
     async fn flush(&self, until: Deadline) -> Result<Drained> {
@@ -464,6 +468,19 @@ impl Export for Balanced {
         let (drained, retired) = join(shutdowns, retired).await;
         with_retired(drained, &retired)
     }
+}
+
+/// An export may meet a member just when its address is gone. Another attempt goes to the other members.
+fn temporary_if_shut_down(result: Result<Delivery>) -> Result<Delivery> {
+    let mark = |error: Error| match error.kind() {
+        ErrorKind::ShutDown => error.with_temporary(true),
+        _ => error,
+    };
+    let mut delivery = result.map_err(mark)?;
+    for left in &mut delivery.rest {
+        left.error = mark(left.error.clone());
+    }
+    Ok(delivery)
 }
 
 /// Adds what members that have left achieved. Their losses are reported even if the others failed.
