@@ -207,7 +207,7 @@ impl fmt::Debug for Retry {
 }
 
 /// The waits between attempts. Each is longer than the one before, up to a bound.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Backoff {
     initial_interval: Duration,
     max_interval: Duration,
@@ -257,7 +257,7 @@ impl Backoff {
 
     /// The same settings, with the first wait.
     pub(crate) fn fresh(&self) -> Self {
-        let mut fresh = self.clone();
+        let mut fresh = *self;
         fresh.reset();
         fresh
     }

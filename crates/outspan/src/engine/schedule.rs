@@ -1,7 +1,7 @@
 //! Which batch goes next, and when: the queue's state without any I/O.
 
-use std::any::Any;
 use std::collections::HashMap;
+#[cfg(feature = "_network")]
 use std::sync::Arc;
 #[cfg(feature = "_network")]
 use std::sync::atomic::AtomicUsize;
@@ -17,11 +17,15 @@ use super::WAIT_MAX;
 use super::health::Admission;
 use super::health::AskedWait;
 use super::health::Health;
+use super::tracked::Completed;
+use super::tracked::Tracked;
 use super::waiting::Waiting;
 use crate::Batch;
 use crate::Deadline;
+use crate::Delivery;
 use crate::Error;
 use crate::ErrorKind;
+use crate::Result;
 
 /// The shortest wait between two attempts while somebody waits for a flush.
 const HURRIED_WAIT_MIN: Duration = Duration::from_millis(100);
@@ -49,11 +53,10 @@ enum Place {
 }
 
 /// A batch in the queue.
-#[derive(Clone, Debug)]
+// All fields but the first are `Copy`, so that parts can share them.
+#[derive(Debug)]
 pub(super) struct Item {
-    pub(super) batch: Batch,
-    /// Bytes taken from the budget for it.
-    pub(super) charged: usize,
+    pub(super) tracked: Tracked,
     /// Its place in the order of arrival; the parts of a batch share it.
     pub(super) arrival: u64,
     /// Names its flight.
@@ -76,20 +79,12 @@ pub(super) struct Item {
     pub(super) is_cut_short: bool,
     /// Whether it was sent since the shutdown began.
     pub(super) is_sent_at_shutdown: bool,
-    /// Goes with the batch and every part of it; whoever made it learns by its end that nothing of the batch is left.
-    _witness: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl Item {
-    pub(super) fn new(
-        batch: Batch,
-        charged: usize,
-        arrival: u64,
-        witness: Option<Arc<dyn Any + Send + Sync>>,
-    ) -> Self {
+    pub(super) fn new(tracked: Tracked, arrival: u64) -> Self {
         Self {
-            batch,
-            charged,
+            tracked,
             arrival,
             number: 0,
             began: None,
@@ -102,52 +97,54 @@ impl Item {
             backoff: None,
             is_cut_short: false,
             is_sent_at_shutdown: false,
-            _witness: witness,
         }
     }
 
-    /// A part that was never sent by itself.
-    pub(super) fn fresh_part(&self, batch: Batch) -> Self {
-        Self {
-            charged: batch.own_memory(),
-            batch,
-            place: Place::Front,
-            successes: None,
-            backoff: None,
-            is_sent_at_shutdown: false,
-            ..self.clone()
+    /// Ends the flight. Returns the parts that were not delivered, each with its error.
+    pub(super) fn complete(self, answer: Result<Delivery>) -> (Completed, Vec<(Self, Error)>) {
+        let mut completed = self.tracked.complete(answer);
+        let mut parts = Vec::with_capacity(completed.rest.len());
+        for (tracked, error) in completed.rest.drain(..) {
+            parts.push((Self { tracked, ..self }, error));
         }
+        (completed, parts)
+    }
+
+    /// Splits the batch. Its parts were never sent by themselves.
+    pub(super) fn split(self, batches: Vec<Batch>) -> Vec<Self> {
+        let mut parts = Vec::with_capacity(batches.len());
+        for mut tracked in self.tracked.split(batches) {
+            tracked.retry();
+            parts.push(Self {
+                tracked,
+                place: Place::Front,
+                successes: None,
+                backoff: None,
+                is_sent_at_shutdown: false,
+                ..self
+            });
+        }
+        parts
     }
 
     /// What has to be sent again.
-    pub(super) fn failed_part(&self, batch: Batch) -> Self {
-        Self {
-            charged: batch.own_memory(),
-            batch,
-            place: Place::Failed,
-            ..self.clone()
-        }
+    pub(super) fn failed(mut self) -> Self {
+        self.tracked.retry();
+        self.place = Place::Failed;
+        self
     }
 
     /// What was not sent because it takes long: others go first.
-    pub(super) fn later_part(&self, batch: Batch, gives_way: bool) -> Self {
-        Self {
-            charged: batch.own_memory(),
-            batch,
-            turns: self.turns + u32::from(gives_way),
-            place: Place::Back,
-            successes: None,
-            ..self.clone()
-        }
-    }
-
-    /// Whether the exporter never had it, nor what it is a part of.
-    pub(super) fn is_untried(&self) -> bool {
-        self.attempts == 0
+    pub(super) fn later(mut self, gives_way: bool) -> Self {
+        self.tracked.retry();
+        self.turns += u32::from(gives_way);
+        self.place = Place::Back;
+        self.successes = None;
+        self
     }
 
     fn spans(&self) -> u64 {
-        self.batch.spans() as u64
+        self.tracked.spans()
     }
 }
 
@@ -156,20 +153,10 @@ impl Item {
 pub(super) enum Step {
     /// Starts an export.
     Start(Item),
-    /// Drops a batch whose time has run out.
-    Expire(Item),
+    /// Drops batches whose time has run out.
+    Expire,
     /// Waits for an answer, for a batch, or until then.
     Wait(Option<Instant>),
-}
-
-/// What was held at the end.
-#[derive(Debug, Default)]
-pub(super) struct Remains {
-    pub(super) queued: u64,
-    /// Those of the queued ones that the exporter never had.
-    pub(super) untried: u64,
-    pub(super) in_flight: u64,
-    pub(super) charged: usize,
 }
 
 /// An export in flight.
@@ -177,7 +164,6 @@ pub(super) struct Remains {
 struct Flight {
     arrival: u64,
     spans: u64,
-    charged: usize,
     is_probe: bool,
     is_sent_at_shutdown: bool,
     /// As in its [`Item`].
@@ -278,22 +264,20 @@ impl Schedule {
         }
     }
 
-    /// Adds a batch; false when it is too late.
-    pub(super) fn push(
-        &mut self,
-        batch: Batch,
-        charged: usize,
-        witness: Option<Arc<dyn Any + Send + Sync>>,
-    ) -> bool {
+    /// Adds a batch.
+    ///
+    /// # Errors
+    ///
+    /// Gives it back when it is too late.
+    pub(super) fn push(&mut self, tracked: Tracked) -> Result<(), Tracked> {
         if self.closing.is_some() || self.has_ended {
-            return false;
+            return Err(tracked);
         }
         self.arrivals += 1;
-        self.held += batch.spans() as u64;
-        self.waiting
-            .push_back(Item::new(batch, charged, self.arrivals, witness));
+        self.held += tracked.spans();
+        self.waiting.push_back(Item::new(tracked, self.arrivals));
         self.note_fresh();
-        true
+        Ok(())
     }
 
     /// Decides what to do now.
@@ -304,10 +288,8 @@ impl Schedule {
             return Step::Wait(None);
         }
         // Before anything is started, so that no export begins without time.
-        if let Some(item) = self.waiting.pop_expired(now) {
-            self.note_fresh();
-            self.release(item.arrival, item.spans());
-            return Step::Expire(item);
+        if self.waiting.next_expiry().is_some_and(|end| end <= now) {
+            return Step::Expire;
         }
         match self.take_next(now) {
             Ok(item) => self.start(item),
@@ -370,7 +352,6 @@ impl Schedule {
         let flight = Flight {
             arrival: item.arrival,
             spans: item.spans(),
-            charged: item.charged,
             is_probe: item.is_probe,
             is_sent_at_shutdown: item.is_sent_at_shutdown,
             has_failed_before: item.successes.is_some(),
@@ -498,7 +479,7 @@ impl Schedule {
         let failed = items.iter().find(|item| item.place == Place::Failed);
         let lone = failed.filter(|_| is_alone).map(|item| {
             let mut backoff = match &item.backoff {
-                Some(backoff) => backoff.clone(),
+                Some(backoff) => *backoff,
                 None => self.health.backoff_of_batch(),
             };
             let wait = self.shortened(backoff.next(None).min(WAIT_MAX));
@@ -514,10 +495,10 @@ impl Schedule {
                 Place::Back => self.waiting.push_back(item),
                 Place::Failed => {
                     item.successes = Some(self.successes);
-                    let due = match &lone {
+                    let due = match lone {
                         Some((backoff, due)) => {
-                            item.backoff = Some(backoff.clone());
-                            *due
+                            item.backoff = Some(backoff);
+                            due
                         }
                         None => probe_at,
                     };
@@ -612,6 +593,16 @@ impl Schedule {
         Some(asked.end)
     }
 
+    /// Takes the batches whose time has run out.
+    pub(super) fn take_expired(&mut self, now: Instant) -> Vec<Item> {
+        let expired: Vec<_> = std::iter::from_fn(|| self.waiting.pop_expired(now)).collect();
+        for item in &expired {
+            self.release(item.arrival, item.spans());
+        }
+        self.note_fresh();
+        expired
+    }
+
     /// Takes the batch that waits longest.
     pub(super) fn take_oldest(&mut self) -> Option<Item> {
         let item = self.waiting.pop_oldest()?;
@@ -666,27 +657,14 @@ impl Schedule {
         self.closing.unwrap_or_else(Deadline::never)
     }
 
-    /// Lets go of everything, and says what it was.
-    pub(super) fn end(&mut self) -> Remains {
+    /// Lets go of everything, and returns what waits. The driver has what is in flight.
+    pub(super) fn end(&mut self) -> Vec<Item> {
         self.has_ended = true;
         self.held = 0;
         for flush in &mut self.flushes {
             flush.pending = 0;
         }
-        let mut held = Remains::default();
-        for item in self.waiting.take_all() {
-            held.queued += item.spans();
-            held.untried += u64::from(item.is_untried()) * item.spans();
-            held.charged += item.charged;
-        }
-        for (_, flight) in self.flights.drain() {
-            held.in_flight += flight.spans;
-            held.charged += flight.charged;
-        }
-        held
-    }
-
-    pub(super) fn has_ended(&self) -> bool {
-        self.has_ended
+        self.flights.clear();
+        self.waiting.take_all().collect()
     }
 }

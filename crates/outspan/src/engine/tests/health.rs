@@ -4,6 +4,10 @@
 use std::sync::atomic::AtomicBool;
 
 use super::*;
+use crate::engine::schedule;
+use crate::engine::schedule::Schedule;
+use crate::engine::schedule::Step;
+use crate::engine::tracked::Tracked;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -97,45 +101,49 @@ impl Export for PickyExporter {
     }
 }
 
+/// A batch of so many spans, with its bookkeeping.
+fn tracked(books: &Arc<Books>, spans: usize) -> Vec<Tracked> {
+    let batch = batch_of(spans);
+    let entry = books.try_reserve(batch.memory(), spans);
+    entry.expect("there is room").into_tracked(vec![batch])
+}
+
 /// A queue in front of such a destination.
 struct Desk {
     queue: Queue,
     destination: Arc<Picky>,
-    ledger: Arc<Ledger>,
-    budget: Arc<Budget>,
+    books: Arc<Books>,
 }
 
 impl Desk {
     fn new(settings: Settings, destination: &Arc<Picky>) -> Self {
-        let ledger = Arc::new(Ledger::default());
         let budget = Arc::new(Budget::new(1 << 30, Some(1 << 20)));
+        let diagnostics = Arc::new(Diagnostics::default());
+        let books = Books::new(budget, Arc::clone(&diagnostics), None);
         let queue = Queue::start(
             Exporter::new(PickyExporter(Arc::clone(destination))),
             settings,
-            Arc::clone(&ledger),
-            Arc::clone(&budget),
-            Arc::new(Diagnostics::default()),
+            Arc::clone(&books),
+            diagnostics,
             &Handle::current(),
         );
         Self {
             queue,
             destination: Arc::clone(destination),
-            ledger,
-            budget,
+            books,
         }
     }
 
     fn push(&self, spans: usize) {
-        let batch = batch_of(spans);
-        let size = batch.memory();
-        assert!(self.budget.try_take(size, spans));
-        self.ledger.queue(spans as u64);
-        self.queue.push(batch, size);
+        for tracked in tracked(&self.books, spans) {
+            self.queue.push(tracked);
+        }
     }
 
     fn account(&self) -> Account {
-        let account = self.ledger.read();
+        let account = self.books.account();
         assert!(account.closes(), "{account}");
+        assert_eq!(self.books.abandoned(), 0, "no token is forgotten");
         account
     }
 
@@ -357,7 +365,7 @@ async fn batch_expires_while_destination_asked_to_wait() {
     assert_eq!(rig.script.sizes(), [2, 3]);
     let account = rig.account();
     assert_eq!(account.dropped.of(DropReason::Expired), 5);
-    assert_eq!((account.open(), rig.budget.bytes()), (0, 0));
+    assert_eq!((account.open(), rig.books.budget().bytes()), (0, 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -451,36 +459,44 @@ async fn errors_of_the_export_limit_name_the_limit_as_set() {
 #[test]
 fn steps_of_a_long_queue_do_not_look_at_all_batches() {
     let now = Instant::now();
+    let budget = Arc::new(Budget::new(1 << 30, None));
+    let books = Books::new(budget, Arc::new(Diagnostics::default()), None);
     let mut schedule = Schedule::new(&Settings {
         concurrent_exports: 1_000_000,
         ..settings()
     });
     let time_of = |schedule: &mut Schedule, batches: usize| {
         for _ in 0..batches {
-            assert!(schedule.push(batch_of(1), 1, None));
+            for tracked in tracked(&books, 1) {
+                schedule.push(tracked).expect("it is open");
+            }
         }
         let began = std::time::Instant::now();
         for _ in 0..200 {
             let flush = schedule.begin_flush(Deadline::never(), now);
             assert!(schedule.pending(flush) > 0);
-            let Step::Start(item) = schedule.next(now) else {
+            let Step::Start(mut item) = schedule.next(now) else {
                 panic!("a batch waits");
             };
+            item.tracked.start();
             let error = Error::unavailable("down");
-            let answer = crate::engine::Answer {
+            let answer = schedule::Answer {
                 is_inconclusive: false,
                 is_success: false,
                 failure: Some(&error),
             };
-            let again = vec![item.failed_part(item.batch.clone())];
-            schedule.complete(item.number, &answer, again, now);
-            assert!(schedule.take_oldest().is_some());
+            schedule.complete(item.number, &answer, vec![item.failed()], now);
+            let oldest = schedule.take_oldest().expect("a batch waits");
+            oldest.tracked.drop_spans(DropReason::QueueFull, None);
             schedule.end_flush(flush);
         }
         began.elapsed()
     };
     let few = time_of(&mut schedule, 1_000);
     let many = time_of(&mut schedule, 100_000);
+    for item in schedule.end() {
+        item.tracked.drop_spans(DropReason::Shutdown, None);
+    }
     assert!(
         many < few * 20 + 10 * MILLISECOND,
         "{few:?} with few, {many:?} with many"
