@@ -48,7 +48,8 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Whoever has spans takes [`Room`] first, which may fail at once, and pushes batches into it later; so what a queue has
 /// no room for can be turned away before it is read. Several exports are in flight at the same time. A batch that failed
 /// temporarily stays and is tried again, only what was not delivered of it; a batch that the destination finds too large is
-/// split. While the destination is down, one export at a time finds out whether it is back.
+/// split. While the destination is down, one export at a time finds out whether it is back. A batch that fails while others are
+/// delivered waits by itself.
 ///
 /// What happens to spans is told in few log lines (`tracing`, target `outspan`), however long the trouble is.
 ///
@@ -484,7 +485,8 @@ impl MemoryQueueBuilder {
         self
     }
 
-    /// How long a batch is tried after its first attempt: as long as there is room for it unless told.
+    /// How long a batch is tried after its first attempt: as long as there is room for it unless told. Then it is dropped as
+    /// [`Expired`](DropReason::Expired), also while it waits.
     pub fn export_limit(mut self, limit: Option<Duration>) -> Self {
         self.export_limit = limit;
         self

@@ -2,9 +2,9 @@
 //!
 //! It holds batches until the exporter delivered or refused them for good, or they are lost for a reason that is counted.
 //! Several exports are in flight at once. A batch that failed temporarily stays and is tried again, only what was not
-//! delivered of it, as long as memory and the export limit allow. While the destination is down, one export at a time
-//! probes whether it is back; a batch that has not failed yet goes first, so that one bad batch cannot keep all others from
-//! being tried.
+//! delivered of it, as long as memory and the export limit allow; what waits longer is dropped as expired. While the destination is
+//! down, one export at a time probes whether it is back; a batch that has not failed yet goes first. A batch that fails while
+//! others succeed waits by itself and holds up no other.
 //!
 //! ```text
 //!   push ──▶ fresh ──┬──▶ in flight ──▶ delivered, refused, dropped
@@ -20,6 +20,7 @@ mod ack;
 mod backoff;
 mod budget;
 mod driver;
+mod health;
 mod memory;
 mod merger;
 mod queue;
@@ -28,6 +29,7 @@ mod surroundings;
 #[cfg(test)]
 mod tests;
 mod tracked;
+mod waiting;
 
 use std::time::Duration;
 
@@ -42,6 +44,8 @@ pub use self::backoff::Retry;
 pub use self::backoff::RetryEvent;
 pub(crate) use self::budget::Budget;
 pub(crate) use self::driver::Settings;
+pub(crate) use self::health::Admission;
+pub(crate) use self::health::Health;
 pub use self::memory::MemoryQueue;
 pub use self::memory::MemoryQueueBuilder;
 pub use self::memory::Room;

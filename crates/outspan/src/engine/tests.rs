@@ -1,3 +1,5 @@
+mod health;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::Mutex;

@@ -22,5 +22,7 @@ mod merger;
 mod queue;
 mod queue_log;
 mod queued;
+mod retiring;
 mod retry;
+mod shares;
 mod stacks;
