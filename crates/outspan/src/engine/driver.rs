@@ -265,14 +265,6 @@ impl Shared {
         // Whatever was made for sending it is made again when it is sent again: many batches may wait for that.
         batch.forget_forms();
         let gives_way = error.is_giving_way();
-        if error.is_divisible() && spans > 1 {
-            let half = batch.spans().div_ceil(2);
-            let parts = batch.split_by_spans(half);
-            verdict
-                .again
-                .extend(parts.map(|part| item.fresh_part(part)));
-            return;
-        }
         if error.kind() == ErrorKind::Refused && !error.is_temporary() {
             verdict.refused += spans;
             self.diagnostics.refused(spans, &error);

@@ -24,9 +24,11 @@ mod memory;
 mod merger;
 mod queue;
 mod schedule;
+mod split;
 mod surroundings;
 #[cfg(test)]
 mod tests;
+mod turn;
 
 use std::time::Duration;
 
@@ -50,6 +52,9 @@ pub(crate) use self::queue::Flushed;
 pub(crate) use self::queue::HandOver;
 pub(crate) use self::queue::Queue;
 pub(crate) use self::queue::Settings;
+pub(crate) use self::split::Plan;
+pub(crate) use self::split::export_in_parts;
+pub(crate) use self::split::exporter_number;
 #[cfg(feature = "_network")]
 pub(crate) use self::surroundings::Turns;
 pub(crate) use self::surroundings::closing;
@@ -60,6 +65,8 @@ pub(crate) use self::surroundings::note_server;
 pub(crate) use self::surroundings::run_until_closed;
 #[cfg(feature = "_network")]
 pub(crate) use self::surroundings::turns;
+pub(crate) use self::turn::Turn;
+pub(crate) use self::turn::apart;
 
 /// The longest wait between two attempts, whatever the user sets.
 const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);

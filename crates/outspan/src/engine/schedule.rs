@@ -69,18 +69,6 @@ pub(super) struct Item {
 }
 
 impl Item {
-    /// A part that was never sent by itself.
-    pub(super) fn fresh_part(&self, batch: Batch) -> Self {
-        Self {
-            charged: batch.own_memory(),
-            batch,
-            place: Place::Front,
-            due: None,
-            is_sent_at_shutdown: false,
-            ..self.clone()
-        }
-    }
-
     /// What has to be sent again.
     pub(super) fn failed_part(&self, batch: Batch) -> Self {
         Self {
