@@ -25,4 +25,5 @@ mod queued;
 mod retiring;
 mod retry;
 mod shares;
+mod split;
 mod stacks;

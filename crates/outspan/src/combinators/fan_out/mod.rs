@@ -421,30 +421,12 @@ impl Child {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends one part after the other, smaller ones where they are too large.
-    async fn export_parts(&self, mut parts: Vec<Batch>, until: Deadline) -> Delivery {
+    /// Sends one part after the other.
+    async fn export_parts(&self, parts: Vec<Batch>, until: Deadline) -> Delivery {
         let mut total = Delivery::default();
-        parts.reverse();
-        while let Some(part) = parts.pop() {
+        for part in parts {
             let sent = self.export(part.clone(), until).await;
-            let mut delivery = sent.unwrap_or_else(|error| Delivery::failed(part, error));
-            let rest = std::mem::take(&mut delivery.rest);
-            total.absorb(delivery);
-            for left in rest {
-                let spans = left.batch.spans();
-                let is_divisible = left.error.is_divisible() && spans > 1;
-                if is_divisible && !until.has_passed() {
-                    let middle = spans.div_ceil(2);
-                    parts.push(left.batch.cut(middle..spans));
-                    parts.push(left.batch.cut(0..middle));
-                } else if is_divisible {
-                    // It is not lost: there was no time to find out whether the halves are small enough.
-                    let error = Error::timeout("too large, and no time to send it in parts", until);
-                    total.leave(left.batch, error);
-                } else {
-                    total.rest.push(left);
-                }
-            }
+            total.absorb(sent.unwrap_or_else(|error| Delivery::failed(part, error)));
         }
         total
     }
