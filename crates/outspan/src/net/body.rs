@@ -19,7 +19,7 @@ use crate::Error;
 use crate::Result;
 
 /// A request body: an optional prefix and the payload, each sent as it is.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Body {
     prefix: Bytes,
     payload: Bytes,
