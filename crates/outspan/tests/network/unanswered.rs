@@ -27,6 +27,7 @@ use outspan_testkit::Answer;
 use outspan_testkit::Certificates;
 use outspan_testkit::Collector;
 use outspan_testkit::CollectorBuilder;
+use outspan_testkit::Disconnect;
 use outspan_testkit::Flood;
 use outspan_testkit::Gate;
 use outspan_testkit::OnConnect;
@@ -445,6 +446,45 @@ fn a_connection_ended_in_order_costs_no_attempt() {
             export(&exporter, batch).await.unwrap();
             peer.collector.go_away();
         }
+        peer.assert_kept(&batches);
+    });
+}
+
+#[test]
+fn a_connection_closed_during_a_request_costs_no_attempt() {
+    over(Way::ALL, |way| async move {
+        for disconnect in [Disconnect::BeforeReading, Disconnect::AfterReading] {
+            let peer = Peer::start(way);
+            let exporter = peer.exporter();
+            let batches = [batch_of(1), batch_of(2), batch_of(3)];
+            export(&exporter, &batches[0]).await.unwrap();
+            let closes = Answer::Disconnect(disconnect);
+            peer.collector.script([closes.clone()]);
+            export(&exporter, &batches[1]).await.unwrap();
+            // A server that closes every connection is at fault, and that is said.
+            peer.collector.script([closes.clone(), closes]);
+            let error = export(&exporter, &batches[2]).await.unwrap_err();
+            assert!(error.is_temporary(), "{way:?} {disconnect:?}: {error}");
+            export(&exporter, &batches[2]).await.unwrap();
+            peer.assert_kept(&batches);
+        }
+    });
+}
+
+#[test]
+fn a_connection_closed_in_the_middle_of_an_answer_is_replaced() {
+    let ways = Way::ALL.into_iter().filter(|way| *way != Way::Zipkin);
+    over(ways, |way| async move {
+        let peer = Peer::start(way);
+        let exporter = peer.exporter();
+        let batches = [batch_of(1), batch_of(2), batch_of(3)];
+        export(&exporter, &batches[0]).await.unwrap();
+        let closes = Answer::Disconnect(Disconnect::MidAnswer);
+        peer.collector.script([closes]);
+        // The server has taken them, and an attempt cannot know.
+        let error = export(&exporter, &batches[1]).await.unwrap_err();
+        assert!(error.is_temporary(), "{way:?}: {error}");
+        export(&exporter, &batches[2]).await.unwrap();
         peer.assert_kept(&batches);
     });
 }
