@@ -43,10 +43,11 @@ struct Shared {
     open: AtomicUsize,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mode {
-    Passing,
-    Silent,
+#[derive(Clone, Copy, Debug, Default)]
+struct Mode {
+    is_silent: bool,
+    /// How often it fell silent: a connection sees that also when it looks after the recovery.
+    silences: u64,
 }
 
 impl Relay {
@@ -62,7 +63,7 @@ impl Relay {
         let address = listener.local_addr().expect("a listener has an address");
         let shared = Arc::new(Shared {
             target,
-            mode: watch::Sender::new(Mode::Passing),
+            mode: watch::Sender::new(Mode::default()),
             accepted: AtomicUsize::new(0),
             open: AtomicUsize::new(0),
         });
@@ -90,12 +91,15 @@ impl Relay {
     /// Passes nothing on from now on, neither over the connections that there are nor over new ones. All stay open, and
     /// what the client sends is read and dropped.
     pub fn silence(&self) {
-        self.shared.mode.send_replace(Mode::Silent);
+        self.shared.mode.send_modify(|mode| {
+            mode.is_silent = true;
+            mode.silences += 1;
+        });
     }
 
     /// Passes new connections on from now on. Those that fell silent stay so.
     pub fn recover(&self) {
-        self.shared.mode.send_replace(Mode::Passing);
+        self.shared.mode.send_modify(|mode| mode.is_silent = false);
     }
 
     /// How many connections it has accepted.
@@ -120,17 +124,19 @@ impl Shared {
         self.accepted.fetch_add(1, Ordering::Relaxed);
         self.open.fetch_add(1, Ordering::Relaxed);
         let shared = Arc::clone(self);
+        // Looked up here, not by the task: that may run after the next change.
+        let mode = self.mode.subscribe();
+        let born = *mode.borrow();
         tokio::spawn(async move {
-            shared.pass(client).await;
+            shared.pass(client, mode, born).await;
             shared.open.fetch_sub(1, Ordering::Relaxed);
         });
     }
 
     /// Passes bytes on until one side ends the connection or the relay falls silent; then drops what the client sends.
-    async fn pass(&self, mut client: TcpStream) {
-        let mut mode = self.mode.subscribe();
+    async fn pass(&self, mut client: TcpStream, mut mode: watch::Receiver<Mode>, born: Mode) {
         // The sender lives in self.
-        let silenced = mode.wait_for(|mode| *mode == Mode::Silent);
+        let silenced = mode.wait_for(|mode| mode.is_silent || mode.silences != born.silences);
         // Kept open: the server must not tell the client that the connection is over.
         let mut server = None;
         let passed = async {

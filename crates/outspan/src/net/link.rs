@@ -281,7 +281,7 @@ impl Progress {
         if self.waiting == 0 {
             self.quiet_since = None;
         }
-        if self.last_answer.is_some_and(|at| at >= began) {
+        if self.last_answer.is_some_and(|at| at > began) {
             return;
         }
         self.unanswered += 1;
@@ -357,7 +357,7 @@ impl Drop for Waiting {
             link.end(self.began, now);
         }
         let mut destination = self.links.lock();
-        let is_answered = destination.last_answer.is_some_and(|at| at >= self.began);
+        let is_answered = destination.last_answer.is_some_and(|at| at > self.began);
         destination.is_silent |= !is_answered && now - self.began >= QUIET;
     }
 }

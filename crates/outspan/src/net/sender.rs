@@ -16,7 +16,6 @@ use http::Method;
 use http::Request;
 use http::StatusCode;
 use tokio::sync::Semaphore;
-use tokio::sync::SemaphorePermit;
 use tokio::time::Instant;
 
 use crate::Batch;
@@ -417,7 +416,7 @@ impl<P: Protocol> Sender<P> {
         hedges: &AtomicU32,
     ) -> Result<Accepted> {
         let is_silent = self.connections.is_silent();
-        let attempt = |permit: Option<SemaphorePermit<'_>>| {
+        let attempt = |permit| {
             let attempt = self.attempt(body.clone(), refresh, until, sent);
             async move {
                 let _permit = permit;
