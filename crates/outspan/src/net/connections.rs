@@ -169,6 +169,7 @@ impl Connections {
         if let Err((error, is_reused)) = &sent
             && met_an_end(error, *is_reused)
         {
+            again.body().sent().repeat();
             sent = self.send_once(&pool, again).await;
         }
         let (answer, waiting) = sent.map_err(|(error, _)| self.explain(&error))?;

@@ -5,7 +5,6 @@ use std::future::Future;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::atomic::AtomicU32;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -366,12 +365,11 @@ impl<P: Protocol> Sender<P> {
     /// Sends one request; once more with fresh headers when the server does not know us.
     async fn send(&self, body: Bytes, spans: usize, until: Deadline) -> Result<Delivery> {
         let sent = Sent::default();
-        let hedges = AtomicU32::new(0);
         let mut attempts = 0;
         let mut refresh = false;
         loop {
             attempts += 1;
-            let attempt = self.attempt_hedged(&body, refresh, until, &sent, &hedges);
+            let attempt = self.attempt_hedged(&body, refresh, until, &sent);
             let result = until.run(attempt).await.unwrap_or_else(|| {
                 let server = &self.endpoint.server;
                 Err(Error::timeout(format!("no answer from {server}"), until))
@@ -379,7 +377,7 @@ impl<P: Protocol> Sender<P> {
             match result {
                 Ok(accepted) => {
                     let mut delivery = delivery(spans as u64, accepted);
-                    delivery.attempts = attempts + hedges.into_inner();
+                    delivery.attempts = attempts + sent.repeats();
                     delivery.wire_bytes = sent.bytes();
                     delivery.server = Some(Arc::clone(&self.endpoint.server));
                     return Ok(delivery);
@@ -391,7 +389,7 @@ impl<P: Protocol> Sender<P> {
                         .name_proxy(error)
                         .with_context("endpoint", self.endpoint.to_string())
                         .with_server(Arc::clone(&self.endpoint.server))
-                        .with_attempts(attempts + hedges.into_inner())
+                        .with_attempts(attempts + sent.repeats())
                         .with_wire_bytes(sent.bytes()));
                 }
             }
@@ -413,7 +411,6 @@ impl<P: Protocol> Sender<P> {
         refresh: bool,
         until: Deadline,
         sent: &Sent,
-        hedges: &AtomicU32,
     ) -> Result<Accepted> {
         let is_silent = self.connections.is_silent();
         let attempt = |permit| {
@@ -428,8 +425,7 @@ impl<P: Protocol> Sender<P> {
                 return None;
             }
             let permit = self.hedges.try_acquire().ok()?;
-            // A number for the report; nothing else is published with it.
-            hedges.fetch_add(1, Ordering::Relaxed);
+            sent.repeat();
             Some(attempt(Some(permit)))
         };
         // An error that the server answered ends the silence as well; that a connection failed does not.
