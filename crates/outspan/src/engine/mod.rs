@@ -83,6 +83,7 @@ use crate::guard::GRACE;
 use crate::guard::run_drain;
 use crate::guard::run_guarded;
 use crate::pending::PendingSpans;
+use crate::runtime::spawn_on;
 
 /// The longest wait between two attempts, whatever the user sets.
 const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
@@ -280,7 +281,7 @@ impl Queue {
             closing: watch::Sender::new(None),
         });
         let driver = Driver(Arc::clone(&shared));
-        let driver = runtime.spawn(driver.run()).abort_handle();
+        let driver = spawn_on(runtime, driver.run()).abort_handle();
         Self { shared, driver }
     }
 

@@ -28,7 +28,7 @@ use crate::engine::Turns;
 use crate::failures::Failures;
 use crate::forms::Charge;
 use crate::forms::paid;
-use crate::runtime;
+use crate::runtime::Runtime;
 
 use super::Body;
 use super::Connections;
@@ -148,6 +148,8 @@ pub(crate) struct Sender<P> {
     headers: Headers,
     connections: Connections,
     limits: Limits,
+    /// Where the connections are, and every request.
+    runtime: Runtime,
     permits: Semaphore,
     is_closed: AtomicBool,
 }
@@ -159,6 +161,7 @@ impl<P: Protocol> Sender<P> {
         headers: Headers,
         connections: Connections,
         limits: Limits,
+        runtime: Runtime,
     ) -> Self {
         Self {
             protocol,
@@ -166,6 +169,7 @@ impl<P: Protocol> Sender<P> {
             headers,
             connections,
             limits,
+            runtime,
             permits: Semaphore::new(limits.exports.min(Semaphore::MAX_PERMITS)),
             is_closed: AtomicBool::new(false),
         }
@@ -191,7 +195,8 @@ impl<P: Protocol> Sender<P> {
         }
         engine::note_server(&self.endpoint.server);
         let sender = Arc::clone(self);
-        runtime::run(async move { sender.deliver(batch, until).await }).await
+        let work = async move { sender.deliver(batch, until).await };
+        self.runtime.run_network(until, work).await
     }
 
     /// Delivers a batch, in parts where it is too large. One part is held at a time.

@@ -23,7 +23,7 @@ use crate::Error;
 use crate::Export;
 use crate::Exporter;
 use crate::Result;
-use crate::runtime;
+use crate::runtime::Runtime;
 
 /// The least time between two look-ups.
 pub(super) const PAUSE: Duration = Duration::from_secs(1);
@@ -139,7 +139,7 @@ impl Members {
             }
         };
         // It ends by itself when the members are gone.
-        drop(runtime::handle()?.spawn(work));
+        drop(Runtime::shared().detach(work)?);
         Ok(())
     }
 
@@ -244,9 +244,8 @@ impl Members {
             }
             members.left.send_modify(|left| *left -= 1);
         };
-        if let Ok(runtime) = runtime::handle() {
-            drop(runtime.spawn(work));
-        }
+        // It fails only where the library's thread cannot start, and then no address was looked up.
+        drop(Runtime::shared().detach(work));
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
