@@ -399,10 +399,9 @@ impl<F> Work<F> {
     /// Work that runs with `tracing` switched off.
     #[cfg(feature = "_network")]
     fn of_network(handle: &Handle, future: F) -> Self {
-        Self {
-            is_network: true,
-            ..Self::new(handle, future)
-        }
+        let mut work = Self::new(handle, future);
+        work.is_network = true;
+        work
     }
 }
 

@@ -196,7 +196,7 @@ fn queue_dropped_after_its_runtime_does_not_hang() {
     let child = ScriptedExporter::new();
     let queue = queue_on(&runtime, child.exporter());
     push(&queue, 3);
-    block_on(queue.flush(soon())).unwrap();
+    assert!(block_on(queue.flush(soon())).unwrap().is_complete());
     drop(runtime);
     drop(queue);
 }
