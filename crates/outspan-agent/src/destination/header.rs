@@ -99,7 +99,10 @@ impl HeaderProvider for FileHeaders {
             self.read().await?;
         } else if is_due && let Err(error) = self.read().await {
             // The destination may well take what was used so far.
-            tracing::error!(target: "outspan", "{error}; the values of before stay in use");
+            // In a task of its own, because `tracing` is switched off in exports.
+            drop(tokio::spawn(async move {
+                tracing::error!(target: "outspan", "{error}; the values of before stay in use");
+            }));
         }
         Ok(self.lock().clone())
     }
