@@ -27,7 +27,7 @@ use crate::engine::Turn;
 use crate::failures::Failures;
 use crate::forms::Charge;
 use crate::forms::paid;
-use crate::runtime;
+use crate::runtime::Runtime;
 
 use super::Body;
 use super::Connections;
@@ -145,6 +145,8 @@ pub(crate) struct Sender<P> {
     headers: Headers,
     connections: Connections,
     limits: Limits,
+    /// Where the connections are, and every request.
+    runtime: Runtime,
     permits: Semaphore,
     /// One request at a time is sent again before it has an answer.
     hedges: Semaphore,
@@ -158,6 +160,7 @@ impl<P: Protocol> Sender<P> {
         headers: Headers,
         connections: Connections,
         limits: Limits,
+        runtime: Runtime,
     ) -> Self {
         Self {
             protocol,
@@ -165,6 +168,7 @@ impl<P: Protocol> Sender<P> {
             headers,
             connections,
             limits,
+            runtime,
             permits: Semaphore::new(limits.exports.min(Semaphore::MAX_PERMITS)),
             hedges: Semaphore::new(1),
             is_closed: AtomicBool::new(false),
@@ -191,7 +195,8 @@ impl<P: Protocol> Sender<P> {
         }
         engine::note_server(&self.endpoint.server);
         let sender = Arc::clone(self);
-        runtime::run(async move { sender.deliver(batch, until).await }).await
+        let work = async move { sender.deliver(batch, until).await };
+        self.runtime.run_network(until, work).await
     }
 
     /// Delivers a batch, in parts where it has more bytes than a request may. One part is held at a time.

@@ -21,6 +21,7 @@ mod measured;
 mod merger;
 mod queue;
 mod queue_log;
+mod queue_runtime;
 mod queued;
 mod retiring;
 mod retry;
