@@ -19,6 +19,7 @@ use super::schedule::Schedule;
 use super::schedule::Step;
 use super::surroundings::SURROUNDING;
 use super::surroundings::Surrounding;
+use super::surroundings::end_of;
 use super::tracked::Books;
 use super::tracked::Tracked;
 use crate::Batch;
@@ -182,12 +183,7 @@ impl Shared {
 
     /// Waits for the end of a shutdown that began after the export did.
     async fn cut_off(&self) -> Error {
-        let mut closing = self.closing.subscribe();
-        if closing.wait_for(Option::is_some).await.is_err() {
-            std::future::pending::<()>().await;
-        }
-        let until = self.lock().closing();
-        until.passed().await;
+        let until = end_of(self.closing.subscribe(), |until| until).await;
         match self.diagnostics.server() {
             Some(server) => {
                 Error::timeout(format!("no answer from {server}"), until).with_server(server)

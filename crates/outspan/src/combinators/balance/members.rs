@@ -300,7 +300,7 @@ impl Members {
         // The first call was dropped: this one goes on where it stopped.
         let until = until.min(end.unwrap_or(until));
         let shutdown = member.exporter.shutdown(until);
-        run_drain(until, GRACE / 2, "shutdown", shutdown).await
+        run_drain(until, GRACE, "shutdown", shutdown).await
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
