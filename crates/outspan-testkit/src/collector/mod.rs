@@ -4,6 +4,7 @@
 //! current-thread one, with a paused clock.
 
 mod answer;
+mod connection;
 mod foreign;
 mod grpc;
 mod http;

@@ -37,7 +37,7 @@ use super::proxy::ProxyOptions;
 use super::tls::TlsInUse;
 use crate::Error;
 use crate::Result;
-use crate::runtime;
+use crate::runtime::Runtime;
 
 /// Which versions of HTTP an exporter speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +58,8 @@ pub(crate) struct ConnectionOptions {
     pub(crate) max_idle: usize,
     pub(crate) proxy: ProxyOptions,
     pub(crate) versions: Versions,
+    /// Where the connections are driven. Requests have to be sent from there.
+    pub(crate) runtime: Runtime,
     /// What to say when the server speaks another version of HTTP: empty, or words that begin with a space.
     pub(crate) wrong_version_hint: &'static str,
 }
@@ -113,7 +115,7 @@ impl Connections {
         let connect_timeout = options.connect_timeout;
         let connector = Connector::new(route, tls, links.clone(), connect_timeout, interval);
         let heard = connector.heard().clone();
-        let mut builder = Client::builder(OurRuntime);
+        let mut builder = Client::builder(Drivers(options.runtime.clone()));
         builder
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
@@ -144,7 +146,7 @@ impl Connections {
         })
     }
 
-    /// Sends a request and waits for the head of the answer. Runs in the library's runtime.
+    /// Sends a request and waits for the head of the answer. Has to be called on the runtime of the connections.
     ///
     /// A request that met the end of a connection which had answered before is sent once more, over a new one: a server
     /// may close a connection at any time, and is not at fault when a request is on its way then.
@@ -446,16 +448,16 @@ fn proxy_failure<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a ProxyFai
     None
 }
 
-/// Starts the drivers of connections in the library's runtime.
-#[derive(Clone, Copy, Debug)]
-struct OurRuntime;
+/// Starts the drivers of connections on the runtime of the exporter.
+#[derive(Clone, Debug)]
+struct Drivers(Runtime);
 
-impl<F> Executor<F> for OurRuntime
+impl<F> Executor<F> for Drivers
 where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, work: F) {
-        runtime::spawn_detached(work);
+        self.0.detach_network(work);
     }
 }
 

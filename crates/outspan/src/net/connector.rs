@@ -174,7 +174,7 @@ impl Connector {
             let socket = Socket::Plain(TokioIo::new(transport));
             return Ok(Stream::new(socket, self.heard, self.links.open(), forwards));
         };
-        let handshake = TlsConnector::from(tls.config()).connect(tls.name(), transport);
+        let handshake = TlsConnector::from(tls.config().await).connect(tls.name(), transport);
         match tokio::time::timeout(self.timeout, handshake).await {
             Ok(stream) => {
                 let socket = Socket::Tls(Box::new(TokioIo::new(stream?)));

@@ -14,6 +14,7 @@ use crate::Compression;
 use crate::Error;
 use crate::Result;
 use crate::Secret;
+use crate::runtime::Runtime;
 
 use super::ConnectionOptions;
 use super::Connections;
@@ -56,6 +57,7 @@ pub(crate) struct HttpOptions {
     pub(crate) keep_alive: Option<(Duration, Duration)>,
     pub(crate) idle_timeout: Duration,
     pub(crate) user_agent: Option<String>,
+    pub(crate) runtime: Runtime,
 }
 
 /// What the exporters differ in.
@@ -89,6 +91,7 @@ impl HttpOptions {
             keep_alive: Some(KEEP_ALIVE),
             idle_timeout: Duration::from_secs(90),
             user_agent: None,
+            runtime: Runtime::shared(),
         }
     }
 
@@ -123,6 +126,7 @@ impl HttpOptions {
     ) -> Result<Sender<P>> {
         self.check_numbers()?;
         self.check_durations()?;
+        self.runtime.check()?;
         let options = ConnectionOptions {
             connect_timeout: self.connect_timeout,
             keep_alive: self.keep_alive,
@@ -130,6 +134,7 @@ impl HttpOptions {
             max_idle: self.max_concurrent_exports,
             proxy: self.proxy.clone(),
             versions: manner.versions,
+            runtime: self.runtime.clone(),
             wrong_version_hint: manner.wrong_version_hint,
         };
         let connections = Connections::new(&endpoint, &self.tls, &options)?;
@@ -138,6 +143,7 @@ impl HttpOptions {
             response_bytes: self.max_response_bytes,
             exports: self.max_concurrent_exports,
         };
+        let runtime = self.runtime.clone();
         let headers = self.into_headers(&endpoint, manner.user_agent)?;
         Ok(Sender::new(
             protocol,
@@ -145,6 +151,7 @@ impl HttpOptions {
             headers,
             connections,
             limits,
+            runtime,
         ))
     }
 
@@ -406,6 +413,12 @@ macro_rules! http_options {
         /// Sets how long an unused connection stays open. Default: 90 s.
         pub fn idle_timeout(mut self, timeout: std::time::Duration) -> Self {
             self.http.idle_timeout = timeout;
+            self
+        }
+
+        /// Sets where connections and requests run; see [`Runtime`](crate::Runtime). Default: the library's own thread.
+        pub fn runtime(mut self, runtime: impl Into<$crate::Runtime>) -> Self {
+            self.http.runtime = runtime.into();
             self
         }
 
