@@ -98,6 +98,7 @@ mod forms;
 mod guard;
 #[cfg(feature = "sdk")]
 mod init;
+mod losses;
 #[cfg(feature = "_network")]
 mod net;
 mod pending;
@@ -119,8 +120,6 @@ pub use delivery::Undelivered;
 pub use diagnostics::DropEvent;
 pub use drained::Cause;
 pub use drained::Drained;
-pub use drained::DropReason;
-pub use drained::Losses;
 pub use engine::Retry;
 pub use error::Error;
 pub use error::ErrorKind;
@@ -149,6 +148,8 @@ pub use init::InitBuilder;
 pub use init::builder;
 #[cfg(feature = "sdk")]
 pub use init::init;
+pub use losses::DropReason;
+pub use losses::Losses;
 /// The OTLP wire format: views of spans, encoder, validator.
 pub use outspan_wire as wire;
 pub use runtime::Runtime;

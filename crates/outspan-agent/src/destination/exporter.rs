@@ -19,6 +19,7 @@ use outspan::zipkin;
 
 use crate::arguments::DestinationArguments;
 use crate::arguments::Dialect;
+use crate::arguments::KeepAlive;
 use crate::arguments::OtlpArguments;
 use crate::arguments::Protocol;
 use crate::arguments::When;
@@ -64,6 +65,13 @@ macro_rules! with_http_options {
         }
         if $receiver.is_secure {
             builder = builder.tls(tls(options));
+        }
+        match options.keep_alive {
+            None => {}
+            Some(KeepAlive::Off) => builder = builder.no_keep_alive(),
+            Some(KeepAlive::Every { interval, timeout }) => {
+                builder = builder.keep_alive(interval, timeout);
+            }
         }
         match options.proxy.as_deref() {
             None => builder,
@@ -157,6 +165,7 @@ pub(crate) fn meaningless(
         ("retries", otlp.retries.is_some(), is_remote, OTLP),
         ("max-elapsed", otlp.max_elapsed.is_some(), is_remote, OTLP),
         ("concurrency", otlp.concurrency.is_some(), is_remote, OTLP),
+        ("keep-alive", otlp.keep_alive.is_some(), is_otlp, OTLP),
         (
             "compression",
             otlp.compression.is_some(),

@@ -293,10 +293,12 @@ impl Core {
     async fn room(&self, batch: &Batch, until: Deadline) -> Result<Room> {
         let (bytes, spans) = (batch.memory(), batch.spans());
         if bytes > self.queue.bytes_max() {
-            return Err(Error::too_large(format!(
+            let error = Error::too_large(format!(
                 "a batch of {bytes} bytes does not fit into a queue of {}",
                 self.queue.bytes_max()
-            )));
+            ));
+            // Its parts would fill the queue and, where the oldest are dropped, replace each other.
+            return Err(error.for_each_span());
         }
         let room = match self.when_full {
             FullPolicy::Wait => self.queue.reserve_by(bytes, spans, until).await,

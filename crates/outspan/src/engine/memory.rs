@@ -9,11 +9,15 @@ use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Duration;
 
+use super::Ack;
+use super::Books;
 use super::Budget;
+use super::Entry;
 use super::Flushed;
 use super::Queue;
 use super::Settings;
-use super::Shared;
+use super::driver::Shared;
+use super::tracked::Tracked;
 use crate::Account;
 use crate::Batch;
 use crate::Deadline;
@@ -25,7 +29,6 @@ use crate::ErrorKind;
 use crate::Exporter;
 use crate::Result;
 use crate::Retry;
-use crate::account::Ledger;
 use crate::diagnostics::Diagnostics;
 use crate::diagnostics::Hook;
 use crate::ending::Ending;
@@ -47,7 +50,8 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Whoever has spans takes [`Room`] first, which may fail at once, and pushes batches into it later; so what a queue has
 /// no room for can be turned away before it is read. Several exports are in flight at the same time. A batch that failed
 /// temporarily stays and is tried again, only what was not delivered of it; a batch that the destination finds too large is
-/// split. While the destination is down, one export at a time finds out whether it is back.
+/// split. While the destination is down, one export at a time finds out whether it is back. A batch that fails while others are
+/// delivered waits by itself.
 ///
 /// What happens to spans is told in few log lines (`tracing`, target `outspan`), however long the trouble is.
 ///
@@ -96,8 +100,8 @@ struct Core {
 #[must_use = "dropping room counts its spans as dropped"]
 pub struct Room {
     shared: Arc<Shared>,
-    bytes: usize,
-    spans: usize,
+    /// Nothing after the room was used.
+    entry: Option<Entry>,
 }
 
 /// Collects the settings of a [`MemoryQueue`].
@@ -138,14 +142,10 @@ impl MemoryQueue {
     /// Takes room for a batch, or says that there is none: then nothing is counted.
     pub fn reserve(&self, bytes: usize, spans: usize) -> Option<Room> {
         let shared = &self.core.shared;
-        if !shared.budget.try_take(bytes, spans) {
-            return None;
-        }
-        shared.ledger.queue(spans as u64);
+        let entry = shared.books.try_reserve(bytes, spans)?;
         Some(Room {
             shared: Arc::clone(shared),
-            bytes,
-            spans,
+            entry: Some(entry),
         })
     }
 
@@ -155,7 +155,7 @@ impl MemoryQueue {
     ///
     /// Dropping the future takes nothing.
     pub async fn reserve_by(&self, bytes: usize, spans: usize, until: Deadline) -> Option<Room> {
-        if !self.core.shared.budget.could_hold(bytes, spans) {
+        if !self.core.shared.books.budget().could_hold(bytes, spans) {
             return None;
         }
         let mut progress = self.core.shared.progress.subscribe();
@@ -176,7 +176,7 @@ impl MemoryQueue {
     /// Takes room for a batch, dropping those that wait longest to make it; they count as `queue_full`. None if it could
     /// never fit, or if everything that is held is in flight.
     pub fn reserve_by_dropping(&self, bytes: usize, spans: usize) -> Option<Room> {
-        if !self.core.shared.budget.could_hold(bytes, spans) {
+        if !self.core.shared.books.budget().could_hold(bytes, spans) {
             return None;
         }
         loop {
@@ -206,24 +206,22 @@ impl MemoryQueue {
 
     /// Whether there is room for `bytes` at this moment; [`reserve`](Self::reserve) may still fail.
     pub fn has_room(&self, bytes: usize) -> bool {
-        let budget = &self.core.shared.budget;
+        let budget = self.core.shared.books.budget();
         budget.bytes().saturating_add(bytes) <= budget.bytes_max()
     }
 
     /// Counts spans as received and dropped because there was no room for them, and tells of it.
     pub fn turn_away(&self, spans: usize) {
-        let shared = &self.core.shared;
-        shared.ledger.turn_away(DropReason::QueueFull, spans as u64);
-        shared
-            .diagnostics
-            .dropped(DropReason::QueueFull, spans as u64, None);
+        let books = &self.core.shared.books;
+        let reason = DropReason::QueueFull;
+        books.turn_away(reason, spans as u64).report();
     }
 
     /// Puts batches into the room that was taken for their spans.
     ///
     /// From now on they are charged with what they hold. After a [`shutdown`](Self::shutdown) they are dropped and counted.
     pub fn push(&self, batches: Vec<Batch>, room: Room) {
-        self.push_all(batches, room, None);
+        self.push_all(batches, room, &Ack::none());
     }
 
     /// Puts batches into the room that was taken for their spans, as [`push`](Self::push) does, and drops `witness` when none
@@ -237,40 +235,29 @@ impl MemoryQueue {
         room: Room,
         witness: Arc<dyn Any + Send + Sync>,
     ) {
-        self.push_all(batches, room, Some(witness));
+        self.push_all(batches, room, &Ack::new(move |_| drop(witness)));
     }
 
-    fn push_all(
-        &self,
-        batches: Vec<Batch>,
-        room: Room,
-        witness: Option<Arc<dyn Any + Send + Sync>>,
-    ) {
-        let shared = &self.core.shared;
-        let bytes = batches.iter().map(Batch::own_memory).sum();
-        let spans = batches.iter().map(Batch::spans).sum();
-        room.settle(shared, bytes, spans);
-        for batch in batches {
-            let charged = batch.own_memory();
-            let queue = &self.core.queue;
-            queue.push_witnessed(batch, charged, witness.clone());
+    fn push_all(&self, batches: Vec<Batch>, room: Room, ack: &Ack) {
+        for tracked in room.into_tracked(&self.core.shared, batches, ack) {
+            self.core.queue.push(tracked);
         }
     }
 
     /// Says where every span is that was handed over.
     pub fn account(&self) -> Account {
-        self.core.shared.ledger.read()
+        self.core.shared.books.account()
     }
 
     /// How many bytes are held. The forms that exporters make of batches are included, such as compressed ones, except for
     /// those that a full queue has no room for: these take at most 32 MiB, in all queues of the process together.
     pub fn bytes(&self) -> usize {
-        self.core.shared.budget.bytes()
+        self.core.shared.books.budget().bytes()
     }
 
     /// How many bytes may be held.
     pub fn bytes_max(&self) -> usize {
-        self.core.shared.budget.bytes_max()
+        self.core.shared.books.budget().bytes_max()
     }
 
     /// How many exports are in flight.
@@ -412,12 +399,12 @@ impl fmt::Debug for MemoryQueue {
 impl Room {
     /// How many bytes it is for.
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.entry.as_ref().map_or(0, Entry::bytes)
     }
 
     /// How many spans it is for.
     pub fn spans(&self) -> usize {
-        self.spans
+        self.entry.as_ref().map_or(0, Entry::spans)
     }
 
     /// Adds other room of the same queue.
@@ -429,44 +416,43 @@ impl Room {
         if !Arc::ptr_eq(&self.shared, &other.shared) {
             return Err(other);
         }
-        self.bytes += std::mem::take(&mut other.bytes);
-        self.spans += std::mem::take(&mut other.spans);
+        let Some(added) = other.entry.take() else {
+            return Ok(());
+        };
+        match &mut self.entry {
+            Some(ours) => {
+                if let Err(added) = ours.merge(added) {
+                    other.entry = Some(added);
+                    return Err(other);
+                }
+            }
+            None => self.entry = Some(added),
+        }
         Ok(())
     }
 
     /// Gives the room back as if it had not been taken: its spans are somebody else's again.
     pub fn give_back(mut self) {
-        let spans = std::mem::take(&mut self.spans) as u64;
-        self.shared.ledger.step(|account| {
-            account.received -= spans;
-            account.queued -= spans;
-        });
+        if let Some(entry) = self.entry.take() {
+            entry.cancel();
+        }
     }
 
-    /// Turns the room into that of batches with so many bytes and spans. What `queue` has no room of is added to it.
-    fn settle(mut self, queue: &Arc<Shared>, bytes: usize, spans: usize) {
-        if !Arc::ptr_eq(&self.shared, queue) {
-            queue.ledger.queue(spans as u64);
-            queue.budget.exchange_spans(0, spans);
-            queue.budget.exchange(0, bytes);
-            return;
-        }
-        let missing = spans.saturating_sub(self.spans);
-        let unused = self.spans.saturating_sub(spans);
-        queue.ledger.queue(missing as u64);
-        queue.lose_queued(DropReason::Failed, unused as u64);
-        queue.budget.exchange_spans(self.spans, spans);
-        queue.budget.exchange(self.bytes, bytes);
-        self.bytes = 0;
-        self.spans = 0;
+    /// Turns the room into batches. What `queue` has no room of is added to it.
+    fn into_tracked(mut self, queue: &Arc<Shared>, batches: Vec<Batch>, ack: &Ack) -> Vec<Tracked> {
+        let is_ours = Arc::ptr_eq(&self.shared, queue);
+        let entry = self.entry.take_if(|_| is_ours);
+        let mut entry = entry.unwrap_or_else(|| queue.books.enter(0, 0));
+        entry.add_acks(ack.branch(entry.spans() as u64));
+        entry.into_tracked(batches)
     }
 }
 
 impl Drop for Room {
     fn drop(&mut self) {
-        self.shared
-            .lose_queued(DropReason::Shutdown, self.spans as u64);
-        self.shared.budget.give_back(self.bytes, self.spans);
+        if let Some(entry) = self.entry.take() {
+            entry.drop_spans(DropReason::Shutdown, None);
+        }
         self.shared.progress.send_replace(());
     }
 }
@@ -474,8 +460,8 @@ impl Drop for Room {
 impl fmt::Debug for Room {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Room")
-            .field("bytes", &self.bytes)
-            .field("spans", &self.spans)
+            .field("bytes", &self.bytes())
+            .field("spans", &self.spans())
             .finish()
     }
 }
@@ -511,7 +497,8 @@ impl MemoryQueueBuilder {
         self
     }
 
-    /// How long a batch is tried after its first attempt: as long as there is room for it unless told.
+    /// How long a batch is tried after its first attempt: as long as there is room for it unless told. Then it is dropped as
+    /// [`Expired`](DropReason::Expired), also while it waits.
     pub fn export_limit(mut self, limit: Option<Duration>) -> Self {
         self.export_limit = limit;
         self
@@ -575,7 +562,6 @@ impl MemoryQueueBuilder {
         }
         self.runtime.check()?;
         let handle = self.runtime.handle()?;
-        let ledger = Arc::new(Ledger::default());
         let budget = Arc::new(Budget::new(self.bytes, self.spans.map(NonZeroUsize::get)));
         let diagnostics = Arc::new(Diagnostics::new(self.on_drop).named(self.name));
         let settings = Settings {
@@ -583,7 +569,6 @@ impl MemoryQueueBuilder {
             attempt_timeout: self.attempt_timeout,
             export_limit: self.export_limit,
             retry: self.retry,
-            observer: None,
             gives_up_early: self.gives_up_early,
             takes_turns: self.takes_turns,
         };
@@ -592,8 +577,7 @@ impl MemoryQueueBuilder {
         let queue = Queue::start(
             self.exporter,
             settings,
-            ledger,
-            budget,
+            Books::new(budget, Arc::clone(&diagnostics), None),
             diagnostics,
             &handle,
         );

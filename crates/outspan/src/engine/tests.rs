@@ -1,4 +1,8 @@
+mod health;
+
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
@@ -9,9 +13,22 @@ use outspan_wire::otlp::Encoder;
 use outspan_wire::otlp::ScopeWriter;
 use outspan_wire::otlp::SpanWriter;
 use proptest::prelude::*;
+use tokio::runtime::Handle;
+use tokio::time::Instant;
 
 use super::*;
 use crate::Account;
+use crate::Batch;
+use crate::Deadline;
+use crate::Delivery;
+use crate::Drained;
+use crate::DropReason;
+use crate::Error;
+use crate::ErrorKind;
+use crate::Export;
+use crate::Exporter;
+use crate::Result;
+use crate::diagnostics::Diagnostics;
 
 /// What a scripted exporter does with one call.
 #[derive(Clone, Debug)]
@@ -29,6 +46,8 @@ enum Answer {
     FailHalves(Error, Error),
     /// Refuses batches of more spans than this for their size.
     LimitSpans(usize),
+    /// The same after a while.
+    LimitSpansLate(Duration, usize),
     /// Refuses for now batches of exactly this many spans.
     FailOfSize(usize),
     Stall,
@@ -161,6 +180,14 @@ impl Export for Scripted {
             }
             Answer::LimitSpans(limit) if spans > limit => Err(Error::too_large("too many bytes")),
             Answer::LimitSpans(_) => Ok(accept(&batch)),
+            Answer::LimitSpansLate(time, limit) => {
+                // Sleeps: the destination is slow, in the test's time.
+                tokio::time::sleep(time).await;
+                match spans > limit {
+                    true => Err(Error::too_large("too many bytes")),
+                    false => Ok(accept(&batch)),
+                }
+            }
             Answer::FailOfSize(size) if spans == size => Err(Error::unavailable("not these")),
             Answer::FailOfSize(_) => Ok(accept(&batch)),
             Answer::Stall => std::future::pending().await,
@@ -212,7 +239,7 @@ impl EncodeSpan for TestSpan {
     }
 }
 
-fn batch_of(spans: usize) -> Batch {
+pub(super) fn batch_of(spans: usize) -> Batch {
     let mut encoder = Encoder::default();
     for number in 1..=spans {
         encoder.push(&EncodedResource::default(), &TestSpan(number as u64));
@@ -226,8 +253,7 @@ fn batch_of(spans: usize) -> Batch {
 struct Rig {
     queue: Queue,
     script: Arc<Script>,
-    ledger: Arc<Ledger>,
-    budget: Arc<Budget>,
+    books: Arc<Books>,
 }
 
 /// Counts what a queue says of spans that went to the exporter or never will.
@@ -260,7 +286,6 @@ fn settings() -> Settings {
         attempt_timeout: Some(Duration::from_secs(10)),
         export_limit: None,
         retry: Retry::default().jitter(0.0),
-        observer: None,
         gives_up_early: false,
         takes_turns: false,
     }
@@ -272,35 +297,44 @@ impl Rig {
     }
 
     fn with(settings: Settings, script: Arc<Script>) -> Self {
-        let ledger = Arc::new(Ledger::default());
+        Self::observed(settings, script, None)
+    }
+
+    fn observed(
+        settings: Settings,
+        script: Arc<Script>,
+        observer: Option<Arc<dyn HandOver>>,
+    ) -> Self {
         let budget = Arc::new(Budget::new(1 << 30, Some(1 << 20)));
+        let diagnostics = Arc::new(Diagnostics::default());
+        let books = Books::new(budget, Arc::clone(&diagnostics), observer);
         let queue = Queue::start(
             Exporter::new(Scripted(Arc::clone(&script))),
             settings,
-            Arc::clone(&ledger),
-            Arc::clone(&budget),
-            Arc::new(Diagnostics::default()),
+            Arc::clone(&books),
+            diagnostics,
             &Handle::current(),
         );
         Self {
             queue,
             script,
-            ledger,
-            budget,
+            books,
         }
     }
 
     fn push(&self, spans: usize) {
         let batch = batch_of(spans);
-        let size = batch.memory();
-        assert!(self.budget.try_take(size, spans));
-        self.ledger.queue(spans as u64);
-        self.queue.push(batch, size);
+        let entry = self.books.try_reserve(batch.memory(), spans);
+        let entry = entry.expect("there is room");
+        for tracked in entry.into_tracked(vec![batch]) {
+            self.queue.push(tracked);
+        }
     }
 
     fn account(&self) -> Account {
-        let account = self.ledger.read();
+        let account = self.books.account();
         assert!(account.closes(), "{account}");
+        assert_eq!(self.books.abandoned(), 0, "no token is forgotten");
         account
     }
 
@@ -317,7 +351,7 @@ impl Rig {
             .run(open)
             .await
             .expect("everything comes to an end");
-        assert_eq!(self.budget.bytes(), 0, "all room is given back");
+        assert_eq!(self.books.budget().bytes(), 0, "all room is given back");
         self.account()
     }
 }
@@ -406,11 +440,11 @@ async fn what_is_delivered_in_part_gives_its_room_back() {
     let down = Error::unavailable("down");
     let rig = Rig::new([Answer::DeliverHalf(down.clone())], Answer::Fail(down));
     rig.push(1000);
-    let whole = rig.budget.bytes();
+    let whole = rig.books.budget().bytes();
     // Sleeps: in the test's time, until the first attempt ended.
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(rig.account().delivered, 500);
-    assert!(rig.budget.bytes() < whole * 3 / 4);
+    assert!(rig.books.budget().bytes() < whole * 3 / 4);
 }
 
 #[tokio::test(start_paused = true)]
@@ -429,14 +463,12 @@ async fn the_oldest_goes_first_when_one_has_to_go() {
 
 #[tokio::test(start_paused = true)]
 async fn a_part_is_as_old_as_its_batch_when_the_oldest_has_to_go() {
-    let too_large = || Error::too_large("too many bytes");
-    let busy = Error::throttled("later").with_retry_after(Duration::from_secs(100));
+    let busy = || Error::throttled("later").with_retry_after(Duration::from_secs(100));
     let script = Script::new(
         [
-            Answer::FailLate(Duration::from_secs(6), too_large()),
-            Answer::Fail(busy),
+            Answer::FailHalves(busy(), busy()),
+            Answer::Fail(busy()),
             Answer::Stall,
-            Answer::Fail(too_large()),
         ],
         Answer::Stall,
     );
@@ -449,13 +481,16 @@ async fn a_part_is_as_old_as_its_batch_when_the_oldest_has_to_go() {
     for spans in [8, 1, 1] {
         rig.push(spans);
     }
-    // Sleeps: in the test's time, until the first batch was halved twice.
+    // Sleeps: in the test's time, until the first batch has failed in two parts.
     tokio::time::sleep(Duration::from_secs(7)).await;
-    assert_eq!(rig.script.sizes(), [8, 1, 1, 4, 4, 2]);
-    // A quarter of the first batch waits for its turn, and the second batch for its time.
-    assert_eq!(rig.account().queued, 3);
-    assert!(rig.queue.shared.evict());
-    assert_eq!(rig.account().dropped.of(DropReason::QueueFull), 2);
+    assert_eq!(rig.script.sizes(), [8, 1, 1]);
+    // Two parts of the first batch wait, and the second batch.
+    assert_eq!(rig.account().queued, 9);
+    for part in [4, 8] {
+        assert!(rig.queue.shared.evict());
+        assert_eq!(rig.account().dropped.of(DropReason::QueueFull), part);
+    }
+    assert_eq!(rig.account().queued, 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -463,7 +498,6 @@ async fn a_span_counts_as_handed_over_when_the_first_attempt_begins_and_never_ag
     let heard = Arc::new(Heard::default());
     let one_at_once = Settings {
         concurrent_exports: 1,
-        observer: Some(Arc::clone(&heard) as _),
         ..settings()
     };
     let answers = [
@@ -471,7 +505,8 @@ async fn a_span_counts_as_handed_over_when_the_first_attempt_begins_and_never_ag
         Answer::Fail(Error::too_large("too many bytes")),
         Answer::DeliverHalf(Error::unavailable("down")),
     ];
-    let rig = Rig::with(one_at_once, Script::new(answers, Answer::Deliver));
+    let script = Script::new(answers, Answer::Deliver);
+    let rig = Rig::observed(one_at_once, script, Some(Arc::clone(&heard) as _));
     rig.push(3);
     rig.push(8);
     // Lets the first attempt begin.
@@ -489,11 +524,11 @@ async fn a_span_that_is_dropped_before_it_is_handed_over_counts_as_that() {
     let one_at_once = Settings {
         concurrent_exports: 1,
         attempt_timeout: None,
-        observer: Some(Arc::clone(&heard) as _),
         ..settings()
     };
     let down = Answer::Fail(Error::unavailable("down"));
-    let rig = Rig::with(one_at_once, Script::new([down], Answer::Stall));
+    let script = Script::new([down], Answer::Stall);
+    let rig = Rig::observed(one_at_once, script, Some(Arc::clone(&heard) as _));
     rig.push(1);
     // Sleeps: in the test's time, until the first attempt failed.
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -677,6 +712,42 @@ async fn splits_what_is_too_large_down_to_one_span() {
     rig.push(5);
     let account = rig.settled().await;
     assert_eq!(account.dropped.of(DropReason::TooLarge), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn parts_for_which_an_attempt_has_no_time_are_no_failure() {
+    for seconds in [1, 4, 9] {
+        let no_retries = Settings {
+            export_limit: None,
+            retry: Retry::default().max_retries(0),
+            ..settings()
+        };
+        let slow = Answer::LimitSpansLate(Duration::from_secs(seconds), 1);
+        let rig = Rig::with(no_retries, Script::new([], slow));
+        rig.push(16);
+        let account = rig.settled().await;
+        assert_eq!(account.delivered, 16, "{seconds} s: {account}");
+        // At most every second call is cut short.
+        assert!(rig.script.calls().len() <= 2 * 31);
+        assert!(rig.queue.shared.lock().last_error().is_none());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_destination_that_hangs_after_it_refused_a_size_counts_as_down() {
+    let answers = [
+        Answer::Fail(Error::too_large("too many bytes")),
+        Answer::Stall,
+        Answer::Stall,
+    ];
+    let rig = Rig::with(settings(), Script::new(answers, Answer::Deliver));
+    rig.push(4);
+    assert_eq!(rig.settled().await.delivered, 4);
+    assert_eq!(rig.script.sizes(), [4, 2, 2, 2, 2]);
+    let calls = rig.script.calls();
+    let waits = |place: usize| (calls[place + 1].at - calls[place].at).as_secs();
+    assert_eq!(waits(1), 10, "the next attempt begins at once");
+    assert!(waits(2) > 10, "and the one after it waits");
 }
 
 #[tokio::test(start_paused = true)]
@@ -903,7 +974,7 @@ async fn a_shutdown_delivers_what_it_can_and_counts_the_rest() {
     assert_eq!(account.dropped.of(DropReason::Shutdown), 2);
     assert_eq!(account.open(), 0);
     assert_eq!(rig.script.shut_down.load(Ordering::SeqCst), 1);
-    assert_eq!(rig.budget.bytes(), 0);
+    assert_eq!(rig.books.budget().bytes(), 0);
 
     let again = rig.queue.shutdown(soon()).await;
     assert!(!again.out_of_time);
@@ -946,7 +1017,7 @@ async fn what_is_pushed_after_the_shutdown_is_counted() {
     rig.queue.shutdown(soon()).await;
     rig.push(4);
     assert_eq!(rig.account().dropped.of(DropReason::Shutdown), 4);
-    assert_eq!(rig.budget.bytes(), 0);
+    assert_eq!(rig.books.budget().bytes(), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -970,18 +1041,13 @@ async fn a_dropped_queue_counts_what_it_held() {
     rig.push(3);
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(rig.account().in_flight, 2);
-    let Rig {
-        queue,
-        ledger,
-        budget,
-        ..
-    } = rig;
+    let Rig { queue, books, .. } = rig;
     drop(queue);
-    while ledger.read().open() > 0 {
+    while books.account().open() > 0 {
         tokio::task::yield_now().await;
     }
-    assert_eq!(ledger.read().dropped.of(DropReason::Shutdown), 5);
-    assert_eq!(budget.bytes(), 0);
+    assert_eq!(books.account().dropped.of(DropReason::Shutdown), 5);
+    assert_eq!(books.budget().bytes(), 0);
 }
 
 fn arbitrary_answer() -> impl Strategy<Value = Answer> {
@@ -1043,10 +1109,10 @@ proptest! {
             let heard = Arc::new(Heard::default());
             let settings = Settings {
                 export_limit: export_limit.map(Duration::from_secs),
-                observer: Some(Arc::clone(&heard) as _),
                 ..settings()
             };
-            let rig = Rig::with(settings, Script::new(answers, otherwise));
+            let script = Script::new(answers, otherwise);
+            let rig = Rig::observed(settings, script, Some(Arc::clone(&heard) as _));
             let mut pushed = 0;
             for act in acts {
                 match act {
@@ -1076,7 +1142,7 @@ proptest! {
             let account = rig.account();
             assert_eq!(account.open(), 0);
             assert_eq!(account.received, pushed);
-            assert_eq!(rig.budget.bytes(), 0);
+            assert_eq!(rig.books.budget().bytes(), 0);
             assert_eq!(rig.script.in_flight.load(Ordering::SeqCst), 0, "no export is left behind");
             let (handed_over, dropped_before) = heard.read();
             assert!(handed_over >= account.delivered + account.refused);

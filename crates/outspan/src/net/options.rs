@@ -28,6 +28,14 @@ use super::sender::Protocol;
 use super::sender::Sender;
 use super::without_credentials;
 
+/// The interval of HTTP/2 pings while an answer is awaited, and how long to wait for theirs.
+///
+/// Servers on stock gRPC libraries count a ping within 5 min of the one before as a strike unless they sent something in
+/// between, and hang up after the third (`EnforcementPolicy.MinTime` of grpc-go, `permitKeepAliveTime` of grpc-java,
+/// `GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS` of the C core). So the default stays above that. 20 s is the time
+/// that all of them wait.
+const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(6 * 60), Duration::from_secs(20));
+
 /// The name under which we announce ourselves where no specification says how.
 pub(crate) const OUR_USER_AGENT: &str = concat!("outspan/", env!("CARGO_PKG_VERSION"));
 
@@ -80,7 +88,7 @@ impl HttpOptions {
             max_response_bytes: 4 << 20,
             max_concurrent_exports: 16,
             connect_timeout: Duration::from_secs(10),
-            keep_alive: None,
+            keep_alive: Some(KEEP_ALIVE),
             idle_timeout: Duration::from_secs(90),
             user_agent: None,
             runtime: Runtime::shared(),
@@ -376,17 +384,29 @@ macro_rules! http_options {
             self
         }
 
-        /// Sends HTTP/2 pings every `interval`, and gives the connection up when one is not answered within `timeout`.
+        /// Sends an HTTP/2 ping when an answer is awaited and nothing has come for `interval`, and gives the connection
+        /// up when the ping is not answered within `timeout`.
         ///
-        /// Default: off. Servers on stock gRPC libraries refuse clients that ping more often than every 5 minutes. A
-        /// peer that vanishes is noticed without pings as well, by the kernel, 30 s after bytes for it were not
-        /// acknowledged. Over HTTP/1.1 there are no pings.
+        /// Default: 6 min and 20 s. Servers on stock gRPC libraries hang up on clients that send pings more often than
+        /// every 5 min while they get no data, unless they are set to allow it; servers of that kind need
+        /// `permit_keepalive_time` (the Collector: `keepalive.enforcement_policy.min_time`) for shorter intervals.
+        ///
+        /// Pings are not needed to get away from a connection that does not answer. One over which an attempt had no
+        /// answer for 2 s or more, or three attempts in a row, takes no more requests: new ones open another. The kernel
+        /// notices a peer that vanished 30 s after bytes for it were not acknowledged, on an idle connection after 60 s;
+        /// a shorter `interval` is that of its probes as well. Over HTTP/1.1 there are no pings.
         pub fn keep_alive(
             mut self,
             interval: std::time::Duration,
             timeout: std::time::Duration,
         ) -> Self {
             self.http.keep_alive = Some((interval, timeout));
+            self
+        }
+
+        /// Sends no HTTP/2 pings; see [`keep_alive`](Self::keep_alive).
+        pub fn no_keep_alive(mut self) -> Self {
+            self.http.keep_alive = None;
             self
         }
 

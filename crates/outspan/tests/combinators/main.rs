@@ -23,5 +23,8 @@ mod queue;
 mod queue_log;
 mod queue_runtime;
 mod queued;
+mod retiring;
 mod retry;
+mod shares;
+mod split;
 mod stacks;

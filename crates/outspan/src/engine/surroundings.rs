@@ -1,0 +1,120 @@
+//! What combinators and exporters inside a queue's export may know of the queue around them.
+
+#[cfg(any(feature = "_network", feature = "kafka"))]
+use std::sync::Arc;
+#[cfg(feature = "_network")]
+use std::sync::atomic::AtomicUsize;
+#[cfg(feature = "_network")]
+use std::sync::atomic::Ordering;
+
+use tokio::sync::watch;
+
+use crate::Deadline;
+use crate::Error;
+use crate::Result;
+#[cfg(any(feature = "_network", feature = "kafka"))]
+use crate::diagnostics::Diagnostics;
+
+tokio::task_local! {
+    /// Set within an export of a queue: what combinators and exporters inside may know of it.
+    pub(super) static SURROUNDING: Surrounding;
+}
+
+/// The queue around an export.
+#[derive(Clone, Debug)]
+pub(super) struct Surrounding {
+    pub(super) closing: watch::Receiver<Option<Deadline>>,
+    /// How many batches wait, where exports are to give way to them.
+    #[cfg(feature = "_network")]
+    pub(super) waiting: Option<Arc<AtomicUsize>>,
+    #[cfg(any(feature = "_network", feature = "kafka"))]
+    pub(super) diagnostics: Arc<Diagnostics>,
+}
+
+/// Waits until the queue around this export is being shut down; never ends outside of one.
+///
+/// Combinators that wait inside a queue's export cannot be told otherwise: they are shut down after the queue is empty.
+pub(crate) async fn closing() {
+    let closing = SURROUNDING.try_with(|queue| queue.closing.clone());
+    if let Ok(mut closing) = closing
+        && closing.wait_for(Option::is_some).await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
+}
+
+/// Whether the queue around this export is being shut down.
+pub(crate) fn is_closing() -> bool {
+    SURROUNDING
+        .try_with(|queue| queue.closing.borrow().is_some())
+        .unwrap_or(false)
+}
+
+/// Whether an export that has gone on for a while should end, so that others get their turn. What is left of its batch comes
+/// back with [`Error::giving_way`].
+#[cfg(feature = "_network")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turns {
+    /// The queue around the export takes no turns or is being shut down, or there is none.
+    No,
+    /// Other batches wait.
+    OthersWait,
+    /// None waits, but a part of the batch may be sent while another one is.
+    NobodyWaits,
+}
+
+/// Asks the queue around this export.
+#[cfg(feature = "_network")]
+pub(crate) fn turns() -> Turns {
+    let turns = SURROUNDING.try_with(|queue| match &queue.waiting {
+        Some(waiting) if queue.closing.borrow().is_none() => {
+            match waiting.load(Ordering::Relaxed) {
+                0 => Turns::NobodyWaits,
+                _ => Turns::OthersWait,
+            }
+        }
+        _ => Turns::No,
+    });
+    turns.unwrap_or(Turns::No)
+}
+
+/// Whether the time of an export is over: its own, or that of a shutdown of the queue around it.
+pub(crate) fn is_over(until: Deadline) -> bool {
+    let closing = SURROUNDING.try_with(|queue| *queue.closing.borrow());
+    until.has_passed() || closing.is_ok_and(|end| end.is_some_and(|end| end.has_passed()))
+}
+
+/// Runs the export of one of several destinations. When the queue around it is shut down, it ends by the part of the shutdown's
+/// time that `share` leaves it.
+///
+/// The queue ends exports then that began before the shutdown, and cannot know which destination has not answered.
+pub(crate) async fn run_until_closed<R>(
+    work: impl Future<Output = Result<R>>,
+    share: impl FnOnce(Deadline) -> Deadline,
+) -> Result<R> {
+    let closed = async {
+        closing().await;
+        let until = SURROUNDING.try_with(|queue| *queue.closing.borrow());
+        let Ok(Some(until)) = until else {
+            return std::future::pending().await;
+        };
+        let until = share(until);
+        until.passed().await;
+        Error::timeout("no answer", until).with_attempts(1)
+    };
+    tokio::select! {
+        biased;
+        answer = work => answer,
+        error = closed => Err(error),
+    }
+}
+
+/// Tells the queue around this export where it goes, so that losses name the address of a destination that never answers.
+#[cfg(any(feature = "_network", feature = "kafka"))]
+pub(crate) fn note_server(server: &Arc<str>) {
+    // Outside of a queue nobody asks.
+    SURROUNDING
+        .try_with(|queue| queue.diagnostics.note_server(server))
+        .unwrap_or_default();
+}
