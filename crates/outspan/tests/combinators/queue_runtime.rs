@@ -63,7 +63,7 @@ impl OnThreads {
 impl Export for OnThreads {
     async fn export(&self, batch: Batch, _until: Deadline) -> Result<Delivery> {
         self.check();
-        // Timers of the runtime that polls: there are no others that this exporter could use.
+        // Sleeps: to see that the runtime that polls has timers.
         tokio::time::sleep(Duration::from_millis(1)).await;
         self.check();
         Ok(Delivery::of(&batch))
