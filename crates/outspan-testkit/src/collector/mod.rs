@@ -32,6 +32,7 @@ pub use answer::Answer;
 pub use answer::AnswerCode;
 pub use answer::Decision;
 pub use answer::Disconnect;
+pub use answer::Flood;
 pub use answer::Garbage;
 pub use answer::Gate;
 pub use answer::OnConnect;

@@ -29,6 +29,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::Flood;
 use super::OnConnect;
 use super::Transport;
 use super::connection::AnswerBody;
@@ -181,19 +182,27 @@ async fn run(
         shared.complain(format!("more than {CONNECTIONS_MAX} connections at once"));
         return;
     }
+    let mut floods = None;
     match on_connect {
         OnConnect::Serve => {}
+        OnConnect::Flood { with, reads } => floods = Some((with, reads)),
         OnConnect::Silence => return std::future::pending().await,
         OnConnect::Say(bytes) => return say(socket, &bytes).await,
         OnConnect::Reset => return connection.break_off(),
     }
     let same_socket = Arc::clone(&socket.same_socket);
     let Some(tls) = tls else {
-        return speak(connection, socket, &same_socket, None, go_away).await;
+        return match floods {
+            Some((with, reads)) => flood(socket, with, reads).await,
+            None => speak(connection, socket, &same_socket, None, go_away).await,
+        };
     };
-    match handshake(&tls, socket).await {
-        Ok((stream, peer)) => speak(connection, stream, &same_socket, peer, go_away).await,
-        Err(error) => shared.complain(format!("TLS handshake failed: {error}")),
+    match (handshake(&tls, socket).await, floods) {
+        (Ok((stream, _)), Some((with, reads))) => flood(stream, with, reads).await,
+        (Ok((stream, peer)), None) => {
+            speak(connection, stream, &same_socket, peer, go_away).await;
+        }
+        (Err(error), _) => shared.complain(format!("TLS handshake failed: {error}")),
     }
 }
 
@@ -206,6 +215,30 @@ async fn say(mut socket: Socket, bytes: &[u8]) {
     };
     // The client may close at any point; that is its right.
     drop(tokio::time::timeout(HANDSHAKE_TIME, said).await);
+}
+
+/// Sends the same over and over until the client closes the connection.
+async fn flood(stream: impl AsyncRead + AsyncWrite + Unpin, with: Flood, reads: bool) {
+    let (mut from, mut to) = tokio::io::split(stream);
+    let many = with.unit().repeat(512);
+    let write = async {
+        to.write_all(with.preface()).await?;
+        loop {
+            to.write_all(&many).await?;
+            // Everything else of the collector runs on this thread, too.
+            tokio::task::yield_now().await;
+        }
+    };
+    let read = async {
+        match reads {
+            true => tokio::io::copy(&mut from, &mut tokio::io::sink()).await,
+            false => std::future::pending().await,
+        }
+    };
+    let _ended: io::Result<u64> = tokio::select! {
+        ended = write => ended,
+        ended = read => ended,
+    };
 }
 
 async fn handshake(

@@ -27,7 +27,7 @@ use crate::engine::MemoryQueue;
 use crate::engine::MemoryQueueBuilder;
 use crate::engine::Merger;
 use crate::engine::Room;
-use crate::runtime;
+use crate::runtime::Runtime;
 
 /// Says what a [`Queued`] exporter does with a batch that it has no room for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -183,11 +183,19 @@ impl Queued {
         self
     }
 
+    /// Sets where the queue runs, and with it the exports; see [`Runtime`]. Default: the library's own thread.
+    #[must_use]
+    pub fn runtime(mut self, runtime: impl Into<Runtime>) -> Self {
+        self.queue = self.queue.runtime(runtime);
+        self
+    }
+
     /// Makes the exporter.
     ///
     /// # Errors
     ///
-    /// [`Config`](crate::ErrorKind::Config) for a bound of 0, and if the library's thread cannot be started.
+    /// [`Config`](crate::ErrorKind::Config) for a bound of 0 or a runtime without timers, and an error if the library's
+    /// thread cannot be started.
     pub fn build(self) -> Result<Exporter> {
         Ok(self.build_with_handle()?.0)
     }
@@ -205,6 +213,7 @@ impl Queued {
                 "a limit of the queue's batches is 0: no span could ever be exported",
             ));
         }
+        let runtime = self.queue.chosen_runtime().clone();
         let core = Arc::new(Core {
             queue: self.queue.start()?,
             batches: self.batches,
@@ -215,7 +224,7 @@ impl Queued {
         if self.batches.is_some() {
             // It ends by itself when the exporter is gone.
             let delays = close_in_time(Arc::downgrade(&core));
-            drop(runtime::handle()?.spawn(delays));
+            drop(runtime.detach(delays)?);
         }
         let handle = QueueHandle(Arc::clone(&core));
         Ok((Exporter::new(Queueing(core)), handle))
@@ -284,10 +293,12 @@ impl Core {
     async fn room(&self, batch: &Batch, until: Deadline) -> Result<Room> {
         let (bytes, spans) = (batch.memory(), batch.spans());
         if bytes > self.queue.bytes_max() {
-            return Err(Error::too_large(format!(
+            let error = Error::too_large(format!(
                 "a batch of {bytes} bytes does not fit into a queue of {}",
                 self.queue.bytes_max()
-            )));
+            ));
+            // Its parts would fill the queue and, where the oldest are dropped, replace each other.
+            return Err(error.for_each_span());
         }
         let room = match self.when_full {
             FullPolicy::Wait => self.queue.reserve_by(bytes, spans, until).await,

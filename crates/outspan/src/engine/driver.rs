@@ -264,12 +264,6 @@ impl Shared {
         // Whatever was made for sending it is made again when it is sent again: many batches may wait for that.
         batch.forget_forms();
         let gives_way = error.is_giving_way();
-        if error.is_divisible() && batch.spans() > 1 {
-            let half = batch.spans().div_ceil(2);
-            let parts = batch.split_by_spans(half).collect();
-            verdict.again.extend(item.split(parts));
-            return;
-        }
         if error.kind() == ErrorKind::Refused && !error.is_temporary() {
             verdict.works = true;
             return item.tracked.reject(&error);

@@ -25,13 +25,15 @@ use crate::Drained;
 use crate::DropEvent;
 use crate::DropReason;
 use crate::Error;
+use crate::ErrorKind;
 use crate::Exporter;
 use crate::Result;
 use crate::Retry;
 use crate::diagnostics::Diagnostics;
 use crate::diagnostics::Hook;
 use crate::ending::Ending;
-use crate::runtime;
+use crate::guard::GRACE;
+use crate::runtime::Runtime;
 use crate::runtime::Task;
 
 /// How many bytes a queue holds unless told: what the batch processor holds, too.
@@ -76,6 +78,8 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 /// ```
 pub struct MemoryQueue {
     core: Arc<Core>,
+    /// Where the exports and everything that waits are.
+    runtime: Runtime,
     _summaries: Task<()>,
 }
 
@@ -113,6 +117,7 @@ pub struct MemoryQueueBuilder {
     on_drop: Option<Hook>,
     gives_up_early: bool,
     takes_turns: bool,
+    runtime: Runtime,
 }
 
 impl MemoryQueue {
@@ -130,6 +135,7 @@ impl MemoryQueue {
             on_drop: None,
             gives_up_early: false,
             takes_turns: false,
+            runtime: Runtime::shared(),
         }
     }
 
@@ -287,8 +293,8 @@ impl MemoryQueue {
     ///
     /// Dropping the future ends the hurry; the batches stay.
     pub async fn flush(&self, until: Deadline) -> Result<Drained> {
-        let core = Arc::clone(&self.core);
-        let flushed = on_runtime(async move { core.queue.flush(until).await }).await?;
+        let flush = move |core: Arc<Core>| async move { core.queue.flush(until).await };
+        let flushed = self.on_runtime(until, flush).await?;
         self.drained(flushed)
     }
 
@@ -311,8 +317,8 @@ impl MemoryQueue {
     /// ends it.
     pub async fn shutdown(&self, until: Deadline) -> Result<Drained> {
         let work = || async {
-            let core = Arc::clone(&self.core);
-            let flushed = on_runtime(async move { core.queue.shutdown(until).await }).await?;
+            let shutdown = move |core: Arc<Core>| async move { core.queue.shutdown(until).await };
+            let flushed = self.on_runtime(until, shutdown).await?;
             let drained = self.drained(flushed);
             self.core.shared.diagnostics.finish();
             drained
@@ -326,10 +332,28 @@ impl MemoryQueue {
 
     /// Stops at once. What is held is counted as lost when this returns.
     pub async fn abort(&self) {
-        let core = Arc::clone(&self.core);
-        // It fails only where no runtime could be started, and then there is no queue.
-        drop(on_runtime(async move { core.queue.abort().await }).await);
+        let abort = move |core: Arc<Core>| async move { core.queue.abort().await };
+        // The driver ends on its runtime. If nothing drives that, the queue counts what it held when that is dropped.
+        drop(self.on_runtime(Deadline::after(GRACE), abort).await);
         self.core.shared.diagnostics.finish();
+    }
+
+    /// Runs `work` on the queue's runtime: at once if the caller is there, so that a queue inside another one is done before
+    /// its time is up.
+    ///
+    /// If the runtime has ended, its end has counted what the queue held, and the caller can do the rest.
+    async fn on_runtime<R, W>(&self, deadline: Deadline, work: impl Fn(Arc<Core>) -> W) -> Result<R>
+    where
+        R: Send + 'static,
+        W: Future<Output = R> + Send + 'static,
+    {
+        let ran = self.runtime.run(deadline, work(Arc::clone(&self.core)));
+        match ran.await {
+            Err(error) if error.kind() == ErrorKind::ShutDown => {
+                Ok(work(Arc::clone(&self.core)).await)
+            }
+            ran => ran,
+        }
     }
 
     /// What a flush or the shutdown tells.
@@ -358,18 +382,6 @@ impl MemoryQueue {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Runs `work` on the library's thread: at once if this is it, so that a queue inside another one is done before its time is up.
-async fn on_runtime<R: Send + 'static>(
-    work: impl Future<Output = R> + Send + 'static,
-) -> Result<R> {
-    if runtime::is_current() {
-        return Ok(work.await);
-    }
-    runtime::spawn(work)?
-        .await
-        .map_err(|e| Error::internal("work of the queue did not finish").with_source(e))
 }
 
 impl fmt::Debug for MemoryQueue {
@@ -520,11 +532,23 @@ impl MemoryQueueBuilder {
         self
     }
 
-    /// Starts the queue on the library's thread.
+    /// Sets where the queue runs, and with it the exports; see [`Runtime`]. Default: the library's own thread.
+    pub fn runtime(mut self, runtime: impl Into<Runtime>) -> Self {
+        self.runtime = runtime.into();
+        self
+    }
+
+    /// The runtime that was set.
+    pub(crate) fn chosen_runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
+    /// Starts the queue.
     ///
     /// # Errors
     ///
-    /// [`Config`](crate::ErrorKind::Config) for a bound of 0, and if the library's thread cannot be started.
+    /// [`Config`](crate::ErrorKind::Config) for a bound of 0 or a runtime without timers, and an error if the library's
+    /// thread cannot be started.
     pub fn start(self) -> Result<MemoryQueue> {
         for (name, number) in [
             ("bytes", self.bytes),
@@ -536,6 +560,8 @@ impl MemoryQueueBuilder {
                 )));
             }
         }
+        self.runtime.check()?;
+        let handle = self.runtime.handle()?;
         let budget = Arc::new(Budget::new(self.bytes, self.spans.map(NonZeroUsize::get)));
         let diagnostics = Arc::new(Diagnostics::new(self.on_drop).named(self.name));
         let settings = Settings {
@@ -547,13 +573,13 @@ impl MemoryQueueBuilder {
             takes_turns: self.takes_turns,
         };
         let lines = Arc::clone(&diagnostics);
-        let summaries = runtime::spawn(async move { lines.run().await })?;
+        let summaries = self.runtime.spawn(async move { lines.run().await })?;
         let queue = Queue::start(
             self.exporter,
             settings,
             Books::new(budget, Arc::clone(&diagnostics), None),
             diagnostics,
-            runtime::handle()?,
+            &handle,
         );
         let shared = Arc::clone(&queue.shared);
         Ok(MemoryQueue {
@@ -564,6 +590,7 @@ impl MemoryQueueBuilder {
                 ending: Ending::default(),
                 late: Mutex::default(),
             }),
+            runtime: self.runtime,
             _summaries: summaries,
         })
     }
@@ -581,6 +608,7 @@ impl fmt::Debug for MemoryQueueBuilder {
             .field("export_limit", &self.export_limit)
             .field("retry", &self.retry)
             .field("on_drop", &self.on_drop.is_some())
+            .field("runtime", &self.runtime)
             .finish()
     }
 }

@@ -25,10 +25,12 @@ mod memory;
 mod merger;
 mod queue;
 mod schedule;
+mod split;
 mod surroundings;
 #[cfg(test)]
 mod tests;
 mod tracked;
+mod turn;
 mod waiting;
 
 use std::time::Duration;
@@ -53,6 +55,9 @@ pub use self::merger::BatchLimits;
 pub use self::merger::Merger;
 pub(crate) use self::queue::Flushed;
 pub(crate) use self::queue::Queue;
+pub(crate) use self::split::Plan;
+pub(crate) use self::split::export_in_parts;
+pub(crate) use self::split::exporter_number;
 #[cfg(feature = "_network")]
 pub(crate) use self::surroundings::Turns;
 pub(crate) use self::surroundings::closing;
@@ -73,6 +78,8 @@ pub(crate) use self::tracked::HandOver;
 pub(crate) use self::tracked::Tracked;
 #[cfg(feature = "sdk")]
 pub(crate) use self::tracked::Unreported;
+pub(crate) use self::turn::Turn;
+pub(crate) use self::turn::apart;
 
 /// The longest wait between two attempts, whatever the user sets.
 const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);

@@ -28,6 +28,7 @@ use crate::Result;
 use crate::diagnostics::Diagnostics;
 use crate::guard::GRACE;
 use crate::guard::run_drain;
+use crate::runtime::spawn_on;
 
 /// Holds batches in front of one exporter.
 #[derive(Debug)]
@@ -72,7 +73,7 @@ impl Queue {
             ended: watch::Sender::new(false),
         });
         let driver = Driver::new(Arc::clone(&shared));
-        let driver = runtime.spawn(driver.run()).abort_handle();
+        let driver = spawn_on(runtime, driver.run()).abort_handle();
         Self { shared, driver }
     }
 

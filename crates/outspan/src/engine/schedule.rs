@@ -20,7 +20,6 @@ use super::health::Health;
 use super::tracked::Completed;
 use super::tracked::Tracked;
 use super::waiting::Waiting;
-use crate::Batch;
 use crate::Deadline;
 use crate::Delivery;
 use crate::Error;
@@ -108,23 +107,6 @@ impl Item {
             parts.push((Self { tracked, ..self }, error));
         }
         (completed, parts)
-    }
-
-    /// Splits the batch. Its parts were never sent by themselves.
-    pub(super) fn split(self, batches: Vec<Batch>) -> Vec<Self> {
-        let mut parts = Vec::with_capacity(batches.len());
-        for mut tracked in self.tracked.split(batches) {
-            tracked.retry();
-            parts.push(Self {
-                tracked,
-                place: Place::Front,
-                successes: None,
-                backoff: None,
-                is_sent_at_shutdown: false,
-                ..self
-            });
-        }
-        parts
     }
 
     /// What has to be sent again.

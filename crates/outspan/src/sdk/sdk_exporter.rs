@@ -32,7 +32,7 @@ use crate::ending::PATIENCE;
 use crate::engine::Books;
 use crate::engine::Tracked;
 use crate::guard::run_drain;
-use crate::runtime;
+use crate::runtime::Runtime;
 
 use super::loss_report::LossReport;
 use super::outcome::delivered;
@@ -262,7 +262,7 @@ async fn export(exporter: Arc<Exporter>, batch: Batch, until: Deadline) -> Resul
         let exported = until.run(exporter.export(batch, until)).await;
         exported.unwrap_or_else(|| Err(Error::timeout("no answer", until)))
     };
-    let exported = runtime::spawn(work)?.await;
+    let exported = Runtime::shared().spawn(work)?.await;
     exported.unwrap_or_else(|_| Err(Error::internal("the exporter panicked")))
 }
 

@@ -26,7 +26,7 @@ use crate::Result;
 use crate::guard::GRACE;
 use crate::guard::call_guarded;
 use crate::guard::run_drain;
-use crate::runtime;
+use crate::runtime::Runtime;
 
 /// The least time between two look-ups.
 pub(super) const PAUSE: Duration = Duration::from_secs(1);
@@ -172,7 +172,7 @@ impl Members {
             }
         };
         // It ends by itself when the members are gone.
-        drop(runtime::handle()?.spawn(work));
+        drop(Runtime::shared().detach(work)?);
         Ok(())
     }
 
@@ -283,9 +283,8 @@ impl Members {
                 ),
             }
         };
-        if let Ok(runtime) = runtime::handle() {
-            drop(runtime.spawn(work));
-        }
+        // It fails only where the library's thread cannot start, and then no address was looked up.
+        drop(Runtime::shared().detach(work));
     }
 
     /// Shuts a member down, within its own time or that of the shutdown of all, if that ends before.

@@ -366,7 +366,7 @@ impl Balanced {
 /// Puts what is left over together, with each resource once, if it takes more than so many bytes.
 fn join_if_large(open: &mut Vec<Open>, max_bytes: usize) {
     let bytes: usize = open.iter().map(|part| part.batch.size()).sum();
-    let is_noted = open.iter().any(|part| part.batch.is_noted());
+    let is_noted = open.iter().any(|part| part.batch.has_fates());
     if open.len() < 2 || bytes <= max_bytes || is_noted {
         return;
     }

@@ -36,7 +36,7 @@ use crate::fates::Fate;
 use crate::fates::Pending;
 use crate::guard::run_guarded;
 use crate::pending::PendingSpans;
-use crate::runtime;
+use crate::runtime::Runtime;
 
 /// How many exports a child that nobody waits for may have under way: enough for a slow one, and a bound for one that hangs.
 const BEHIND_MAX: u32 = 16;
@@ -372,6 +372,21 @@ enum Behind {
     LeftOut(Box<Delivery>),
 }
 
+/// An export that may end with its runtime; then its spans count as dropped.
+struct Unended {
+    child: Arc<Child>,
+    spans: u64,
+}
+
+impl Drop for Unended {
+    fn drop(&mut self) {
+        if self.spans > 0 {
+            let diagnostics = &self.child.diagnostics;
+            diagnostics.dropped(DropReason::Shutdown, self.spans, None);
+        }
+    }
+}
+
 impl Behind {
     async fn ended(self) -> Option<Delivery> {
         match self {
@@ -421,35 +436,17 @@ impl Child {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends one part after the other, smaller ones where they are too large.
-    async fn export_parts(&self, mut parts: Vec<Batch>, until: Deadline) -> Delivery {
+    /// Sends one part after the other.
+    async fn export_parts(&self, parts: Vec<Batch>, until: Deadline) -> Delivery {
         let mut total = Delivery::default();
-        parts.reverse();
-        while let Some(part) = parts.pop() {
+        for part in parts {
             let sent = self.export(part.clone(), until).await;
-            let mut delivery = sent.unwrap_or_else(|error| Delivery::failed(part, error));
-            let rest = std::mem::take(&mut delivery.rest);
-            total.absorb(delivery);
-            for left in rest {
-                let spans = left.batch.spans();
-                let is_divisible = left.error.is_divisible() && spans > 1;
-                if is_divisible && !until.has_passed() {
-                    let middle = spans.div_ceil(2);
-                    parts.push(left.batch.cut(middle..spans));
-                    parts.push(left.batch.cut(0..middle));
-                } else if is_divisible {
-                    // It is not lost: there was no time to find out whether the halves are small enough.
-                    let error = Error::timeout("too large, and no time to send it in parts", until);
-                    total.leave(left.batch, error);
-                } else {
-                    total.rest.push(left);
-                }
-            }
+            total.absorb(sent.unwrap_or_else(|error| Delivery::failed(part, error)));
         }
         total
     }
 
-    /// Sends in the library's runtime, whoever waits for it; tells of what goes wrong.
+    /// Sends on the runtime that polls this export, also when nobody waits for it; tells of what goes wrong.
     fn export_behind(self: &Arc<Self>, batch: Batch, until: Deadline) -> Result<Behind> {
         let Ok(permit) = Arc::clone(&self.behind).try_acquire_owned() else {
             let error = Error::throttled(format!("{BEHIND_MAX} exports are under way"));
@@ -458,14 +455,18 @@ impl Child {
             let delivery = Delivery::failed(batch, error);
             return Ok(Behind::LeftOut(Box::new(delivery)));
         };
-        let child = Arc::clone(self);
-        let task = runtime::handle()?.spawn(async move {
-            let delivery = child.export_parts(vec![batch], until).await;
-            child.tell(&delivery);
+        let mut unended = Unended {
+            child: Arc::clone(self),
+            spans: batch.spans() as u64,
+        };
+        let work = async move {
+            let delivery = unended.child.export_parts(vec![batch], until).await;
+            unended.spans = 0;
+            unended.child.tell(&delivery);
             drop(permit);
             delivery
-        });
-        Ok(Behind::Running(task))
+        };
+        Ok(Behind::Running(Runtime::surrounding().detach(work)?))
     }
 
     fn tell(&self, delivery: &Delivery) {
