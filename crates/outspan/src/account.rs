@@ -92,6 +92,8 @@ impl fmt::Display for Account {
 }
 
 /// An account that several threads change, one whole step at a time, so that every reading closes.
+///
+/// Only the transitions of [`engine::tracked`](crate::engine) change it.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     numbers: Mutex<Numbers>,

@@ -18,13 +18,13 @@
 
 mod ack;
 mod backoff;
-mod budget;
 mod driver;
 mod health;
 mod memory;
 mod merger;
 mod queue;
 mod schedule;
+mod settings;
 mod split;
 mod surroundings;
 #[cfg(test)]
@@ -44,8 +44,6 @@ pub(crate) use self::backoff::Backoff;
 pub(crate) use self::backoff::MAX_RETRY_AFTER;
 pub use self::backoff::Retry;
 pub use self::backoff::RetryEvent;
-pub(crate) use self::budget::Budget;
-pub(crate) use self::driver::Settings;
 pub(crate) use self::health::Admission;
 pub(crate) use self::health::Health;
 pub use self::memory::MemoryQueue;
@@ -55,6 +53,7 @@ pub use self::merger::BatchLimits;
 pub use self::merger::Merger;
 pub(crate) use self::queue::Flushed;
 pub(crate) use self::queue::Queue;
+pub(crate) use self::settings::Settings;
 pub(crate) use self::split::Plan;
 pub(crate) use self::split::export_in_parts;
 pub(crate) use self::split::exporter_number;
@@ -80,6 +79,7 @@ pub(crate) use self::tracked::Tracked;
 pub(crate) use self::tracked::Unreported;
 pub(crate) use self::turn::Turn;
 pub(crate) use self::turn::apart;
+pub(crate) use crate::budget::Budget;
 
 /// The longest wait between two attempts, whatever the user sets.
 const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
