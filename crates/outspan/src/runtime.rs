@@ -72,7 +72,7 @@ where
 {
     match handle() {
         Ok(handle) => drop(handle.spawn(quietly(work))),
-        Err(error) => tracing::error!(target: "outspan", "{error}"),
+        Err(error) => tracing::error!(target: "outspan", "{}", error.chain()),
     }
 }
 

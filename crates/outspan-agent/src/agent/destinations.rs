@@ -80,7 +80,7 @@ impl Target {
             .retry(self.retry)
             .take_turns()
             .start()
-            .map_err(|e| format!("{}: {e}", self.name))?;
+            .map_err(|e| format!("{}: {}", self.name, e.chain()))?;
         let name = self.name;
         Ok((Destination { name, queue }, causes))
     }

@@ -85,7 +85,11 @@ impl HeaderProvider for FileHeaders {
             self.read().await?;
         } else if is_due && let Err(error) = self.read().await {
             // The destination may well take what was used so far.
-            tracing::error!(target: "outspan", "{error}; the values of before stay in use");
+            tracing::error!(
+                target: "outspan",
+                "{}; the values of before stay in use",
+                error.chain()
+            );
         }
         Ok(self.lock().clone())
     }
@@ -116,7 +120,7 @@ impl FromStr for Header {
         Ok(Self {
             name: name.to_owned(),
             file: value.strip_prefix('@').map(PathBuf::from),
-            value: read_value(value).map_err(|e| format!("header {name}: {e}"))?,
+            value: read_value(value).map_err(|e| format!("header {name}: {}", e.chain()))?,
         })
     }
 }

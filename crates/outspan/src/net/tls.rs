@@ -317,7 +317,8 @@ impl TlsInUse {
                 Err(error) => runtime::say(move || {
                     tracing::warn!(
                         target: "outspan",
-                        "TLS files have changed but cannot be used, the old ones stay in use: {error}"
+                        "TLS files have changed but cannot be used, the old ones stay in use: {}",
+                        error.chain()
                     );
                 }),
             }

@@ -212,7 +212,7 @@ impl Members {
                     let member = Destination::new(&name, exporter, &self.breakers);
                     members.push(Arc::new(member));
                 }
-                Err(error) => trouble = Some(format!("{name}: {error}")),
+                Err(error) => trouble = Some(format!("{name}: {}", error.chain())),
             }
         }
         if let Some(trouble) = trouble {
