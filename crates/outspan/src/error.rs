@@ -195,7 +195,7 @@ impl Error {
 
     /// Marks that a retry has given up, so that no retry outside starts over.
     #[must_use]
-    pub fn with_retries_used_up(mut self) -> Self {
+    pub(crate) fn with_retries_used_up(mut self) -> Self {
         self.inner.retries_used_up = true;
         self
     }
@@ -317,7 +317,7 @@ impl Error {
     }
 
     /// Whether a retry has already given up on this error. Read by retries alone.
-    pub fn retries_used_up(&self) -> bool {
+    pub(crate) fn retries_used_up(&self) -> bool {
         self.inner.retries_used_up
     }
 
