@@ -84,7 +84,7 @@ impl Target {
             .take_turns()
             .runtime(self.runtime)
             .start()
-            .map_err(|e| format!("{}: {e}", self.name))?;
+            .map_err(|e| format!("{}: {}", self.name, e.chain()))?;
         let name = self.name;
         Ok((Destination { name, queue }, causes))
     }

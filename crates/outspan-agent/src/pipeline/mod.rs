@@ -265,7 +265,9 @@ impl Pipeline {
         let ends = all.map(|(to, causes)| async move {
             match to.queue.shutdown(until).await {
                 Ok(drained) => causes.note_shutdown(&drained),
-                Err(error) => tracing::warn!(target: "outspan", "{}: {error}", to.name),
+                Err(error) => {
+                    tracing::warn!(target: "outspan", "{}: {}", to.name, error.chain());
+                }
             }
         });
         join_all(ends).await;

@@ -163,7 +163,7 @@ impl Retry {
         };
         let event = event();
         if let Err(error) = call_guarded("hook for retries", || hook(&event)) {
-            tracing::error!(target: "outspan", "{error}");
+            tracing::error!(target: "outspan", "{}", error.chain());
         }
     }
 

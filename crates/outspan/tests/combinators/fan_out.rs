@@ -252,7 +252,7 @@ mod all {
         let error = export(&exporter, &batch_of(3)).await.unwrap_err();
         assert!(error.is_temporary());
         assert_eq!(error.retry_after(), Some(SECOND * 7));
-        assert!(!error.retries_used_up());
+        assert!(crate::is_tried_again(&error).await);
     }
 
     #[tokio::test(start_paused = true)]

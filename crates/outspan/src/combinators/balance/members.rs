@@ -247,7 +247,7 @@ impl Members {
                     let member = Destination::new(&name, exporter, &self.breakers);
                     members.push(Arc::new(member));
                 }
-                Err(error) => trouble = Some(format!("{name}: {error}")),
+                Err(error) => trouble = Some(format!("{name}: {}", error.chain())),
             }
         }
         if let Some(trouble) = trouble {
@@ -278,7 +278,7 @@ impl Members {
                 Err(error) => tracing::warn!(
                     target: "outspan",
                     member = %member.name,
-                    error = %error,
+                    error = %error.chain(),
                     "shutdown of a member that is gone failed"
                 ),
             }
