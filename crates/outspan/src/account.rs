@@ -10,6 +10,7 @@ use crate::Drained;
 use crate::DropReason;
 use crate::Error;
 use crate::Losses;
+use crate::engine::Acks;
 use crate::pending::Outcome;
 use crate::pending::PendingSpans;
 
@@ -38,6 +39,16 @@ impl Account {
     pub fn closes(&self) -> bool {
         self.received
             == self.delivered + self.refused + self.dropped.total() + self.queued + self.in_flight
+    }
+
+    /// Adds another account.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.received += other.received;
+        self.delivered += other.delivered;
+        self.refused += other.refused;
+        self.dropped.merge(&other.dropped);
+        self.queued += other.queued;
+        self.in_flight += other.in_flight;
     }
 
     /// What became of spans since `earlier`.
@@ -166,10 +177,18 @@ impl Ledger {
     }
 
     /// Books the outcome of pending spans whenever it becomes known.
-    pub(crate) fn follow(self: &Arc<Self>, pending: &[PendingSpans]) {
+    ///
+    /// `acks` are told of losses, and kept until nothing is pending any more.
+    pub(crate) fn follow(self: &Arc<Self>, pending: &[PendingSpans], acks: &Acks) {
         for pending in pending {
             let ledger = Arc::clone(self);
-            pending.listen(move |outcome| ledger.end_pending(outcome));
+            let acks = acks.clone();
+            pending.listen(move |outcome| {
+                ledger.end_pending(outcome);
+                for (reason, _) in outcome.lost.iter() {
+                    acks.drop_spans(reason, outcome.error.as_ref());
+                }
+            });
         }
     }
 

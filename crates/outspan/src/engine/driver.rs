@@ -164,6 +164,7 @@ impl Shared {
         let is_probe = item.is_probe;
         let number = item.number;
         let is_sent_at_shutdown = item.is_sent_at_shutdown;
+        let acks = item.acks.clone();
         let verdict = self.judge(item, answer);
         let again = verdict.again_spans();
         let pending = verdict.pending_spans;
@@ -175,7 +176,7 @@ impl Shared {
             account.queued += again;
         });
         self.ledger.add_pending(pending);
-        self.ledger.follow(&verdict.pending);
+        self.ledger.follow(&verdict.pending, &acks);
         let kept = verdict.again.iter().map(|item| item.charged).sum();
         self.budget.exchange(charged, kept);
         self.budget.give_back(0, (flown - again) as usize);
@@ -186,9 +187,9 @@ impl Shared {
         let trouble = verdict.trouble;
         // Such as a form that was not made in time: the destination may be as well as ever.
         let is_unsent = trouble.as_ref().is_some_and(Error::is_before_sending);
-        let retrial = {
+        let (retrial, of_flight) = {
             let mut schedule = self.lock();
-            schedule.landed(number);
+            let of_flight = schedule.landed(number);
             if asked_nobody || (is_unsent && !works) {
                 schedule.found_out_nothing(is_probe);
             } else if works || trouble.is_none() {
@@ -202,11 +203,12 @@ impl Shared {
                 }
             }
             schedule.put_back(verdict.again);
-            match schedule.asked_until() {
+            let retrial = match schedule.asked_until() {
                 _ if schedule.is_closing() => Retrial::UntilShutdown,
                 Some(end) if end > now => Retrial::After(end - now),
                 _ => Retrial::UntilItWorks,
-            }
+            };
+            (retrial, of_flight)
         };
         if works {
             self.diagnostics.answered();
@@ -214,6 +216,8 @@ impl Shared {
         if let Some(error) = &trouble {
             self.diagnostics.failed(error, self.held(), retrial);
         }
+        // Everything is counted: sources that are told now find it so.
+        drop((acks, of_flight));
         self.progress.send_replace(());
     }
 
@@ -239,6 +243,7 @@ impl Shared {
                 error = error.with_server(Arc::clone(server));
             }
             self.diagnostics.refused(verdict.refused, &error);
+            item.acks.reject(verdict.refused, spans, why);
         }
         let mut open = spans - verdict.accepted - verdict.refused;
         let filtered = delivery.filtered.min(open);
@@ -255,7 +260,7 @@ impl Shared {
         }
         if open > 0 {
             let error = Error::internal("the exporter does not say what became of some spans");
-            self.drop_spans(DropReason::Failed, open, &error, &mut verdict);
+            self.drop_spans(&item, DropReason::Failed, open, &error, &mut verdict);
         }
         verdict
     }
@@ -276,10 +281,12 @@ impl Shared {
         if error.kind() == ErrorKind::Refused && !error.is_temporary() {
             verdict.refused += spans;
             self.diagnostics.refused(spans, &error);
+            let acks = item.acks.for_part(spans, item.spans());
+            acks.reject(spans, spans, &error.to_string());
             return;
         }
         if !error.is_temporary() {
-            return self.drop_spans(error.drop_reason(), spans, &error, verdict);
+            return self.drop_spans(item, error.drop_reason(), spans, &error, verdict);
         }
         // Told of the outage, also by batches whose time is over.
         let is_over = self
@@ -296,7 +303,7 @@ impl Shared {
                 true => DropReason::Expired,
                 false => DropReason::Failed,
             };
-            self.drop_spans(reason, spans, &error, verdict);
+            self.drop_spans(item, reason, spans, &error, verdict);
         } else if error.is_before_sending() {
             verdict.again.push(item.later_part(batch, gives_way));
         } else {
@@ -311,7 +318,15 @@ impl Shared {
         });
     }
 
-    fn drop_spans(&self, reason: DropReason, spans: u64, error: &Error, verdict: &mut Verdict) {
+    fn drop_spans(
+        &self,
+        item: &Item,
+        reason: DropReason,
+        spans: u64,
+        error: &Error,
+        verdict: &mut Verdict,
+    ) {
+        item.acks.drop_spans(reason, Some(error));
         verdict.dropped.add(reason, spans);
         self.diagnostics.dropped(reason, spans, Some(error));
     }

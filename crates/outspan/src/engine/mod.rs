@@ -13,17 +13,19 @@
 //!              └──────────────┘
 //! ```
 //!
-//! It is bounded in bytes, and in spans where that is wanted. Whoever pushes has taken [`Room`] first, which counts the spans
-//! as queued; the room is free again when a batch comes to its end.
+//! It is bounded in bytes, and in spans where that is wanted. A source that pushes has reserved a [`Permit`] first, which counts the spans
+//! as queued; the space is free again when a batch comes to its end.
 
 mod ack;
 mod backoff;
+mod batcher;
 mod budget;
 mod driver;
 mod memory;
 mod merger;
 mod queue;
 mod schedule;
+mod span_queue;
 mod surroundings;
 #[cfg(test)]
 mod tests;
@@ -42,7 +44,6 @@ pub use self::backoff::RetryEvent;
 pub(crate) use self::budget::Budget;
 pub use self::memory::MemoryQueue;
 pub use self::memory::MemoryQueueBuilder;
-pub use self::memory::Room;
 pub use self::merger::BatchLimits;
 pub use self::merger::Merger;
 pub(crate) use self::queue::Flushed;
@@ -50,6 +51,11 @@ pub(crate) use self::queue::Flushed;
 pub(crate) use self::queue::HandOver;
 pub(crate) use self::queue::Queue;
 pub(crate) use self::queue::Settings;
+pub use self::span_queue::Permit;
+pub use self::span_queue::Reader;
+pub use self::span_queue::ReaderStatus;
+pub use self::span_queue::ReserveError;
+pub use self::span_queue::SpanQueue;
 #[cfg(feature = "_network")]
 pub(crate) use self::surroundings::Turns;
 pub(crate) use self::surroundings::closing;

@@ -1,6 +1,5 @@
 //! The queue in front of one exporter: pushes, flushes, shutdowns.
 
-use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -14,6 +13,7 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
+use super::Acks;
 use super::Budget;
 use super::Retry;
 use super::driver::Driver;
@@ -135,22 +135,18 @@ impl Queue {
     /// Adds a batch whose spans the ledger has as queued, and for which `charged` bytes were taken from the budget.
     #[cfg(any(feature = "sdk", test))]
     pub(crate) fn push(&self, batch: Batch, charged: usize) {
-        self.push_witnessed(batch, charged, None);
+        self.push_with_acks(batch, charged, Acks::default());
     }
 
-    /// Adds a batch whose witness is dropped when nothing of the batch is held any more.
-    pub(crate) fn push_witnessed(
-        &self,
-        batch: Batch,
-        charged: usize,
-        witness: Option<Arc<dyn Any + Send + Sync>>,
-    ) {
+    /// Adds a batch as [`push`](Self::push) does, with the sources of its spans.
+    pub(crate) fn push_with_acks(&self, batch: Batch, charged: usize, acks: Acks) {
         let spans = batch.spans();
-        let is_taken = self.shared.lock().push(batch, charged, witness);
-        if is_taken {
+        let pushed = self.shared.lock().push(batch, charged, acks);
+        let Err(acks) = pushed else {
             self.shared.wake.notify_one();
             return;
-        }
+        };
+        acks.drop_spans(DropReason::Shutdown, None);
         self.shared.lose_queued(DropReason::Shutdown, spans as u64);
         self.shared
             .tell_dropped_before(DropReason::Shutdown, spans as u64);
@@ -345,6 +341,7 @@ impl Shared {
             return false;
         };
         let spans = item.batch.spans();
+        item.acks.drop_spans(DropReason::QueueFull, None);
         self.lose_queued(DropReason::QueueFull, spans as u64);
         if item.is_untried() {
             self.tell_dropped_before(DropReason::QueueFull, spans as u64);
@@ -401,6 +398,9 @@ impl Shared {
             (schedule.end(), error)
         };
         let lost = remains.queued + remains.in_flight;
+        for acks in &remains.acks {
+            acks.drop_spans(DropReason::Shutdown, error.as_ref());
+        }
         self.ledger.step(|account| {
             account.queued -= remains.queued;
             account.in_flight -= remains.in_flight;

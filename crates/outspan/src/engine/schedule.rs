@@ -1,7 +1,7 @@
 //! Which batch goes next, and when: the queue's state without any I/O.
 
-use std::any::Any;
 use std::collections::VecDeque;
+#[cfg(feature = "_network")]
 use std::sync::Arc;
 #[cfg(feature = "_network")]
 use std::sync::atomic::AtomicUsize;
@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::Acks;
 use super::Backoff;
 use super::WAIT_MAX;
 use crate::Batch;
@@ -64,8 +65,8 @@ pub(super) struct Item {
     due: Option<Instant>,
     /// Whether it was sent since the shutdown began.
     pub(super) is_sent_at_shutdown: bool,
-    /// Goes with the batch and every part of it; whoever made it learns by its end that nothing of the batch is left.
-    _witness: Option<Arc<dyn Any + Send + Sync>>,
+    /// The sources of its spans.
+    pub(super) acks: Acks,
 }
 
 impl Item {
@@ -73,10 +74,11 @@ impl Item {
     pub(super) fn fresh_part(&self, batch: Batch) -> Self {
         Self {
             charged: batch.own_memory(),
-            batch,
             place: Place::Front,
             due: None,
             is_sent_at_shutdown: false,
+            acks: self.part_acks(&batch),
+            batch,
             ..self.clone()
         }
     }
@@ -85,8 +87,9 @@ impl Item {
     pub(super) fn failed_part(&self, batch: Batch) -> Self {
         Self {
             charged: batch.own_memory(),
-            batch,
             place: Place::Failed,
+            acks: self.part_acks(&batch),
+            batch,
             ..self.clone()
         }
     }
@@ -95,12 +98,17 @@ impl Item {
     pub(super) fn later_part(&self, batch: Batch, gives_way: bool) -> Self {
         Self {
             charged: batch.own_memory(),
-            batch,
             turns: self.turns + u32::from(gives_way),
             place: Place::Back,
             due: None,
+            acks: self.part_acks(&batch),
+            batch,
             ..self.clone()
         }
+    }
+
+    fn part_acks(&self, part: &Batch) -> Acks {
+        self.acks.for_part(part.spans() as u64, self.spans())
     }
 
     /// Whether the exporter never had it, nor what it is a part of.
@@ -108,7 +116,7 @@ impl Item {
         self.attempts == 0
     }
 
-    fn spans(&self) -> u64 {
+    pub(super) fn spans(&self) -> u64 {
         self.batch.spans() as u64
     }
 }
@@ -130,6 +138,8 @@ pub(super) struct Remains {
     pub(super) untried: u64,
     pub(super) in_flight: u64,
     pub(super) charged: usize,
+    /// The sources of all these spans.
+    pub(super) acks: Vec<Acks>,
 }
 
 #[derive(Debug)]
@@ -138,6 +148,8 @@ struct Flight {
     arrival: u64,
     spans: u64,
     charged: usize,
+    /// Kept here as well: the item is in the export's future, and is gone with it when the driver is stopped.
+    acks: Acks,
 }
 
 /// The destination's trouble.
@@ -214,15 +226,10 @@ impl Schedule {
         }
     }
 
-    /// Adds a batch; false when it is too late.
-    pub(super) fn push(
-        &mut self,
-        batch: Batch,
-        charged: usize,
-        witness: Option<Arc<dyn Any + Send + Sync>>,
-    ) -> bool {
+    /// Adds a batch. Returns its acks when it is too late.
+    pub(super) fn push(&mut self, batch: Batch, charged: usize, acks: Acks) -> Result<(), Acks> {
         if self.closing.is_some() || self.has_ended {
-            return false;
+            return Err(acks);
         }
         self.arrivals += 1;
         self.fresh.push_back(Item {
@@ -237,10 +244,10 @@ impl Schedule {
             place: Place::Front,
             due: None,
             is_sent_at_shutdown: false,
-            _witness: witness,
+            acks,
         });
         self.note_waiting();
-        true
+        Ok(())
     }
 
     /// Decides what to do now.
@@ -319,13 +326,20 @@ impl Schedule {
             arrival: item.arrival,
             spans: item.spans(),
             charged: item.charged,
+            acks: item.acks.clone(),
         });
         Step::Start(item)
     }
 
-    /// A flight has its answer.
-    pub(super) fn landed(&mut self, number: u64) {
-        self.flights.retain(|flight| flight.number != number);
+    /// A flight has its answer. Returns the acks that were kept for it, to be dropped without the lock of the schedule: that may
+    /// tell a source.
+    #[must_use]
+    pub(super) fn landed(&mut self, number: u64) -> Acks {
+        let is_it = |flight: &Flight| flight.number == number;
+        let place = self.flights.iter().position(is_it);
+        place
+            .map(|place| self.flights.swap_remove(place).acks)
+            .unwrap_or_default()
     }
 
     /// The destination answered.
@@ -593,10 +607,12 @@ impl Schedule {
             held.queued += item.spans();
             held.untried += u64::from(item.is_untried()) * item.spans();
             held.charged += item.charged;
+            held.acks.push(item.acks);
         }
         for flight in self.flights.drain(..) {
             held.in_flight += flight.spans;
             held.charged += flight.charged;
+            held.acks.push(flight.acks);
         }
         held
     }

@@ -39,6 +39,7 @@ use crate::Result;
 use crate::account::Ledger;
 use crate::diagnostics::tell;
 use crate::ending::Ending;
+use crate::engine::Acks;
 use crate::engine::HandOver;
 use crate::guard::GRACE;
 use crate::guard::run_drain;
@@ -443,7 +444,7 @@ impl Flight {
         if pending_spans == 1 {
             // It stays in flight until it is written.
             self.shared.ledger.add_pending(1);
-            return self.shared.ledger.follow(&pending);
+            return self.shared.ledger.follow(&pending, &Acks::default());
         }
         let part = delivery.rest.first();
         self.shared.ledger.step(|account| {

@@ -23,4 +23,5 @@ mod queue;
 mod queue_log;
 mod queued;
 mod retry;
+mod span_queue;
 mod stacks;
