@@ -1,7 +1,6 @@
 //! The account of spans that closes at all times.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
@@ -10,9 +9,7 @@ use crate::Drained;
 use crate::DropReason;
 use crate::Error;
 use crate::Losses;
-use crate::engine::Acks;
 use crate::pending::Outcome;
-use crate::pending::PendingSpans;
 
 /// Says where every span is that was handed over:
 /// `received = delivered + refused + dropped + queued + in_flight`, at all times.
@@ -107,11 +104,11 @@ impl fmt::Display for Account {
 /// An account that several threads change, one whole step at a time, so that every reading closes.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
-    books: Mutex<Books>,
+    numbers: Mutex<Numbers>,
 }
 
 #[derive(Debug, Default)]
-struct Books {
+struct Numbers {
     account: Account,
     /// How many of the spans in flight are pending: an exporter took them and has not written them yet.
     pending: u64,
@@ -130,9 +127,9 @@ impl Ledger {
 
     /// Makes one step. A step changes several numbers, so it happens under one lock.
     pub(crate) fn step(&self, change: impl FnOnce(&mut Account)) {
-        let mut books = self.lock();
-        change(&mut books.account);
-        debug_assert!(books.account.closes(), "{}", books.account);
+        let mut numbers = self.lock();
+        change(&mut numbers.account);
+        debug_assert!(numbers.account.closes(), "{}", numbers.account);
     }
 
     /// Notes that so many of the spans in flight are pending.
@@ -147,21 +144,21 @@ impl Ledger {
 
     /// Books what became of pending spans.
     pub(crate) fn end_pending(&self, outcome: &Outcome) {
-        let mut books = self.lock();
-        let delivered = outcome.delivered.min(books.pending);
-        books.pending -= delivered;
-        books.account.in_flight -= delivered;
-        books.account.delivered += delivered;
+        let mut numbers = self.lock();
+        let delivered = outcome.delivered.min(numbers.pending);
+        numbers.pending -= delivered;
+        numbers.account.in_flight -= delivered;
+        numbers.account.delivered += delivered;
         for (reason, spans) in outcome.lost.iter() {
             // Nothing is pending any more after a shutdown that could not wait.
-            let spans = spans.min(books.pending);
-            books.pending -= spans;
-            books.account.in_flight -= spans;
-            books.account.dropped.add(reason, spans);
-            books.lost.add(reason, spans);
+            let spans = spans.min(numbers.pending);
+            numbers.pending -= spans;
+            numbers.account.in_flight -= spans;
+            numbers.account.dropped.add(reason, spans);
+            numbers.lost.add(reason, spans);
         }
-        books.lost_error = outcome.error.clone().or(books.lost_error.take());
-        debug_assert!(books.account.closes(), "{}", books.account);
+        numbers.lost_error = outcome.error.clone().or(numbers.lost_error.take());
+        debug_assert!(numbers.account.closes(), "{}", numbers.account);
     }
 
     /// Why the last pending spans were lost, if any were since the last call.
@@ -176,22 +173,6 @@ impl Ledger {
         self.end_pending(&outcome);
     }
 
-    /// Books the outcome of pending spans whenever it becomes known.
-    ///
-    /// `acks` are told of losses, and kept until nothing is pending any more.
-    pub(crate) fn follow(self: &Arc<Self>, pending: &[PendingSpans], acks: &Acks) {
-        for pending in pending {
-            let ledger = Arc::clone(self);
-            let acks = acks.clone();
-            pending.listen(move |outcome| {
-                ledger.end_pending(outcome);
-                for (reason, _) in outcome.lost.iter() {
-                    acks.drop_spans(reason, outcome.error.as_ref());
-                }
-            });
-        }
-    }
-
     /// Takes the losses of pending spans of which no flush or shutdown has told.
     pub(crate) fn take_untold(&self) -> Losses {
         std::mem::take(&mut self.lock().lost)
@@ -199,19 +180,19 @@ impl Ledger {
 
     /// Books what a flush or a shutdown tells of spans that had been acknowledged, except what is booked already.
     pub(crate) fn take_back(&self, told: &Drained) {
-        let mut books = self.lock();
+        let mut numbers = self.lock();
         let mut new = told.clone();
         for (reason, spans) in told.lost.iter() {
-            let known = spans.min(books.lost.of(reason));
-            books.lost.remove(reason, known);
+            let known = spans.min(numbers.lost.of(reason));
+            numbers.lost.remove(reason, known);
             new.lost.remove(reason, known);
         }
-        books.account.take_back(&new);
-        debug_assert!(books.account.closes(), "{}", books.account);
+        numbers.account.take_back(&new);
+        debug_assert!(numbers.account.closes(), "{}", numbers.account);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Books> {
-        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Numbers> {
+        self.numbers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Spans were handed over and wait.

@@ -1,17 +1,26 @@
 //! Exports batches and counts what became of them.
 
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use tokio::sync::Notify;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::Backoff;
-use super::queue::Shared;
+use super::Retry;
 use super::schedule::Item;
+use super::schedule::Schedule;
 use super::schedule::Step;
 use super::surroundings::SURROUNDING;
 use super::surroundings::Surrounding;
+use super::tracked::Books;
+use super::tracked::Tracked;
 use crate::Batch;
 use crate::Deadline;
 use crate::Delivery;
@@ -19,38 +28,90 @@ use crate::DropReason;
 use crate::Error;
 use crate::ErrorKind;
 use crate::Export;
-use crate::Losses;
+use crate::Exporter;
 use crate::Result;
+use crate::diagnostics::Diagnostics;
 use crate::diagnostics::Retrial;
 use crate::guard::run_guarded;
-use crate::pending::PendingSpans;
+
+/// How a queue exports.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// Exports in flight at once.
+    pub(crate) concurrent_exports: usize,
+    /// The limit of one call of the exporter.
+    pub(crate) attempt_timeout: Option<Duration>,
+    /// The limit of a batch's attempts and waits together.
+    pub(crate) export_limit: Option<Duration>,
+    /// The waits between attempts.
+    pub(crate) retry: Retry,
+    /// Whether a shutdown gives up soon when connections are refused and nothing has ever answered.
+    pub(crate) gives_up_early: bool,
+    /// Whether an export of many requests stops after a while when other batches wait.
+    // Exporters that make one request of a batch take no turns.
+    #[cfg_attr(not(feature = "_network"), allow(dead_code))]
+    pub(crate) takes_turns: bool,
+}
+
+/// What a queue and its driver share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) exporter: Exporter,
+    pub(super) settings: Settings,
+    pub(super) books: Arc<Books>,
+    pub(super) diagnostics: Arc<Diagnostics>,
+    pub(super) schedule: Mutex<Schedule>,
+    /// Wakes the driver: something can be started.
+    pub(super) wake: Notify,
+    /// Tells those who wait for a flush that a batch came to its end.
+    pub(super) progress: watch::Sender<()>,
+    /// Tells combinators inside that a shutdown has begun, and when it ends.
+    pub(super) closing: watch::Sender<Option<Deadline>>,
+    /// Whether the driver has ended, and everything that was held is counted.
+    pub(super) ended: watch::Sender<bool>,
+}
 
 /// Starts exports and takes their answers. When it ends, for whatever reason, everything it held is counted.
-pub(super) struct Driver(Arc<Shared>);
+pub(super) struct Driver {
+    shared: Arc<Shared>,
+    /// The batches in flight. Their exports have clones, so that a batch is counted even if its export is dropped.
+    in_flight: Vec<Item>,
+}
 
 impl Driver {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self(shared)
+        Self {
+            shared,
+            in_flight: Vec::new(),
+        }
     }
 
-    pub(super) async fn run(self) {
-        let shared = &*self.0;
+    pub(super) async fn run(mut self) {
+        let in_flight = &mut self.in_flight;
+        let shared = &*self.shared;
         let mut backoff = Backoff::new(&shared.settings.retry);
         let mut attempts = FuturesUnordered::new();
         loop {
             let wait_end = loop {
                 let step = shared.lock().next(Instant::now());
                 match step {
-                    Step::Start(item) => {
-                        shared.take_off(&item);
-                        attempts.push(shared.attempt(item));
+                    Step::Start(mut item) => {
+                        item.tracked.start();
+                        let until = shared.attempt_end(&mut item);
+                        let batch = item.tracked.batch().clone();
+                        attempts.push(shared.attempt(item.number, batch, until));
+                        in_flight.push(item);
                     }
                     Step::Wait(wait_end) => break wait_end,
                 }
             };
             tokio::select! {
-                Some((item, answer)) = attempts.next() => {
-                    shared.settle(item, answer, &mut backoff);
+                Some((number, answer)) = attempts.next() => {
+                    let place = in_flight.iter().position(|item| item.number == number);
+                    if let Some(place) = place {
+                        let item = in_flight.swap_remove(place);
+                        shared.settle(item, answer, &mut backoff);
+                    }
                     // An exporter that is always ready must not keep the thread from others.
                     tokio::task::yield_now().await;
                 }
@@ -63,7 +124,7 @@ impl Driver {
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        self.0.abandon();
+        self.shared.abandon(std::mem::take(&mut self.in_flight));
     }
 }
 
@@ -77,35 +138,27 @@ async fn sleep_until(at: Option<Instant>) {
 /// What became of a batch after an attempt.
 #[derive(Debug, Default)]
 struct Verdict {
-    accepted: u64,
-    refused: u64,
-    dropped: Losses,
-    /// What the exporter took of the accepted spans and has not written yet, and how many those are.
-    pending: Vec<PendingSpans>,
-    pending_spans: u64,
+    /// Whether the destination took or rejected some of it.
+    works: bool,
     again: Vec<Item>,
     /// The error that speaks for what is tried again.
     trouble: Option<Error>,
 }
 
 impl Shared {
-    fn take_off(&self, item: &Item) {
-        let spans = item.batch.spans() as u64;
-        self.ledger.step(|account| {
-            account.queued -= spans;
-            account.in_flight += spans;
-        });
-        if let Some(observer) = &self.settings.observer
-            && item.is_untried()
-        {
-            observer.handed_over(spans);
+    /// Waits until no export is in flight.
+    pub(super) async fn landed(&self) {
+        let mut progress = self.progress.subscribe();
+        while self.lock().exports() > 0 {
+            if progress.changed().await.is_err() {
+                return;
+            }
         }
     }
 
     /// Hands a batch to the exporter, once.
-    async fn attempt(&self, mut item: Item) -> (Item, Result<Delivery>) {
-        let until = self.attempt_end(&mut item);
-        let batch = item.batch.clone().with_payer(&self.budget);
+    async fn attempt(&self, number: u64, batch: Batch, until: Deadline) -> (u64, Result<Delivery>) {
+        let batch = batch.with_payer(self.books.budget());
         let export = self.exporter.export(batch, until);
         let surrounding = Surrounding {
             closing: self.closing.subscribe(),
@@ -123,7 +176,7 @@ impl Shared {
             }
         };
         let answer = SURROUNDING.scope(surrounding, timed).await;
-        (item, answer)
+        (number, answer)
     }
 
     /// Waits for the end of a shutdown that began after the export did.
@@ -159,37 +212,28 @@ impl Shared {
 
     /// Books what became of a batch, and plans what is left of it.
     fn settle<'s>(&'s self, item: Item, answer: Result<Delivery>, backoff: &mut Backoff<'s>) {
-        let flown = item.batch.spans() as u64;
-        let charged = item.charged;
+        let spans = item.tracked.spans();
         let is_probe = item.is_probe;
         let number = item.number;
         let is_sent_at_shutdown = item.is_sent_at_shutdown;
-        let acks = item.acks.clone();
-        let verdict = self.judge(item, answer);
-        let again = verdict.again_spans();
-        let pending = verdict.pending_spans;
-        self.ledger.step(|account| {
-            account.in_flight -= flown - pending;
-            account.delivered += verdict.accepted - pending;
-            account.refused += verdict.refused;
-            account.dropped.merge(&verdict.dropped);
-            account.queued += again;
-        });
-        self.ledger.add_pending(pending);
-        self.ledger.follow(&verdict.pending, &acks);
-        let kept = verdict.again.iter().map(|item| item.charged).sum();
-        self.budget.exchange(charged, kept);
-        self.budget.give_back(0, (flown - again) as usize);
+        let (completed, rest) = item.complete(answer);
+        let mut verdict = Verdict {
+            works: completed.accepted + completed.rejected > 0,
+            ..Verdict::default()
+        };
+        for (part, error) in rest {
+            self.judge(part, error, &mut verdict);
+        }
 
         let now = Instant::now();
-        let works = verdict.accepted + verdict.refused > 0;
-        let asked_nobody = verdict.dropped.of(DropReason::Filtered) == flown && flown > 0;
+        let works = verdict.works;
+        let asked_nobody = completed.filtered == spans && spans > 0;
         let trouble = verdict.trouble;
         // Such as a form that was not made in time: the destination may be as well as ever.
         let is_unsent = trouble.as_ref().is_some_and(Error::is_before_sending);
-        let (retrial, of_flight) = {
+        let retrial = {
             let mut schedule = self.lock();
-            let of_flight = schedule.landed(number);
+            schedule.landed(number);
             if asked_nobody || (is_unsent && !works) {
                 schedule.found_out_nothing(is_probe);
             } else if works || trouble.is_none() {
@@ -203,90 +247,39 @@ impl Shared {
                 }
             }
             schedule.put_back(verdict.again);
-            let retrial = match schedule.asked_until() {
+            match schedule.asked_until() {
                 _ if schedule.is_closing() => Retrial::UntilShutdown,
                 Some(end) if end > now => Retrial::After(end - now),
                 _ => Retrial::UntilItWorks,
-            };
-            (retrial, of_flight)
+            }
         };
         if works {
             self.diagnostics.answered();
         }
         if let Some(error) = &trouble {
-            self.diagnostics.failed(error, self.held(), retrial);
+            self.diagnostics.failed(error, self.books.held(), retrial);
         }
-        // Everything is counted: sources that are told now find it so.
-        drop((acks, of_flight));
         self.progress.send_replace(());
     }
 
-    /// Decides about every span of a batch.
-    fn judge(&self, item: Item, answer: Result<Delivery>) -> Verdict {
-        let mut verdict = Verdict::default();
-        let mut delivery = match answer {
-            Ok(delivery) => delivery,
-            Err(error) => Delivery::failed(item.batch.clone(), error),
-        };
-        (verdict.pending, verdict.pending_spans) = delivery.take_pending();
-        // An exporter of the user's may count wrongly. The account closes all the same.
-        let spans = item.batch.spans() as u64;
-        verdict.accepted = delivery.accepted.min(spans);
-        verdict.refused = delivery.refused.min(spans - verdict.accepted);
-        if let Some(server) = &delivery.server {
-            self.diagnostics.note_server(server);
-        }
-        if verdict.refused > 0 || delivery.message.is_some() {
-            let why = delivery.message.as_deref().unwrap_or("it does not say why");
-            let mut error = Error::refused(why);
-            if let Some(server) = &delivery.server {
-                error = error.with_server(Arc::clone(server));
-            }
-            self.diagnostics.refused(verdict.refused, &error);
-            item.acks.reject(verdict.refused, spans, why);
-        }
-        let mut open = spans - verdict.accepted - verdict.refused;
-        let filtered = delivery.filtered.min(open);
-        verdict.dropped.add(DropReason::Filtered, filtered);
-        self.diagnostics.filtered(filtered);
-        open -= filtered;
-        for part in delivery.rest {
-            let part_spans = part.batch.spans() as u64;
-            if part_spans > open {
-                break;
-            }
-            open -= part_spans;
-            self.judge_part(&item, part.batch, part.error, &mut verdict);
-        }
-        if open > 0 {
-            let error = Error::internal("the exporter does not say what became of some spans");
-            self.drop_spans(&item, DropReason::Failed, open, &error, &mut verdict);
-        }
-        verdict
-    }
-
-    fn judge_part(&self, item: &Item, batch: Batch, error: Error, verdict: &mut Verdict) {
-        let spans = batch.spans() as u64;
+    /// Decides about a part of a batch that was not delivered.
+    fn judge(&self, item: Item, error: Error, verdict: &mut Verdict) {
+        let batch = item.tracked.batch();
         // Whatever was made for sending it is made again when it is sent again: many batches may wait for that.
         batch.forget_forms();
         let gives_way = error.is_giving_way();
-        if error.is_divisible() && spans > 1 {
+        if error.is_divisible() && batch.spans() > 1 {
             let half = batch.spans().div_ceil(2);
-            let parts = batch.split_by_spans(half);
-            verdict
-                .again
-                .extend(parts.map(|part| item.fresh_part(part)));
+            let parts = batch.split_by_spans(half).collect();
+            verdict.again.extend(item.split(parts));
             return;
         }
         if error.kind() == ErrorKind::Refused && !error.is_temporary() {
-            verdict.refused += spans;
-            self.diagnostics.refused(spans, &error);
-            let acks = item.acks.for_part(spans, item.spans());
-            acks.reject(spans, spans, &error.to_string());
-            return;
+            verdict.works = true;
+            return item.tracked.reject(&error);
         }
         if !error.is_temporary() {
-            return self.drop_spans(item, error.drop_reason(), spans, &error, verdict);
+            return item.tracked.drop_spans(error.drop_reason(), Some(&error));
         }
         // Told of the outage, also by batches whose time is over.
         let is_over = self
@@ -303,11 +296,11 @@ impl Shared {
                 true => DropReason::Expired,
                 false => DropReason::Failed,
             };
-            self.drop_spans(item, reason, spans, &error, verdict);
+            item.tracked.drop_spans(reason, Some(&error));
         } else if error.is_before_sending() {
-            verdict.again.push(item.later_part(batch, gives_way));
+            verdict.again.push(item.later(gives_way));
         } else {
-            verdict.again.push(item.failed_part(batch));
+            verdict.again.push(item.failed());
         }
         if gives_way {
             return;
@@ -318,25 +311,22 @@ impl Shared {
         });
     }
 
-    fn drop_spans(
-        &self,
-        item: &Item,
-        reason: DropReason,
-        spans: u64,
-        error: &Error,
-        verdict: &mut Verdict,
-    ) {
-        item.acks.drop_spans(reason, Some(error));
-        verdict.dropped.add(reason, spans);
-        self.diagnostics.dropped(reason, spans, Some(error));
+    /// Counts everything that is held as dropped at shutdown, in flight or not.
+    fn abandon(&self, in_flight: Vec<Item>) {
+        let (waiting, error) = {
+            let mut schedule = self.lock();
+            let error = schedule.last_error();
+            (schedule.end(), error)
+        };
+        let held = waiting.into_iter().chain(in_flight);
+        let tokens = held.map(|item| item.tracked);
+        Tracked::drop_all(tokens, &self.books, DropReason::Shutdown, error.as_ref()).report();
+        // Only now: whoever waits for the end reads the account.
+        self.ended.send_replace(true);
+        self.progress.send_replace(());
     }
-}
 
-impl Verdict {
-    fn again_spans(&self) -> u64 {
-        self.again
-            .iter()
-            .map(|item| item.batch.spans() as u64)
-            .sum()
+    pub(super) fn lock(&self) -> MutexGuard<'_, Schedule> {
+        self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -7,7 +7,7 @@
 //!
 //! Readers have the same batches, whose bytes they share, and nothing else: each has bounds, accounts and attempts of its own.
 //!
-//! Lock order: the batcher's lock, then that of a reader's schedule, then those of its ledger and budget.
+//! Lock order: the batcher's lock, then that of a reader's schedule, then that of the ledger in its books.
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -26,9 +26,10 @@ use futures_util::future::select_all;
 use tokio::sync::watch;
 
 use super::Ack;
-use super::Acks;
 use super::BatchLimits;
+use super::Books;
 use super::Budget;
+use super::Entry;
 use super::Flushed;
 use super::Merger;
 use super::Permit;
@@ -40,9 +41,7 @@ use super::Settings;
 use super::SpanQueue;
 use super::batcher::Batcher;
 use super::batcher::Collect;
-use super::queue::Shared;
-use super::span_queue::MAX_READERS;
-use super::span_queue::Readers;
+use super::driver::Shared;
 use super::span_queue::Space;
 use crate::Account;
 use crate::Batch;
@@ -55,7 +54,6 @@ use crate::Error;
 use crate::Exporter;
 use crate::Result;
 use crate::Retry;
-use crate::account::Ledger;
 use crate::diagnostics::Diagnostics;
 use crate::diagnostics::Hook;
 use crate::ending::Ending;
@@ -281,7 +279,8 @@ impl MemoryQueue {
 
     /// Whether a reader has space for `bytes` at this moment; [`try_reserve`](Self::try_reserve) may still fail.
     pub fn has_room(&self, bytes: usize) -> bool {
-        let mut budgets = self.core.readers.iter().map(|reader| &reader.shared.budget);
+        let readers = self.core.readers.iter();
+        let mut budgets = readers.map(|reader| reader.books().budget());
         budgets.any(|budget| budget.bytes().saturating_add(bytes) <= budget.bytes_max())
     }
 
@@ -305,12 +304,11 @@ impl MemoryQueue {
         let permit = match permit.is_of(&self.core.space) {
             true => permit,
             // Of another queue, where it counts as dropped.
-            false => self.core.reserve_unbounded(batch.memory(), spans),
+            false => self.core.unbounded(),
         };
-        let readers = permit.readers();
-        let left_out = self.core.readers.iter().enumerate();
-        let left_out = left_out.filter(|(place, _)| !readers.contains(*place));
-        for _ in left_out.clone() {
+        let readers = self.core.readers.iter().zip(permit.readers());
+        let left_out: Vec<_> = readers.filter(|(_, has_space)| !has_space).collect();
+        for _ in &left_out {
             // Before the push: afterwards the ack may finish at any time.
             ack.branch(spans as u64)
                 .drop_spans(DropReason::QueueFull, None);
@@ -322,7 +320,7 @@ impl MemoryQueue {
                 .drop_spans(DropReason::Shutdown, None);
             return Err(permit);
         }
-        for (_, reader) in left_out {
+        for (reader, _) in left_out {
             reader.turn_away(spans);
         }
         Ok(())
@@ -500,7 +498,7 @@ impl Core {
     /// Whether so much fits at all into one of the readers, be everything else gone.
     fn could_hold(&self, bytes: usize, spans: usize) -> Result<(), ReserveError> {
         let readers = self.readers.iter();
-        let mut budgets = readers.clone().map(|reader| &reader.shared.budget);
+        let mut budgets = readers.clone().map(|reader| reader.books().budget());
         if budgets.any(|budget| budget.could_hold(bytes, spans)) {
             return Ok(());
         }
@@ -513,35 +511,27 @@ impl Core {
         if self.batcher.is_closed() {
             return Err(ReserveError::ShutDown);
         }
-        let mut readers = Readers::default();
-        for (place, reader) in self.readers.iter().enumerate() {
-            if reader.shared.budget.try_take(bytes, spans) {
-                reader.shared.ledger.queue(spans as u64);
-                readers.insert(place);
-            }
-        }
-        if readers.is_empty() {
+        let readers = self.readers.iter();
+        let entries: Vec<_> = readers
+            .map(|reader| reader.books().try_reserve(bytes, spans))
+            .collect();
+        if entries.iter().all(Option::is_none) {
             self.could_hold(bytes, spans)?;
             return Err(ReserveError::Full);
         }
-        Ok(self.permit(readers, bytes, spans))
+        Ok(self.permit(entries))
     }
 
-    /// Takes space in every reader, whether there is any or not.
-    fn reserve_unbounded(&self, bytes: usize, spans: usize) -> Permit {
-        let mut readers = Readers::default();
-        for (place, reader) in self.readers.iter().enumerate() {
-            reader.shared.ledger.queue(spans as u64);
-            reader.shared.budget.exchange_spans(0, spans);
-            reader.shared.budget.exchange(0, bytes);
-            readers.insert(place);
-        }
-        self.permit(readers, bytes, spans)
+    /// Makes a permit for nothing yet. What is pushed into it is added, whether there is space or not.
+    fn unbounded(&self) -> Permit {
+        let readers = self.readers.iter();
+        let entries = readers.map(|reader| Some(reader.books().enter(0, 0)));
+        self.permit(entries.collect())
     }
 
-    fn permit(&self, readers: Readers, bytes: usize, spans: usize) -> Permit {
+    fn permit(&self, entries: Vec<Option<Entry>>) -> Permit {
         let space = Arc::clone(&self.space);
-        Permit::new(space, readers, bytes, spans)
+        Permit::new(space, entries)
     }
 
     fn progress(&self) -> Vec<watch::Receiver<()>> {
@@ -594,45 +584,37 @@ struct Record {
 struct Collected {
     limits: Option<BatchLimits>,
     merger: Merger,
+    /// Space for all of them, with the acks of their sources.
     permit: Option<Permit>,
-    /// The sources of the spans, for each reader.
-    acks: Vec<Acks>,
 }
 
 impl Collected {
-    fn new(limits: Option<BatchLimits>, readers: usize) -> Self {
+    fn new(limits: Option<BatchLimits>) -> Self {
         Self {
             limits,
             merger: Merger::default(),
             permit: None,
-            acks: vec![Acks::default(); readers],
         }
     }
 
     /// Gives the readers what is collected, as one batch, or several if one record alone is too large.
-    fn deliver(mut self, readers: &[Arc<MemoryReader>]) {
-        let Some(permit) = self.permit.take() else {
+    fn deliver(self, readers: &[Arc<MemoryReader>]) {
+        let Some(mut permit) = self.permit else {
             return;
         };
-        let merger = std::mem::take(&mut self.merger);
         let batches = match &self.limits {
-            Some(limits) => merger.finish(limits),
-            None => merger.into_pieces(),
+            Some(limits) => self.merger.finish(limits),
+            None => self.merger.into_pieces(),
         };
-        let (taken_by, reserved_bytes, reserved_spans) = permit.consume();
-        let spans: usize = batches.iter().map(Batch::spans).sum();
-        for (place, reader) in readers.iter().enumerate() {
-            if !taken_by.contains(place) {
+        for (reader, entry) in readers.iter().zip(permit.take_entries()) {
+            let Some(entry) = entry else {
                 continue;
+            };
+            for tracked in entry.into_tracked(batches.clone()) {
+                reader.queue.push(tracked);
             }
-            let acks = self.acks.get_mut(place).map(std::mem::take);
-            let acks = acks.unwrap_or_default();
-            let reserved = (reserved_bytes, reserved_spans);
-            reader.charge(reserved, &batches);
-            for batch in &batches {
-                let acks = acks.for_part(batch.spans() as u64, spans as u64);
-                reader.push(batch.clone(), acks);
-            }
+            // A batch may hold less than was reserved for its records.
+            reader.shared.progress.send_replace(());
         }
     }
 }
@@ -644,18 +626,19 @@ impl Collect for Collected {
         let same_readers = self
             .permit
             .as_ref()
-            .is_none_or(|ours| ours.readers() == record.permit.readers());
+            .is_none_or(|ours| ours.readers().eq(record.permit.readers()));
         let fits = |limits: &BatchLimits| self.merger.fits(&record.batch, limits);
         same_readers && self.limits.as_ref().is_some_and(fits)
     }
 
     fn put(&mut self, record: Record) {
-        let Record { batch, permit, ack } = record;
-        let spans = batch.spans() as u64;
-        for (place, acks) in self.acks.iter_mut().enumerate() {
-            if permit.readers().contains(place) {
-                acks.merge(ack.branch(spans));
-            }
+        let Record {
+            batch,
+            mut permit,
+            ack,
+        } = record;
+        for entry in permit.entries_mut() {
+            entry.add_acks(ack.branch(batch.spans() as u64));
         }
         match &mut self.permit {
             Some(ours) => {
@@ -674,18 +657,13 @@ impl Collect for Collected {
     }
 }
 
-impl Drop for Collected {
-    /// What was not delivered to the readers is dropped; the permit counts it.
-    fn drop(&mut self) {
-        for acks in &self.acks {
-            acks.drop_spans(DropReason::Shutdown, None);
-        }
-    }
-}
-
 impl MemoryReader {
+    fn books(&self) -> &Arc<Books> {
+        &self.shared.books
+    }
+
     fn account(&self) -> Account {
-        self.shared.ledger.read()
+        self.books().account()
     }
 
     fn trouble(&self) -> Option<String> {
@@ -693,31 +671,8 @@ impl MemoryReader {
     }
 
     fn turn_away(&self, spans: usize) {
-        let shared = &self.shared;
-        shared.ledger.turn_away(DropReason::QueueFull, spans as u64);
-        shared
-            .diagnostics
-            .dropped(DropReason::QueueFull, spans as u64, None);
-    }
-
-    /// Turns what was reserved into what batches hold. Spans that there was no reservation for are added to it.
-    fn charge(&self, (reserved_bytes, reserved_spans): (usize, usize), batches: &[Batch]) {
-        let shared = &self.shared;
-        let bytes = batches.iter().map(Batch::own_memory).sum();
-        let spans = batches.iter().map(Batch::spans).sum::<usize>();
-        let missing = spans.saturating_sub(reserved_spans);
-        let unused = reserved_spans.saturating_sub(spans);
-        shared.ledger.queue(missing as u64);
-        shared.lose_queued(DropReason::Failed, unused as u64);
-        shared.budget.exchange_spans(reserved_spans, spans);
-        shared.budget.exchange(reserved_bytes, bytes);
-        // A batch may hold less than was reserved for its records.
-        shared.progress.send_replace(());
-    }
-
-    fn push(&self, batch: Batch, acks: Acks) {
-        let charged = batch.own_memory();
-        self.queue.push_with_acks(batch, charged, acks);
+        let reason = DropReason::QueueFull;
+        self.books().turn_away(reason, spans as u64).report();
     }
 
     async fn flush(self: &Arc<Self>, until: Deadline) -> Result<Drained> {
@@ -800,11 +755,11 @@ impl Reader for MemoryReader {
     }
 
     fn bytes(&self) -> usize {
-        self.shared.budget.bytes()
+        self.books().budget().bytes()
     }
 
     fn max_bytes(&self) -> usize {
-        self.shared.budget.bytes_max()
+        self.books().budget().bytes_max()
     }
 
     fn is_down(&self) -> bool {
@@ -839,19 +794,8 @@ impl fmt::Debug for MemoryReader {
 }
 
 impl Space for MemorySpace {
-    fn give_back(&self, readers: Readers, bytes: usize, spans: usize, are_dropped: bool) {
-        for (place, shared) in self.readers.iter().enumerate() {
-            if !readers.contains(place) {
-                continue;
-            }
-            match are_dropped {
-                true => shared.lose_queued(DropReason::Shutdown, spans as u64),
-                false => shared.ledger.step(|account| {
-                    account.received -= spans as u64;
-                    account.queued -= spans as u64;
-                }),
-            }
-            shared.budget.give_back(bytes, spans);
+    fn freed(&self) {
+        for shared in &self.readers {
             shared.progress.send_replace(());
         }
     }
@@ -989,8 +933,8 @@ impl MemoryQueueBuilder {
     ///
     /// # Errors
     ///
-    /// [`Config`](crate::ErrorKind::Config) for a bound of 0, for two readers of one name and for more than 64 readers, and if
-    /// the library's thread cannot be started.
+    /// [`Config`](crate::ErrorKind::Config) for a bound of 0 and for two readers of one name, and if the library's
+    /// thread cannot be started.
     pub fn start(mut self) -> Result<MemoryQueue> {
         let limits = self.batches;
         if limits.is_some_and(|limits| limits.bytes == 0 || limits.spans == 0) {
@@ -1000,12 +944,6 @@ impl MemoryQueueBuilder {
         }
         let mut builders = std::mem::take(&mut self.others);
         builders.insert(0, self);
-        if builders.len() > MAX_READERS {
-            return Err(Error::config(format!(
-                "{} readers are too many for a queue: {MAX_READERS} at most",
-                builders.len()
-            )));
-        }
         for (place, builder) in builders.iter().enumerate() {
             let name = builder.reader_name();
             let mut others = builders.iter().skip(place + 1);
@@ -1022,11 +960,10 @@ impl MemoryQueueBuilder {
             readers.push(Arc::new(reader));
             tasks.push(summaries);
         }
-        let count = readers.len();
         let behind = readers.clone();
         let batcher = Arc::new(Batcher::new(
             limits.map(|limits| limits.delay).unwrap_or_default(),
-            move || Collected::new(limits, count),
+            move || Collected::new(limits),
             move |collected: Collected| collected.deliver(&behind),
         ));
         if limits.is_some() {
@@ -1066,7 +1003,6 @@ impl MemoryQueueBuilder {
             }
         }
         let name = self.reader_name().to_owned();
-        let ledger = Arc::new(Ledger::default());
         let budget = Arc::new(Budget::new(self.bytes, self.spans.map(NonZeroUsize::get)));
         let diagnostics = Arc::new(Diagnostics::new(self.on_drop).named(self.name));
         let settings = Settings {
@@ -1074,7 +1010,6 @@ impl MemoryQueueBuilder {
             attempt_timeout: self.attempt_timeout,
             export_limit: self.export_limit,
             retry: self.retry,
-            observer: None,
             gives_up_early: self.gives_up_early,
             takes_turns: self.takes_turns,
         };
@@ -1083,8 +1018,7 @@ impl MemoryQueueBuilder {
         let queue = Queue::start(
             self.exporter,
             settings,
-            ledger,
-            budget,
+            Books::new(budget, Arc::clone(&diagnostics), None),
             diagnostics,
             runtime::handle()?,
         );

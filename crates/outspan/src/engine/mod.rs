@@ -29,6 +29,7 @@ mod span_queue;
 mod surroundings;
 #[cfg(test)]
 mod tests;
+mod tracked;
 
 use std::time::Duration;
 
@@ -42,15 +43,13 @@ pub(crate) use self::backoff::MAX_RETRY_AFTER;
 pub use self::backoff::Retry;
 pub use self::backoff::RetryEvent;
 pub(crate) use self::budget::Budget;
+pub(crate) use self::driver::Settings;
 pub use self::memory::MemoryQueue;
 pub use self::memory::MemoryQueueBuilder;
 pub use self::merger::BatchLimits;
 pub use self::merger::Merger;
 pub(crate) use self::queue::Flushed;
-#[cfg(any(feature = "sdk", test))]
-pub(crate) use self::queue::HandOver;
 pub(crate) use self::queue::Queue;
-pub(crate) use self::queue::Settings;
 pub use self::span_queue::Permit;
 pub use self::span_queue::Reader;
 pub use self::span_queue::ReaderStatus;
@@ -66,6 +65,16 @@ pub(crate) use self::surroundings::note_server;
 pub(crate) use self::surroundings::run_until_closed;
 #[cfg(feature = "_network")]
 pub(crate) use self::surroundings::turns;
+pub(crate) use self::tracked::Books;
+#[cfg(feature = "sdk")]
+pub(crate) use self::tracked::Completed;
+pub(crate) use self::tracked::Entry;
+#[cfg(any(feature = "sdk", test))]
+pub(crate) use self::tracked::HandOver;
+#[cfg(feature = "sdk")]
+pub(crate) use self::tracked::Tracked;
+#[cfg(feature = "sdk")]
+pub(crate) use self::tracked::Unreported;
 
 /// The longest wait between two attempts, whatever the user sets.
 const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);

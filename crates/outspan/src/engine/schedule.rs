@@ -11,12 +11,15 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Acks;
 use super::Backoff;
 use super::WAIT_MAX;
+use super::tracked::Completed;
+use super::tracked::Tracked;
 use crate::Batch;
 use crate::Deadline;
+use crate::Delivery;
 use crate::Error;
+use crate::Result;
 
 /// The shortest wait between two attempts while somebody waits for a flush.
 const HURRIED_WAIT_MIN: Duration = Duration::from_millis(100);
@@ -44,11 +47,10 @@ enum Place {
 }
 
 /// A batch in the queue.
-#[derive(Clone, Debug)]
+// All fields but the first are `Copy`, so that parts can share them.
+#[derive(Debug)]
 pub(super) struct Item {
-    pub(super) batch: Batch,
-    /// Bytes taken from the budget for it.
-    pub(super) charged: usize,
+    pub(super) tracked: Tracked,
     /// Its place in the order of arrival; the parts of a batch share it.
     arrival: u64,
     /// Names its flight.
@@ -65,59 +67,53 @@ pub(super) struct Item {
     due: Option<Instant>,
     /// Whether it was sent since the shutdown began.
     pub(super) is_sent_at_shutdown: bool,
-    /// The sources of its spans.
-    pub(super) acks: Acks,
 }
 
 impl Item {
-    /// A part that was never sent by itself.
-    pub(super) fn fresh_part(&self, batch: Batch) -> Self {
-        Self {
-            charged: batch.own_memory(),
-            place: Place::Front,
-            due: None,
-            is_sent_at_shutdown: false,
-            acks: self.part_acks(&batch),
-            batch,
-            ..self.clone()
+    /// Ends the flight. Returns the parts that were not delivered, each with its error.
+    pub(super) fn complete(self, answer: Result<Delivery>) -> (Completed, Vec<(Self, Error)>) {
+        let mut completed = self.tracked.complete(answer);
+        let mut parts = Vec::with_capacity(completed.rest.len());
+        for (tracked, error) in completed.rest.drain(..) {
+            parts.push((Self { tracked, ..self }, error));
         }
+        (completed, parts)
+    }
+
+    /// Splits the batch. Its parts were never sent by themselves.
+    pub(super) fn split(self, batches: Vec<Batch>) -> Vec<Self> {
+        let mut parts = Vec::with_capacity(batches.len());
+        for mut tracked in self.tracked.split(batches) {
+            tracked.retry();
+            parts.push(Self {
+                tracked,
+                place: Place::Front,
+                due: None,
+                is_sent_at_shutdown: false,
+                ..self
+            });
+        }
+        parts
     }
 
     /// What has to be sent again.
-    pub(super) fn failed_part(&self, batch: Batch) -> Self {
-        Self {
-            charged: batch.own_memory(),
-            place: Place::Failed,
-            acks: self.part_acks(&batch),
-            batch,
-            ..self.clone()
-        }
+    pub(super) fn failed(mut self) -> Self {
+        self.tracked.retry();
+        self.place = Place::Failed;
+        self
     }
 
     /// What was not sent because it takes long: others go first.
-    pub(super) fn later_part(&self, batch: Batch, gives_way: bool) -> Self {
-        Self {
-            charged: batch.own_memory(),
-            turns: self.turns + u32::from(gives_way),
-            place: Place::Back,
-            due: None,
-            acks: self.part_acks(&batch),
-            batch,
-            ..self.clone()
-        }
+    pub(super) fn later(mut self, gives_way: bool) -> Self {
+        self.tracked.retry();
+        self.turns += u32::from(gives_way);
+        self.place = Place::Back;
+        self.due = None;
+        self
     }
 
-    fn part_acks(&self, part: &Batch) -> Acks {
-        self.acks.for_part(part.spans() as u64, self.spans())
-    }
-
-    /// Whether the exporter never had it, nor what it is a part of.
-    pub(super) fn is_untried(&self) -> bool {
-        self.attempts == 0
-    }
-
-    pub(super) fn spans(&self) -> u64 {
-        self.batch.spans() as u64
+    fn spans(&self) -> u64 {
+        self.tracked.spans()
     }
 }
 
@@ -130,26 +126,11 @@ pub(super) enum Step {
     Wait(Option<Instant>),
 }
 
-/// What was held at the end.
-#[derive(Debug, Default)]
-pub(super) struct Remains {
-    pub(super) queued: u64,
-    /// Those of the queued ones that the exporter never had.
-    pub(super) untried: u64,
-    pub(super) in_flight: u64,
-    pub(super) charged: usize,
-    /// The sources of all these spans.
-    pub(super) acks: Vec<Acks>,
-}
-
 #[derive(Debug)]
 struct Flight {
     number: u64,
     arrival: u64,
     spans: u64,
-    charged: usize,
-    /// Kept here as well: the item is in the export's future, and is gone with it when the driver is stopped.
-    acks: Acks,
 }
 
 /// The destination's trouble.
@@ -226,15 +207,18 @@ impl Schedule {
         }
     }
 
-    /// Adds a batch. Returns its acks when it is too late.
-    pub(super) fn push(&mut self, batch: Batch, charged: usize, acks: Acks) -> Result<(), Acks> {
+    /// Adds a batch.
+    ///
+    /// # Errors
+    ///
+    /// Gives it back when it is too late.
+    pub(super) fn push(&mut self, tracked: Tracked) -> Result<(), Tracked> {
         if self.closing.is_some() || self.has_ended {
-            return Err(acks);
+            return Err(tracked);
         }
         self.arrivals += 1;
         self.fresh.push_back(Item {
-            batch,
-            charged,
+            tracked,
             arrival: self.arrivals,
             number: 0,
             began: None,
@@ -244,7 +228,6 @@ impl Schedule {
             place: Place::Front,
             due: None,
             is_sent_at_shutdown: false,
-            acks,
         });
         self.note_waiting();
         Ok(())
@@ -325,21 +308,13 @@ impl Schedule {
             number: item.number,
             arrival: item.arrival,
             spans: item.spans(),
-            charged: item.charged,
-            acks: item.acks.clone(),
         });
         Step::Start(item)
     }
 
-    /// A flight has its answer. Returns the acks that were kept for it, to be dropped without the lock of the schedule: that may
-    /// tell a source.
-    #[must_use]
-    pub(super) fn landed(&mut self, number: u64) -> Acks {
-        let is_it = |flight: &Flight| flight.number == number;
-        let place = self.flights.iter().position(is_it);
-        place
-            .map(|place| self.flights.swap_remove(place).acks)
-            .unwrap_or_default()
+    /// A flight has its answer.
+    pub(super) fn landed(&mut self, number: u64) {
+        self.flights.retain(|flight| flight.number != number);
     }
 
     /// The destination answered.
@@ -599,25 +574,10 @@ impl Schedule {
         self.closing.unwrap_or_else(Deadline::never)
     }
 
-    /// Lets go of everything, and says what it was.
-    pub(super) fn end(&mut self) -> Remains {
+    /// Lets go of everything, and returns what waits. The driver has what is in flight.
+    pub(super) fn end(&mut self) -> Vec<Item> {
         self.has_ended = true;
-        let mut held = Remains::default();
-        for item in self.fresh.drain(..).chain(self.again.drain(..)) {
-            held.queued += item.spans();
-            held.untried += u64::from(item.is_untried()) * item.spans();
-            held.charged += item.charged;
-            held.acks.push(item.acks);
-        }
-        for flight in self.flights.drain(..) {
-            held.in_flight += flight.spans;
-            held.charged += flight.charged;
-            held.acks.push(flight.acks);
-        }
-        held
-    }
-
-    pub(super) fn has_ended(&self) -> bool {
-        self.has_ended
+        self.flights.clear();
+        self.fresh.drain(..).chain(self.again.drain(..)).collect()
     }
 }

@@ -12,14 +12,13 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 
 use super::Ack;
+use super::Entry;
 use crate::Account;
 use crate::Batch;
 use crate::Deadline;
 use crate::Drained;
+use crate::DropReason;
 use crate::Result;
-
-/// How many readers a queue may have: as many as a [`Readers`] can name.
-pub(crate) const MAX_READERS: usize = 64;
 
 /// Keeps batches until every one of its readers has delivered, rejected or dropped them.
 ///
@@ -171,30 +170,10 @@ impl fmt::Display for ReserveError {
 
 impl std::error::Error for ReserveError {}
 
-/// A set of readers, by their place in the order of configuration.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Readers(u64);
-
-impl Readers {
-    pub(crate) fn insert(&mut self, place: usize) {
-        debug_assert!(place < MAX_READERS, "reader {place}");
-        self.0 |= 1 << place;
-    }
-
-    pub(crate) fn contains(self, place: usize) -> bool {
-        self.0 & (1 << place) != 0
-    }
-
-    pub(crate) fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-}
-
-/// Where space was reserved.
+/// What a permit is of.
 pub(crate) trait Space: Send + Sync {
-    /// Gives space back. With `are_dropped` the spans were the queue's and are dropped; otherwise they stay the caller's, as if
-    /// nothing had been reserved.
-    fn give_back(&self, readers: Readers, bytes: usize, spans: usize, are_dropped: bool);
+    /// Space was given back.
+    fn freed(&self);
 }
 
 /// Space in a queue for spans that are about to be pushed.
@@ -204,34 +183,33 @@ pub(crate) trait Space: Send + Sync {
 #[must_use = "dropping a permit counts its spans as dropped"]
 pub struct Permit {
     space: Arc<dyn Space>,
-    readers: Readers,
-    bytes: usize,
-    spans: usize,
+    /// One for each reader of the queue; `None` for those that have no space.
+    entries: Vec<Option<Entry>>,
 }
 
 impl Permit {
-    pub(crate) fn new(space: Arc<dyn Space>, readers: Readers, bytes: usize, spans: usize) -> Self {
-        Self {
-            space,
-            readers,
-            bytes,
-            spans,
-        }
+    pub(crate) fn new(space: Arc<dyn Space>, entries: Vec<Option<Entry>>) -> Self {
+        Self { space, entries }
     }
 
     /// Returns for how many bytes it is.
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.first().map_or(0, Entry::bytes)
     }
 
     /// Returns for how many spans it is.
     pub fn spans(&self) -> usize {
-        self.spans
+        self.first().map_or(0, Entry::spans)
     }
 
-    /// The readers that have space.
-    pub(crate) fn readers(&self) -> Readers {
-        self.readers
+    /// They all have as much.
+    fn first(&self) -> Option<&Entry> {
+        self.entries.iter().flatten().next()
+    }
+
+    /// Whether each reader has space, in their order.
+    pub(crate) fn readers(&self) -> impl Iterator<Item = bool> + Clone + '_ {
+        self.entries.iter().map(Option::is_some)
     }
 
     /// Whether it is of this queue.
@@ -246,54 +224,61 @@ impl Permit {
     /// Returns `other` if it is of another queue or for other readers.
     pub fn merge(&mut self, mut other: Self) -> std::result::Result<(), Self> {
         if !std::ptr::addr_eq(Arc::as_ptr(&self.space), Arc::as_ptr(&other.space))
-            || self.readers != other.readers
+            || !self.readers().eq(other.readers())
         {
             return Err(other);
         }
-        self.bytes += std::mem::take(&mut other.bytes);
-        self.spans += std::mem::take(&mut other.spans);
-        other.readers = Readers::default();
+        for (ours, theirs) in self
+            .entries
+            .iter_mut()
+            .zip(std::mem::take(&mut other.entries))
+        {
+            if let (Some(ours), Some(theirs)) = (ours, theirs) {
+                // Both are in the books of the same reader, because the queue is the same.
+                let merged = ours.merge(theirs);
+                debug_assert!(merged.is_ok(), "an entry of other books");
+            }
+        }
         Ok(())
     }
 
     /// Gives the space back as if it had not been reserved. The spans are the caller's.
     pub fn release(mut self) {
-        self.end(false);
-    }
-
-    /// Takes what is reserved; the queue has it from now on.
-    pub(crate) fn consume(mut self) -> (Readers, usize, usize) {
-        (
-            std::mem::take(&mut self.readers),
-            std::mem::take(&mut self.bytes),
-            std::mem::take(&mut self.spans),
-        )
-    }
-
-    fn end(&mut self, are_dropped: bool) {
-        let readers = std::mem::take(&mut self.readers);
-        if readers.is_empty() {
-            return;
+        for entry in self.take_entries().into_iter().flatten() {
+            entry.cancel();
         }
-        let (bytes, spans) = (
-            std::mem::take(&mut self.bytes),
-            std::mem::take(&mut self.spans),
-        );
-        self.space.give_back(readers, bytes, spans, are_dropped);
+        self.space.freed();
+    }
+
+    /// Takes what is reserved, for each reader. The caller has it from now on.
+    pub(crate) fn take_entries(&mut self) -> Vec<Option<Entry>> {
+        std::mem::take(&mut self.entries)
+    }
+
+    /// What is reserved, for each reader.
+    pub(crate) fn entries_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
+        self.entries.iter_mut().flatten()
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.end(true);
+        let entries = self.take_entries();
+        if entries.is_empty() {
+            return;
+        }
+        for entry in entries.into_iter().flatten() {
+            entry.drop_spans(DropReason::Shutdown, None);
+        }
+        self.space.freed();
     }
 }
 
 impl fmt::Debug for Permit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Permit")
-            .field("bytes", &self.bytes)
-            .field("spans", &self.spans)
+            .field("bytes", &self.bytes())
+            .field("spans", &self.spans())
             .finish_non_exhaustive()
     }
 }

@@ -232,7 +232,7 @@ impl ProcessorHandle {
     /// Says how many bytes are held now, waiting or on their way, of the at most
     /// [`queue_bytes`](BatchProcessorBuilder::queue_bytes).
     pub fn held_bytes(&self) -> usize {
-        self.core.budget.bytes()
+        self.core.books.budget().bytes()
     }
 
     /// Delivers what is held now, within `timeout`, and says what became of it. Blocks the calling thread.
