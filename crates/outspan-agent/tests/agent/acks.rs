@@ -74,24 +74,22 @@ impl Told {
     }
 }
 
+/// Starts an agent whose answers wait. Times end beyond a test, unless the test names them.
 fn start(arguments: &[&str]) -> Agent {
-    let listen = [
-        "--listen",
-        "zipkin+http://127.0.0.1:0",
-        "--listen",
-        "jaeger+http://127.0.0.1:0",
-        "--ack",
-        "delivered",
-        // Longer than a test may take, so that only tests of that time end by it.
-        "--timeout",
-        "50s",
-    ];
-    let ack_timeout = ["--ack-timeout", "50s"];
-    let has_own = arguments.contains(&"--ack-timeout");
-    let to = arguments.iter().position(|argument| *argument == "--to");
-    let (before, to) = arguments.split_at(to.unwrap());
-    let timeout = if has_own { &[][..] } else { &ack_timeout };
-    Agent::start(&[&listen[..], timeout, before, to].concat())
+    let listen = ["zipkin+http://127.0.0.1:0", "jaeger+http://127.0.0.1:0"];
+    let listen = listen.map(|address| ["--listen", address]).concat();
+    let mut given = [&listen[..], &["--ack", "delivered"]].concat();
+    if !arguments.contains(&"--ack-timeout") {
+        given.extend(["--ack-timeout", "50s"]);
+    }
+    if !arguments
+        .iter()
+        .any(|argument| argument.starts_with("file:"))
+    {
+        given.extend(["--timeout", "50s"]);
+    }
+    given.extend(arguments);
+    Agent::start(&given)
 }
 
 fn pieces_of(pieces: impl Iterator<Item = PieceContent>) -> Vec<u8> {
@@ -427,5 +425,38 @@ async fn answers_that_wait_while_the_agent_stops_are_unavailable() {
         agent.running().signal("TERM");
         told(sending).await.expect_later("this agent keeps them");
         agent.finish().expect_status(1);
+    }
+}
+
+#[tokio::test]
+async fn answer_waits_until_files_have_the_spans() {
+    let directory = tempfile::tempdir().unwrap();
+    for name in ["spans.pb", "spans.jsonl"] {
+        for way in Way::ALL {
+            let file = directory.path().join(format!("{way:?}-{name}"));
+            let to = format!("file:{}", file.display());
+            let agent = start(&["--to", &to]);
+            assert_eq!(told(send(&agent, way, &batch_of(5))).await, Told::Success);
+            let written = std::fs::metadata(&file).unwrap().len();
+            assert!(written > 0, "{way:?}: they are written before the answer");
+            agent.stop("TERM").expect_status(0);
+            assert_eq!(std::fs::metadata(&file).unwrap().len(), written);
+        }
+    }
+}
+
+#[tokio::test]
+async fn request_that_is_split_is_answered_when_all_parts_are_delivered() {
+    for way in Way::ALL {
+        let collector = Collector::grpc();
+        let bytes = batch_of(10).size();
+        collector.always(Answer::AtMost { bytes });
+        let url = url_of(&collector);
+        let agent = start(&["--to", &url]);
+        let answer = told(send(&agent, way, &batch_of(40))).await;
+        assert_eq!(answer, Told::Success, "{way:?}");
+        assert_eq!(collector.span_count(), 40);
+        let ran = agent.stop("TERM").expect_status(0);
+        assert_eq!(Outcome::of(&ran, &url), Outcome::all(40));
     }
 }

@@ -14,6 +14,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use outspan::Batch;
 use outspan::Deadline;
+use outspan::DropReason;
 use outspan::engine::Ack;
 use outspan::engine::BatchLimits;
 use rdkafka::ClientConfig;
@@ -405,9 +406,14 @@ impl Worker {
         if self.open.opened.is_none() {
             self.open.opened = Some(Instant::now());
             let settle = self.settle.clone();
-            self.open.ack = Ack::new(move |_outcome| {
-                // Delivered, rejected, or dropped and counted: either way it is not to come again. Nobody listens any more when
-                // consuming has ended.
+            self.open.ack = Ack::new(move |outcome| {
+                let dropped = outcome.dropped.map(|dropped| dropped.reason);
+                if dropped == Some(DropReason::Shutdown) {
+                    // Lost with this agent only: the next consumer of the partition gets them again.
+                    return;
+                }
+                // Delivered, rejected, or dropped and counted: either way they are not to come again. Nobody listens any more
+                // when consuming has ended.
                 let _heard = settle.send(number);
             });
         }

@@ -271,6 +271,20 @@ async fn what_is_given_up_while_it_waits_for_room_is_not_counted_as_accepted() {
     assert_eq!(rig.due(), None);
 }
 
+#[tokio::test]
+async fn spans_that_the_end_of_the_agent_drops_are_not_committed() {
+    let mut rig = Rig::new(1 << 20, 1 << 20);
+    rig.child.always(Act::Hang);
+    rig.take(0, &batch_of(10));
+    rig.take(1, &batch_of(3));
+    rig.worker.close();
+    rig.child.wait_for_exports(1).await;
+    rig.worker.pipeline.abort().await;
+    rig.worker.look_after(&rig.consumer);
+    assert!(!rig.worker.shared.progress().is_settled());
+    assert_eq!(rig.due(), None);
+}
+
 /// What is counted as accepted is what destinations received, whatever becomes of it there.
 #[tokio::test]
 async fn every_accepted_span_is_in_the_account_of_the_destination() {
