@@ -595,7 +595,10 @@ mod tests {
             .export(batch.clone(), soon())
             .await
             .unwrap();
-        assert!(export(&script, 3).await.unwrap_err().is_too_large());
+        assert_eq!(export(&script, 3).await.unwrap().accepted, 3);
+        assert_eq!(script.exports().len(), 4, "three spans go in two parts");
+        script.always(Act::AtMost(1));
+        assert!(export(&script, 1).await.unwrap_err().is_too_large());
     }
 
     #[tokio::test(start_paused = true)]

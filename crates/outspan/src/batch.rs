@@ -15,6 +15,7 @@ use crate::Compression;
 use crate::Error;
 use crate::Result;
 use crate::engine::Budget;
+use crate::engine::Plan;
 use crate::fates::Pending;
 #[cfg(feature = "_network")]
 use crate::forms::Forms;
@@ -33,6 +34,10 @@ pub struct Batch {
     pending: Option<Arc<Pending>>,
     /// The budget of the queue that exports it, which pays for the forms that exporters make.
     payer: Option<Arc<Budget>>,
+    /// The parts in which an exporter sends it, which found it too large.
+    plan: Option<Arc<Plan>>,
+    /// Whether it is a part of a batch that is too large.
+    is_part: bool,
 }
 
 /// A part of a batch.
@@ -119,6 +124,8 @@ impl Batch {
             }),
             pending: None,
             payer: None,
+            plan: None,
+            is_part: false,
         }
     }
 
@@ -138,8 +145,7 @@ impl Batch {
         }
     }
 
-    /// The budget that pays for forms.
-    #[cfg(feature = "_network")]
+    /// The budget that pays for forms and parts.
     pub(crate) fn payer(&self) -> Option<&Arc<Budget>> {
         self.payer.as_ref()
     }
@@ -156,9 +162,38 @@ impl Batch {
         self.forms().forget_made();
     }
 
-    /// Whether a fan-out noted who still misses what of it.
+    /// Whether a fan-out noted who still misses what of it, or an exporter in which parts to send it.
     pub(crate) fn is_noted(&self) -> bool {
+        self.has_fates() || self.plan.is_some()
+    }
+
+    /// Whether a fan-out noted who still misses what of it.
+    pub(crate) fn has_fates(&self) -> bool {
         self.pending.is_some()
+    }
+
+    /// The parts in which the exporter with this number sends it.
+    pub(crate) fn plan_for(&self, exporter: u64) -> Option<Arc<Plan>> {
+        let plan = self.plan.as_ref();
+        plan.filter(|plan| plan.is_for(exporter)).map(Arc::clone)
+    }
+
+    /// The same spans with a plan, or without one.
+    pub(crate) fn with_plan(self, plan: Option<Arc<Plan>>) -> Self {
+        Self { plan, ..self }
+    }
+
+    /// Whether it is a part of a batch that is too large.
+    pub(crate) fn is_part(&self) -> bool {
+        self.is_part
+    }
+
+    /// The same spans as a batch of their own, which is no part of another.
+    pub(crate) fn as_whole(&self) -> Self {
+        Self {
+            is_part: false,
+            ..self.clone()
+        }
     }
 
     /// The note of one fan-out.
@@ -190,6 +225,8 @@ impl Batch {
             shared: Arc::clone(&self.shared),
             pending: None,
             payer: self.payer.clone(),
+            plan: None,
+            is_part: self.is_part,
         }
     }
 
@@ -309,6 +346,14 @@ impl Batch {
     /// Takes a range of the spans, counted from 0, into a batch of its own.
     pub(crate) fn cut(&self, spans: Range<usize>) -> Self {
         self.cut_all(&[spans])
+    }
+
+    /// Takes a range of the spans, counted from 0, as a part of this batch: without notes and plan.
+    pub(crate) fn part(&self, spans: Range<usize>) -> Self {
+        Self {
+            is_part: true,
+            ..self.cut(spans).without_pending()
+        }
     }
 
     /// Takes ranges of the spans, counted from 0 and ascending, into one batch.

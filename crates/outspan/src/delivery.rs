@@ -103,11 +103,16 @@ impl Delivery {
 
     /// Adds a part that was not delivered, with what its error knows of attempts and bytes.
     pub fn leave(&mut self, batch: Batch, error: Error) {
+        self.count(&error);
+        self.rest.push(Undelivered { batch, error });
+    }
+
+    /// Adds what an error knows of attempts and bytes.
+    pub(crate) fn count(&mut self, error: &Error) {
         self.attempts += error.attempts();
         self.wire_bytes += error.wire_bytes();
         self.status = error.status().or(self.status);
         self.server = error.shared_server().or(self.server.take());
-        self.rest.push(Undelivered { batch, error });
     }
 
     /// Adds what another call for another part achieved.

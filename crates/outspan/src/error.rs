@@ -165,6 +165,13 @@ impl Error {
         self
     }
 
+    /// Adds a name and a value, in place of the value that the name has.
+    #[must_use]
+    pub(crate) fn with_new_context(mut self, name: &'static str, value: String) -> Self {
+        self.inner.context.retain(|(known, _)| *known != name);
+        self.with_context(name, value)
+    }
+
     /// Adds the cause. Its text is part of ours.
     #[must_use]
     pub fn with_source(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
@@ -206,7 +213,6 @@ impl Error {
     }
 
     /// Marks that nothing was sent, so that the error says nothing about the destination.
-    #[cfg(feature = "_network")]
     #[must_use]
     pub(crate) fn before_sending(mut self) -> Self {
         self.inner.is_unsent = true;
@@ -220,14 +226,18 @@ impl Error {
 
     /// Says that a batch which takes long stops for now, so that others get their turn. What is left says nothing about the
     /// destination, and is sent in the next turn.
-    #[cfg(feature = "_network")]
     pub(crate) fn giving_way() -> Self {
-        let mut error = Self::new(ErrorKind::Timeout, "other batches wait for their turn");
-        error.inner.gives_way = true;
-        error.before_sending()
+        Self::new(ErrorKind::Timeout, "other batches wait for their turn").for_next_turn()
     }
 
-    /// Whether an export stopped so that others get their turn.
+    /// Marks that an export achieved something and stopped, and goes on in its next turn.
+    #[must_use]
+    pub(crate) fn for_next_turn(mut self) -> Self {
+        self.inner.gives_way = true;
+        self.before_sending()
+    }
+
+    /// Whether an export stopped, and goes on in its next turn.
     pub(crate) fn is_giving_way(&self) -> bool {
         self.inner.gives_way
     }

@@ -17,6 +17,7 @@ use crate::Drained;
 use crate::Error;
 use crate::Result;
 use crate::ending::Ending;
+use crate::engine;
 
 /// Delivers batches to one destination, or hands them to other exporters.
 ///
@@ -64,6 +65,10 @@ pub trait Export: Debug + Send + Sync + 'static {
     ///
     /// An error means that nothing of the batch was delivered. A batch that was delivered in part is `Ok`, with the
     /// part that was not in [`Delivery::rest`].
+    ///
+    /// [`TooLarge`](crate::ErrorKind::TooLarge) for several spans, for the whole batch or for a part of it, makes the
+    /// [`Exporter`] around this implementation halve them and export each half, down to single spans. An implementation
+    /// does not split a batch because its destination refused the size.
     ///
     /// # Cancellation
     ///
@@ -118,6 +123,9 @@ impl<E: Export> ExportBoxed for E {
 
 /// Holds any exporter: the one type that combinators wrap and processors use.
 ///
+/// A batch that is too large for what stands behind it is sent in parts, one at a time. Single spans that are too large come
+/// back as such. Parts repeat the resources of their spans; in a queue their memory counts towards its bound.
+///
 /// A clone shares the state and the connections of the original and is an owner of its own: after
 /// [`shutdown`](Export::shutdown) a handle refuses batches, and what stands behind it closes when the last owner shuts
 /// down. Until then a shutdown flushes. So two providers can share one exporter, and neither closes it for the other.
@@ -135,6 +143,8 @@ pub struct Exporter {
 }
 
 struct Shared {
+    /// Tells it from other exporters in what batches remember.
+    number: u64,
     owners: AtomicUsize,
     export: Box<dyn ExportBoxed>,
 }
@@ -144,6 +154,7 @@ impl Exporter {
     pub fn new(export: impl Export) -> Self {
         Self {
             shared: Arc::new(Shared {
+                number: engine::exporter_number(),
                 owners: AtomicUsize::new(1),
                 export: Box::new(export),
             }),
@@ -182,7 +193,9 @@ impl Exporter {
 impl Export for Exporter {
     async fn export(&self, batch: Batch, until: Deadline) -> Result<Delivery> {
         self.check_open()?;
-        self.shared.export.export_boxed(batch, until).await
+        let Shared { number, export, .. } = &*self.shared;
+        let call = |part| export.export_boxed(part, until);
+        engine::export_in_parts(*number, batch, until, call).await
     }
 
     async fn flush(&self, until: Deadline) -> Result<Drained> {

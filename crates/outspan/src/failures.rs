@@ -1,6 +1,6 @@
 //! Spans of a batch that failed for good, kept as numbers until the batch is done.
 //!
-//! An exporter that sends a batch in parts may have a thousand parts that fail, and each part repeats a resource that can
+//! A batch that is sent in parts may have a thousand parts that fail, and each part repeats a resource that can
 //! be as large as the batch. So no part is kept: spans are noted by their numbers, and are taken out of the batch at the
 //! end. They come out with the error that each of them had, unless the copies of their resources would take much more memory
 //! than the batch does; then those that failed alike come out together.
@@ -10,6 +10,7 @@ use std::ops::Range;
 use crate::Batch;
 use crate::Delivery;
 use crate::Error;
+use crate::Undelivered;
 
 /// Notes spans that failed for good.
 #[derive(Debug, Default)]
@@ -34,10 +35,19 @@ impl Failures {
 
     /// Notes spans, counted from 0 in the batch.
     pub(crate) fn add(&mut self, spans: Range<usize>, error: Error) {
+        self.add_all(vec![spans], error);
+    }
+
+    /// Notes ranges of spans that failed with one error.
+    pub(crate) fn add_all(&mut self, ranges: Vec<Range<usize>>, error: Error) {
+        let spans = ranges.iter().map(Range::len).sum();
         let failure = Failure {
-            error,
-            spans: spans.len(),
-            ranges: vec![spans],
+            error: match spans {
+                0 | 1 if error.is_too_large() => error.for_each_span(),
+                _ => error,
+            },
+            ranges,
+            spans,
         };
         match self.failures.len() < Self::APART_MAX {
             true => self.failures.push(failure),
@@ -45,7 +55,7 @@ impl Failures {
         }
     }
 
-    /// Leaves the spans in `total`.
+    /// Leaves the spans in `total`, which has counted what their errors know of attempts and bytes.
     pub(crate) fn leave(self, batch: &Batch, total: &mut Delivery) {
         if self.failures.is_empty() {
             return;
@@ -55,14 +65,13 @@ impl Failures {
             // Halves are tried after what stood behind them.
             ranges.sort_unstable_by_key(|range| range.start);
             let mut error = failure.error;
-            if error.is_too_large() {
-                let others = failure.spans - 1;
-                if others > 0 {
-                    error = error.with_context("too large as well", format!("{others} more spans"));
-                }
-                error = error.for_each_span();
+            let others = failure.spans.saturating_sub(1);
+            // What may be divided is not settled yet.
+            if error.is_too_large() && !error.is_divisible() && others > 0 {
+                error = error.with_new_context("too large as well", format!("{others} more spans"));
             }
-            total.leave(batch.cut_all(&ranges), error);
+            let batch = batch.cut_all(&ranges);
+            total.rest.push(Undelivered { batch, error });
         }
     }
 
@@ -113,6 +122,8 @@ fn join(failures: &mut Vec<Failure>, failure: Failure, max: usize) {
 
 /// Whether two errors say the same, so that one of them can speak for the spans of both.
 fn are_alike(one: &Error, other: &Error) -> bool {
-    let same_kind = one.kind() == other.kind() && one.status() == other.status();
+    let same_kind = one.kind() == other.kind()
+        && one.status() == other.status()
+        && one.is_divisible() == other.is_divisible();
     same_kind && (one.is_too_large() || one.message() == other.message())
 }

@@ -1,6 +1,6 @@
 //! Forms of a batch that exporters make: JSON, other formats, compressed bytes.
 //!
-//! A form is made beside the runtime's thread, at most once at a time. Making it goes on when the export that asked for it
+//! A form is made on a thread for blocking work, at most once at a time. Making it goes on when the export that asked for it
 //! gives up, and the next attempt finds what was made; so a form that takes longer than an attempt is not started anew for
 //! each of them.
 //!
@@ -36,7 +36,7 @@ use crate::Result;
 use crate::batch::Encoding;
 use crate::engine::Budget;
 use crate::net::Message;
-use crate::runtime;
+use crate::runtime::Runtime;
 
 /// The largest plain form, in bytes, whatever an exporter allows: four times a batch of the usual size.
 pub(crate) const FORM_BYTES_MAX: usize = 16 << 20;
@@ -172,17 +172,19 @@ where
     }
     if batch.size() <= SMALL {
         // A conversion that panics must not leave later exports waiting for it.
-        let unfinished = Unfinished(&form);
+        let unfinished = Unfinished(Arc::clone(&form));
         form.finish(make());
         drop(unfinished);
         return form.wait().await;
     }
     let payer = batch.payer().cloned();
-    let making = Arc::clone(&form);
+    let runtime = Runtime::surrounding();
+    let maker = runtime.clone();
+    // Made here, so that the wait also ends when the work never starts because the runtime has ended.
+    let unfinished = Unfinished(Arc::clone(&form));
     let work = async move {
-        let unfinished = Unfinished(&making);
         let mut charge = Charge::take(payer, memory).await;
-        let made = runtime::blocking(make).await.and_then(|made| made);
+        let made = maker.blocking(make).await.and_then(|made| made);
         let made = made.map(|messages| {
             let bytes = messages.iter().map(Message::len).sum();
             charge.shrink_to(bytes);
@@ -192,17 +194,17 @@ where
                 .map(|message| message.paid_by(&charge))
                 .collect::<Vec<_>>()
         });
-        making.finish(made);
+        unfinished.0.finish(made);
         drop(unfinished);
     };
-    drop(runtime::handle()?.spawn(work));
+    drop(runtime.detach(work)?);
     form.wait().await
 }
 
 /// Ends the wait for a form whose making ended early, such as at the end of the runtime.
-struct Unfinished<'a>(&'a Form);
+struct Unfinished(Arc<Form>);
 
-impl Drop for Unfinished<'_> {
+impl Drop for Unfinished {
     fn drop(&mut self) {
         if self.0.made.get().is_none() {
             self.0

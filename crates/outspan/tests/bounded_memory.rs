@@ -146,6 +146,11 @@ fn a_merged_batch_of_a_large_resource_stays_whole() {
 
 /// Takes requests over HTTP/1.1 and keeps nothing of them.
 async fn listening() -> (SocketAddr, Arc<AtomicUsize>) {
+    answering("200 OK").await
+}
+
+/// Answers requests over HTTP/1.1 with a status, and keeps nothing of them.
+async fn answering(status: &'static str) -> (SocketAddr, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let requests = Arc::new(AtomicUsize::new(0));
@@ -153,13 +158,13 @@ async fn listening() -> (SocketAddr, Arc<AtomicUsize>) {
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             let count = Arc::clone(&count);
-            tokio::spawn(async move { answer_all(stream, &count).await });
+            tokio::spawn(async move { answer_all(stream, status, &count).await });
         }
     });
     (address, requests)
 }
 
-async fn answer_all(mut stream: TcpStream, count: &AtomicUsize) -> io::Result<()> {
+async fn answer_all(mut stream: TcpStream, status: &str, count: &AtomicUsize) -> io::Result<()> {
     let mut seen = Vec::new();
     let mut buffer = vec![0; 64 << 10];
     loop {
@@ -182,9 +187,8 @@ async fn answer_all(mut stream: TcpStream, count: &AtomicUsize) -> io::Result<()
         }
         seen.clear();
         count.fetch_add(1, Ordering::SeqCst);
-        stream
-            .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
-            .await?;
+        let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");
+        stream.write_all(answer.as_bytes()).await?;
     }
 }
 
@@ -302,6 +306,83 @@ fn every_format_takes_little_memory_and_every_span_is_accounted_for() {
             assert!(grown <= 64 * MIB, "{form}, {name}: {} MiB", grown / MIB);
         }
     }
+}
+
+/// Finds every batch too large, and forgets it.
+#[derive(Debug)]
+struct TooLarge;
+
+impl Export for TooLarge {
+    async fn export(&self, _batch: Batch, _until: Deadline) -> outspan::Result<outspan::Delivery> {
+        Err(outspan::Error::too_large("nothing fits"))
+    }
+
+    async fn flush(&self, _until: Deadline) -> outspan::Result<outspan::Drained> {
+        Ok(outspan::Drained::default())
+    }
+
+    async fn shutdown(&self, _until: Deadline) -> outspan::Result<outspan::Drained> {
+        Ok(outspan::Drained::default())
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_size_that_is_refused_for_every_part_takes_little_memory() {
+    let _alone = MEASURING.lock().unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (address, requests) = runtime.block_on(answering("413 Payload Too Large"));
+    let url = |path: &str| format!("http://{address}{path}");
+    let over_http = otlp::http(url("/v1/traces"))
+        .compression(Compression::None)
+        .build()
+        .unwrap();
+    let fan_out = outspan::combinators::FanOut::new()
+        .to("http", over_http.clone())
+        .to("own", Exporter::new(TooLarge))
+        .build()
+        .unwrap();
+    for (name, exporter, spans) in [
+        ("own", Exporter::new(TooLarge), 300),
+        ("http", over_http, 300),
+        ("fan-out", fan_out, 100),
+    ] {
+        // The resource is as large as the parts together are not: 300 of them take 870 MiB.
+        let resource = field(1, &text_attribute(&vec![b'x'; 2_900 << 10]));
+        let batch = batch(&resource, spans, &[]);
+        let memory = batch.memory();
+        let queue = MemoryQueue::builder(exporter)
+            .bytes(4 * memory)
+            .export_limit(None)
+            .start()
+            .unwrap();
+        let mut most = 0;
+        let grown = growth(|| {
+            let permit = queue.try_reserve(memory, spans).unwrap();
+            queue.push(batch.clone(), permit, Ack::none()).unwrap();
+            let until = Deadline::after(Duration::from_secs(120));
+            let flush = async {
+                let flush = queue.flush(until);
+                let mut flush = std::pin::pin!(flush);
+                loop {
+                    most = most.max(queue.bytes());
+                    let turn = Deadline::after(Duration::from_millis(1));
+                    if let Some(flushed) = turn.run(&mut flush).await {
+                        return flushed;
+                    }
+                }
+            };
+            drop(runtime.block_on(flush).unwrap());
+        });
+        let account = queue.account();
+        let lost = account.dropped.of(DropReason::TooLarge) + account.refused;
+        assert_eq!(lost, spans as u64, "{name}: {account}");
+        assert!(account.closes() && account.open() == 0, "{name}: {account}");
+        assert_eq!(queue.bytes(), 0, "{name}");
+        assert!(most <= 4 * memory, "{name}: {most} bytes are counted");
+        assert!(grown <= 48 * MIB, "{name}: {} MiB", grown / MIB);
+    }
+    assert!(requests.load(Ordering::SeqCst) >= 2 * 300 - 1);
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use outspan::Exporter;
 use outspan::Retry;
+use outspan::Runtime;
 use outspan::engine::AckLevel;
 use outspan::engine::BatchLimits;
 use outspan::engine::MemoryQueue;
@@ -55,6 +56,8 @@ pub(crate) struct Target {
     /// The address as it may be shown.
     pub(crate) name: String,
     pub(crate) exporter: Exporter,
+    /// Where the exporter and its queue run.
+    pub(crate) runtime: Runtime,
     /// How many batches may be on the way.
     pub(crate) concurrent_exports: usize,
     /// How long an attempt may take.
@@ -80,7 +83,8 @@ impl Target {
             .attempt_timeout(self.attempt_timeout)
             .export_limit(self.export_limit)
             .retry(self.retry)
-            .take_turns();
+            .take_turns()
+            .runtime(self.runtime);
         (reader, causes)
     }
 }
@@ -106,12 +110,16 @@ pub(super) fn start_pipeline(
 
 impl Settings {
     /// Reads the command line; everything that can be wrong is found here. `reader` is told when whoever reads standard
-    /// output goes away.
+    /// output goes away. Exporters and queues will run on `runtime`.
     ///
     /// # Errors
     ///
     /// Words for the user.
-    pub(crate) fn new(arguments: &AgentArguments, reader: &ReaderGone) -> Result<Self, String> {
+    pub(crate) fn new(
+        arguments: &AgentArguments,
+        reader: &ReaderGone,
+        runtime: &Runtime,
+    ) -> Result<Self, String> {
         if arguments.memory < MEMORY_MIN {
             return Err(format!(
                 "--memory {} is too small to work with: {} at least",
@@ -135,7 +143,7 @@ impl Settings {
             listen,
             #[cfg(feature = "kafka")]
             subscriptions: subscriptions(&kafka)?,
-            targets: targets(&arguments.to.targets, look, reader)?,
+            targets: targets(&arguments.to.targets, look, reader, runtime)?,
             batches: BatchLimits {
                 spans: arguments.batches.batch_spans as usize,
                 bytes: arguments.batches.batch_bytes,
@@ -258,7 +266,12 @@ struct Chosen {
     options: DestinationArguments,
 }
 
-fn targets(given: &[Given], look: Look, reader: &ReaderGone) -> Result<Vec<Target>, String> {
+fn targets(
+    given: &[Given],
+    look: Look,
+    reader: &ReaderGone,
+    runtime: &Runtime,
+) -> Result<Vec<Target>, String> {
     if given.len() > DESTINATIONS_MAX {
         return Err(format!(
             "{} destinations are too many: {DESTINATIONS_MAX} at most",
@@ -270,7 +283,7 @@ fn targets(given: &[Given], look: Look, reader: &ReaderGone) -> Result<Vec<Targe
     let names = names(&chosen);
     let targets = chosen.iter().zip(names);
     targets
-        .map(|(chosen, name)| target(chosen, name, look, reader))
+        .map(|(chosen, name)| target(chosen, name, look, reader, runtime))
         .collect()
 }
 
@@ -358,13 +371,14 @@ fn target(
     name: String,
     look: Look,
     reader: &ReaderGone,
+    runtime: &Runtime,
 ) -> Result<Target, String> {
     let Chosen {
         destination,
         options,
     } = chosen;
-    let mut exporter =
-        exporter::build(destination, options, look).map_err(|e| format!("{destination}: {e}"))?;
+    let mut exporter = exporter::build(destination, options, look, runtime)
+        .map_err(|e| format!("{destination}: {e}"))?;
     if matches!(destination, destination::Destination::Stdout(_)) {
         exporter = reader.around(exporter);
     }
@@ -372,6 +386,7 @@ fn target(
         files: DestinationFiles::of(&name, destination, options),
         name,
         exporter,
+        runtime: runtime.clone(),
         concurrent_exports: exporter::concurrency(destination, options),
         attempt_timeout: exporter::attempt_timeout(destination, options),
         export_limit: options.otlp.max_elapsed,
@@ -393,7 +408,7 @@ mod tests {
         let line = format!("outspan agent {line}");
         let arguments = Arguments::try_parse_from(line.split_whitespace()).unwrap();
         match arguments.command {
-            Command::Agent(agent) => Settings::new(&agent, &ReaderGone::new()),
+            Command::Agent(agent) => Settings::new(&agent, &ReaderGone::new(), &Runtime::shared()),
             other => panic!("{other:?}"),
         }
     }

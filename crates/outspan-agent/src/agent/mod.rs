@@ -13,7 +13,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use outspan::Deadline;
+use outspan::Runtime;
 use outspan::engine::BatchLimits;
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -71,7 +73,7 @@ fn carry_out(arguments: &Arc<AgentArguments>, screen: &Screen) -> Result<u8, Str
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("outspan-agent")
-        // Large requests are read there, and each may hold a core for as long as it takes.
+        // Large requests are read and large batches compressed there, and each may hold a core for as long as it takes.
         .max_blocking_threads(threads * 2)
         .build()
         .map_err(|e| format!("cannot start: {e}"))?;
@@ -185,7 +187,8 @@ async fn start(
 ) -> Result<(Arc<Agent>, Option<Admin>), String> {
     let (given, reader) = (Arc::clone(arguments), reader.clone());
     // A named pipe, a slow disk: signals are heard meanwhile.
-    let settings = tokio::task::spawn_blocking(move || Settings::new(&given, &reader));
+    let runtime = Runtime::from(Handle::current());
+    let settings = tokio::task::spawn_blocking(move || Settings::new(&given, &reader, &runtime));
     let settings = settings.await.map_err(|e| format!("cannot start: {e}"))??;
     let bound = Bound::open(settings).await?;
     let admin = match arguments.admin.as_str() {

@@ -23,6 +23,7 @@ pub(crate) use self::demo::DemoArguments;
 pub(crate) use self::describe::CompletionsArguments;
 pub(crate) use self::describe::ManArguments;
 pub(crate) use self::destination::DestinationArguments;
+pub(crate) use self::destination::KeepAlive;
 pub(crate) use self::destination::LocalArguments;
 pub(crate) use self::destination::OtlpArguments;
 pub(crate) use self::destination::Protocol;

@@ -13,6 +13,7 @@ mod local;
 mod overload;
 mod receiving;
 mod stopping;
+mod unanswered;
 mod unwritable;
 mod usage;
 

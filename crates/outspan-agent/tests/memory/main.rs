@@ -29,6 +29,7 @@ mod agent;
 mod destinations;
 mod matrix;
 mod pairwise;
+mod refused;
 mod requests;
 mod slow;
 mod turns;

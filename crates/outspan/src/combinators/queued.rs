@@ -21,6 +21,7 @@ use crate::engine::MemoryQueue;
 use crate::engine::MemoryQueueBuilder;
 use crate::engine::Permit;
 use crate::engine::ReserveError;
+use crate::runtime::Runtime;
 
 /// Says what a [`Queued`] exporter does with a batch that it has no room for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -174,11 +175,19 @@ impl Queued {
         self
     }
 
+    /// Sets where the queue runs, and with it the exports; see [`Runtime`]. Default: the library's own thread.
+    #[must_use]
+    pub fn runtime(mut self, runtime: impl Into<Runtime>) -> Self {
+        self.queue = self.queue.runtime(runtime);
+        self
+    }
+
     /// Makes the exporter.
     ///
     /// # Errors
     ///
-    /// [`Config`](crate::ErrorKind::Config) for a bound of 0, and if the library's thread cannot be started.
+    /// [`Config`](crate::ErrorKind::Config) for a bound of 0 or a runtime without timers, and an error if the library's
+    /// thread cannot be started.
     pub fn build(self) -> Result<Exporter> {
         Ok(self.build_with_handle()?.0)
     }
@@ -256,9 +265,13 @@ impl Core {
         let max_bytes = self.queue.bytes_max();
         reserved.map_err(|error| match error {
             ReserveError::ShutDown => Error::shut_down(),
-            ReserveError::TooLarge { max_bytes } if bytes > max_bytes => Error::too_large(format!(
-                "a batch of {bytes} bytes does not fit into a queue of {max_bytes}"
-            )),
+            ReserveError::TooLarge { max_bytes } if bytes > max_bytes => {
+                let error = Error::too_large(format!(
+                    "a batch of {bytes} bytes does not fit into a queue of {max_bytes}"
+                ));
+                // Its parts would fill the queue and, where the oldest are dropped, replace each other.
+                error.for_each_span()
+            }
             // Also for more spans than it ever holds: parts of the batch may fit.
             _ => Error::throttled(format!(
                 "the queue is full: it holds {} of {max_bytes} bytes",

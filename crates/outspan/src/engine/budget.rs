@@ -1,6 +1,5 @@
 //! The bound that everything in front of one exporter shares.
 
-#[cfg(feature = "_network")]
 use std::sync::Arc;
 use std::sync::Condvar;
 use std::sync::Mutex;
@@ -12,7 +11,6 @@ use std::time::Duration;
 #[cfg(any(feature = "sdk", test))]
 use std::time::Instant;
 
-#[cfg(feature = "_network")]
 use tokio::sync::Semaphore;
 
 #[cfg(feature = "_network")]
@@ -31,6 +29,8 @@ pub(crate) struct Budget {
     /// What it may have of the memory for forms that all queues share.
     #[cfg(feature = "_network")]
     pool: Arc<Semaphore>,
+    /// Held by the one export that has a part of its batch beyond the bound.
+    part_turn: Arc<Semaphore>,
 }
 
 impl Budget {
@@ -45,6 +45,7 @@ impl Budget {
             freed: Condvar::new(),
             #[cfg(feature = "_network")]
             pool: Arc::new(forms::pool(forms::QUEUE_POOL_BYTES)),
+            part_turn: Arc::new(Semaphore::new(1)),
         }
     }
 
@@ -52,6 +53,11 @@ impl Budget {
     #[cfg(feature = "_network")]
     pub(crate) fn pool(&self) -> Arc<Semaphore> {
         Arc::clone(&self.pool)
+    }
+
+    /// Lets one export at a time have a part of its batch beyond the bound, where there is no room for it.
+    pub(crate) fn part_turn(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.part_turn)
     }
 
     /// The bound of bytes.
@@ -181,7 +187,6 @@ fn give(counter: &AtomicUsize, amount: usize) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::sync::mpsc;
     use std::thread;
 

@@ -12,8 +12,8 @@ use tokio::sync::Notify;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::Backoff;
 use super::Retry;
+use super::schedule::Answer;
 use super::schedule::Item;
 use super::schedule::Schedule;
 use super::schedule::Step;
@@ -89,12 +89,13 @@ impl Driver {
     pub(super) async fn run(mut self) {
         let in_flight = &mut self.in_flight;
         let shared = &*self.shared;
-        let mut backoff = Backoff::new(&shared.settings.retry);
         let mut attempts = FuturesUnordered::new();
         loop {
             let wait_end = loop {
-                let step = shared.lock().next(Instant::now());
+                let now = Instant::now();
+                let step = shared.lock().next(now);
                 match step {
+                    Step::Expire => shared.expire(now),
                     Step::Start(mut item) => {
                         item.tracked.start();
                         let until = shared.attempt_end(&mut item);
@@ -110,7 +111,7 @@ impl Driver {
                     let place = in_flight.iter().position(|item| item.number == number);
                     if let Some(place) = place {
                         let item = in_flight.swap_remove(place);
-                        shared.settle(item, answer, &mut backoff);
+                        shared.settle(item, answer);
                     }
                     // An exporter that is always ready must not keep the thread from others.
                     tokio::task::yield_now().await;
@@ -204,18 +205,19 @@ impl Shared {
             until = until.min(Deadline::after(timeout).named("attempt timeout"));
         }
         if let Some(limit) = self.settings.export_limit {
+            let first = self.settings.attempt_timeout.unwrap_or(limit).min(limit);
             let left = limit.saturating_sub(began.elapsed());
-            until = until.min(Deadline::after(left).named("export limit"));
+            item.is_cut_short = left < first / 2;
+            until = until.min(Deadline::since(began, limit).named("export limit"));
         }
         until
     }
 
     /// Books what became of a batch, and plans what is left of it.
-    fn settle<'s>(&'s self, item: Item, answer: Result<Delivery>, backoff: &mut Backoff<'s>) {
+    fn settle(&self, item: Item, answer: Result<Delivery>) {
         let spans = item.tracked.spans();
-        let is_probe = item.is_probe;
         let number = item.number;
-        let is_sent_at_shutdown = item.is_sent_at_shutdown;
+        let is_cut_short = item.is_cut_short;
         let (completed, rest) = item.complete(answer);
         let mut verdict = Verdict {
             works: completed.accepted + completed.rejected > 0,
@@ -229,24 +231,18 @@ impl Shared {
         let works = verdict.works;
         let asked_nobody = completed.filtered == spans && spans > 0;
         let trouble = verdict.trouble;
-        // Such as a form that was not made in time: the destination may be as well as ever.
-        let is_unsent = trouble.as_ref().is_some_and(Error::is_before_sending);
+        // Such as a form that was not made in time, or an attempt that had no time for an answer: the destination may be up.
+        let is_inconclusive = trouble.as_ref().is_some_and(|error| {
+            error.is_before_sending() || (is_cut_short && error.kind() == ErrorKind::Timeout)
+        });
         let retrial = {
             let mut schedule = self.lock();
-            schedule.landed(number);
-            if asked_nobody || (is_unsent && !works) {
-                schedule.found_out_nothing(is_probe);
-            } else if works || trouble.is_none() {
-                *backoff = Backoff::new(&self.settings.retry);
-                schedule.works();
-            }
-            if let Some(error) = trouble.as_ref().filter(|_| !is_unsent) {
-                schedule.fails(error, is_probe, backoff, now);
-                if is_sent_at_shutdown {
-                    schedule.failed_at_shutdown(error);
-                }
-            }
-            schedule.put_back(verdict.again);
+            let answer = Answer {
+                is_inconclusive: asked_nobody || (is_inconclusive && !works),
+                is_success: works || trouble.is_none(),
+                failure: trouble.as_ref().filter(|_| !is_inconclusive),
+            };
+            schedule.complete(number, &answer, verdict.again, now);
             match schedule.asked_until() {
                 _ if schedule.is_closing() => Retrial::UntilShutdown,
                 Some(end) if end > now => Retrial::After(end - now),
@@ -268,12 +264,6 @@ impl Shared {
         // Whatever was made for sending it is made again when it is sent again: many batches may wait for that.
         batch.forget_forms();
         let gives_way = error.is_giving_way();
-        if error.is_divisible() && batch.spans() > 1 {
-            let half = batch.spans().div_ceil(2);
-            let parts = batch.split_by_spans(half).collect();
-            verdict.again.extend(item.split(parts));
-            return;
-        }
         if error.kind() == ErrorKind::Refused && !error.is_temporary() {
             verdict.works = true;
             return item.tracked.reject(&error);

@@ -51,13 +51,15 @@ use crate::Drained;
 use crate::DropEvent;
 use crate::DropReason;
 use crate::Error;
+use crate::ErrorKind;
 use crate::Exporter;
 use crate::Result;
 use crate::Retry;
 use crate::diagnostics::Diagnostics;
 use crate::diagnostics::Hook;
 use crate::ending::Ending;
-use crate::runtime;
+use crate::guard::GRACE;
+use crate::runtime::Runtime;
 use crate::runtime::Task;
 
 /// How many bytes a queue holds unless told: what the batch processor holds, too.
@@ -133,6 +135,8 @@ struct MemoryReader {
     name: String,
     queue: Queue,
     shared: Arc<Shared>,
+    /// Where the exports and everything that waits are.
+    runtime: Runtime,
     /// The account at the end of the last flush.
     told: Mutex<Account>,
     ending: Ending,
@@ -160,6 +164,7 @@ pub struct MemoryQueueBuilder {
     takes_turns: bool,
     batches: Option<BatchLimits>,
     others: Vec<Self>,
+    runtime: Runtime,
 }
 
 impl MemoryQueue {
@@ -179,6 +184,7 @@ impl MemoryQueue {
             takes_turns: false,
             batches: None,
             others: Vec::new(),
+            runtime: Runtime::shared(),
         }
     }
 
@@ -678,16 +684,17 @@ impl MemoryReader {
     async fn flush(self: &Arc<Self>, until: Deadline) -> Result<Drained> {
         // Read now: what a flush at the same time tells is told here as well.
         let since = *lock(&self.told);
-        let reader = Arc::clone(self);
-        let flushed = on_runtime(async move { reader.queue.flush(until).await }).await?;
+        let flush = move |reader: Arc<Self>| async move { reader.queue.flush(until).await };
+        let flushed = self.on_runtime(until, flush).await?;
         self.drained(&since, flushed)
     }
 
     async fn shutdown(self: &Arc<Self>, until: Deadline) -> Result<Drained> {
         let work = || async {
             let since = *lock(&self.told);
-            let reader = Arc::clone(self);
-            let flushed = on_runtime(async move { reader.queue.shutdown(until).await }).await?;
+            let shutdown =
+                move |reader: Arc<Self>| async move { reader.queue.shutdown(until).await };
+            let flushed = self.on_runtime(until, shutdown).await?;
             let drained = self.drained(&since, flushed);
             self.shared.diagnostics.finish();
             drained
@@ -700,10 +707,30 @@ impl MemoryReader {
     }
 
     async fn abort(self: &Arc<Self>) {
-        let reader = Arc::clone(self);
-        // It fails only where no runtime could be started, and then there is no queue.
-        drop(on_runtime(async move { reader.queue.abort().await }).await);
+        let abort = move |reader: Arc<Self>| async move { reader.queue.abort().await };
+        // The driver ends on its runtime. If nothing drives that, the queue counts what it held when that is dropped.
+        drop(self.on_runtime(Deadline::after(GRACE), abort).await);
         self.shared.diagnostics.finish();
+    }
+
+    /// Runs `work` on the reader's runtime: at once if the caller is there, so that a queue inside another one is done before
+    /// its time is up.
+    ///
+    /// If the runtime has ended, its end has counted what the queue held, and the caller can do the rest.
+    async fn on_runtime<R, W>(
+        self: &Arc<Self>,
+        deadline: Deadline,
+        work: impl Fn(Arc<Self>) -> W,
+    ) -> Result<R>
+    where
+        R: Send + 'static,
+        W: Future<Output = R> + Send + 'static,
+    {
+        let ran = self.runtime.run(deadline, work(Arc::clone(self)));
+        match ran.await {
+            Err(error) if error.kind() == ErrorKind::ShutDown => Ok(work(Arc::clone(self)).await),
+            ran => ran,
+        }
     }
 
     /// What a flush or the shutdown tells.
@@ -830,18 +857,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Runs `work` on the library's thread: at once if this is it, so that a queue inside another one is done before its time is up.
-async fn on_runtime<R: Send + 'static>(
-    work: impl Future<Output = R> + Send + 'static,
-) -> Result<R> {
-    if runtime::is_current() {
-        return Ok(work.await);
-    }
-    runtime::spawn(work)?
-        .await
-        .map_err(|e| Error::internal("work of the queue did not finish").with_source(e))
-}
-
 impl fmt::Debug for MemoryQueue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MemoryQueue")
@@ -929,12 +944,18 @@ impl MemoryQueueBuilder {
         self
     }
 
-    /// Starts the queue on the library's thread.
+    /// Sets where the reader runs, and with it its exports; see [`Runtime`]. Default: the library's own thread.
+    pub fn runtime(mut self, runtime: impl Into<Runtime>) -> Self {
+        self.runtime = runtime.into();
+        self
+    }
+
+    /// Starts the queue.
     ///
     /// # Errors
     ///
-    /// [`Config`](crate::ErrorKind::Config) for a bound of 0 and for two readers of one name, and if the library's
-    /// thread cannot be started.
+    /// [`Config`](crate::ErrorKind::Config) for a bound of 0, a runtime without timers and two readers of one name, and an
+    /// error if the library's thread cannot be started.
     pub fn start(mut self) -> Result<MemoryQueue> {
         let limits = self.batches;
         if limits.is_some_and(|limits| limits.bytes == 0 || limits.spans == 0) {
@@ -942,6 +963,7 @@ impl MemoryQueueBuilder {
                 "a limit of the queue's batches is 0: no span could ever be exported",
             ));
         }
+        let runtime = self.runtime.clone();
         let mut builders = std::mem::take(&mut self.others);
         builders.insert(0, self);
         for (place, builder) in builders.iter().enumerate() {
@@ -968,7 +990,7 @@ impl MemoryQueueBuilder {
         ));
         if limits.is_some() {
             let timer = Arc::clone(&batcher);
-            tasks.push(runtime::spawn(async move { timer.run().await })?);
+            tasks.push(runtime.spawn(async move { timer.run().await })?);
         }
         let shown = readers.iter().cloned();
         let shared = readers.iter().map(|reader| Arc::clone(&reader.shared));
@@ -1002,6 +1024,8 @@ impl MemoryQueueBuilder {
                 )));
             }
         }
+        self.runtime.check()?;
+        let handle = self.runtime.handle()?;
         let name = self.reader_name().to_owned();
         let budget = Arc::new(Budget::new(self.bytes, self.spans.map(NonZeroUsize::get)));
         let diagnostics = Arc::new(Diagnostics::new(self.on_drop).named(self.name));
@@ -1014,18 +1038,19 @@ impl MemoryQueueBuilder {
             takes_turns: self.takes_turns,
         };
         let lines = Arc::clone(&diagnostics);
-        let summaries = runtime::spawn(async move { lines.run().await })?;
+        let summaries = self.runtime.spawn(async move { lines.run().await })?;
         let queue = Queue::start(
             self.exporter,
             settings,
             Books::new(budget, Arc::clone(&diagnostics), None),
             diagnostics,
-            runtime::handle()?,
+            &handle,
         );
         let reader = MemoryReader {
             name,
             shared: Arc::clone(&queue.shared),
             queue,
+            runtime: self.runtime,
             told: Mutex::default(),
             ending: Ending::default(),
             late: Mutex::default(),
@@ -1048,6 +1073,7 @@ impl fmt::Debug for MemoryQueueBuilder {
             .field("on_drop", &self.on_drop.is_some())
             .field("batches", &self.batches)
             .field("others", &self.others)
+            .field("runtime", &self.runtime)
             .finish()
     }
 }

@@ -2,9 +2,9 @@
 //!
 //! It holds batches until the exporter delivered or refused them for good, or they are lost for a reason that is counted.
 //! Several exports are in flight at once. A batch that failed temporarily stays and is tried again, only what was not
-//! delivered of it, as long as memory and the export limit allow. While the destination is down, one export at a time
-//! probes whether it is back; a batch that has not failed yet goes first, so that one bad batch cannot keep all others from
-//! being tried.
+//! delivered of it, as long as memory and the export limit allow; what waits longer is dropped as expired. While the destination is
+//! down, one export at a time probes whether it is back; a batch that has not failed yet goes first. A batch that fails while
+//! others succeed waits by itself and holds up no other.
 //!
 //! ```text
 //!   push ──▶ fresh ──┬──▶ in flight ──▶ delivered, refused, dropped
@@ -21,15 +21,19 @@ mod backoff;
 mod batcher;
 mod budget;
 mod driver;
+mod health;
 mod memory;
 mod merger;
 mod queue;
 mod schedule;
 mod span_queue;
+mod split;
 mod surroundings;
 #[cfg(test)]
 mod tests;
 mod tracked;
+mod turn;
+mod waiting;
 
 use std::time::Duration;
 
@@ -44,6 +48,8 @@ pub use self::backoff::Retry;
 pub use self::backoff::RetryEvent;
 pub(crate) use self::budget::Budget;
 pub(crate) use self::driver::Settings;
+pub(crate) use self::health::Admission;
+pub(crate) use self::health::Health;
 pub use self::memory::MemoryQueue;
 pub use self::memory::MemoryQueueBuilder;
 pub use self::merger::BatchLimits;
@@ -55,6 +61,9 @@ pub use self::span_queue::Reader;
 pub use self::span_queue::ReaderStatus;
 pub use self::span_queue::ReserveError;
 pub use self::span_queue::SpanQueue;
+pub(crate) use self::split::Plan;
+pub(crate) use self::split::export_in_parts;
+pub(crate) use self::split::exporter_number;
 #[cfg(feature = "_network")]
 pub(crate) use self::surroundings::Turns;
 pub(crate) use self::surroundings::closing;
@@ -75,6 +84,8 @@ pub(crate) use self::tracked::HandOver;
 pub(crate) use self::tracked::Tracked;
 #[cfg(feature = "sdk")]
 pub(crate) use self::tracked::Unreported;
+pub(crate) use self::turn::Turn;
+pub(crate) use self::turn::apart;
 
 /// The longest wait between two attempts, whatever the user sets.
 const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);

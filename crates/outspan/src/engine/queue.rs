@@ -28,6 +28,7 @@ use crate::Result;
 use crate::diagnostics::Diagnostics;
 use crate::guard::GRACE;
 use crate::guard::run_drain;
+use crate::runtime::spawn_on;
 
 /// Holds batches in front of one exporter.
 #[derive(Debug)]
@@ -62,10 +63,7 @@ impl Queue {
     ) -> Self {
         let shared = Arc::new(Shared {
             exporter,
-            schedule: Mutex::new(Schedule::new(
-                settings.concurrent_exports,
-                settings.gives_up_early,
-            )),
+            schedule: Mutex::new(Schedule::new(&settings)),
             settings,
             books,
             diagnostics,
@@ -75,7 +73,7 @@ impl Queue {
             ended: watch::Sender::new(false),
         });
         let driver = Driver::new(Arc::clone(&shared));
-        let driver = runtime.spawn(driver.run()).abort_handle();
+        let driver = spawn_on(runtime, driver.run()).abort_handle();
         Self { shared, driver }
     }
 
@@ -165,7 +163,7 @@ impl Queue {
         self.shared.wake.notify_one();
         let in_time = until.run(hurry.settled()).await.is_some();
         let schedule = self.shared.lock();
-        let left = schedule.held_before(hurry.mark);
+        let left = schedule.pending(hurry.number);
         let error = schedule.last_error().filter(|_| left > 0);
         Flushed {
             left,
@@ -222,17 +220,15 @@ impl Drop for Queue {
 struct Hurry<'a> {
     shared: &'a Shared,
     number: u64,
-    mark: u64,
     until: Deadline,
 }
 
 impl<'a> Hurry<'a> {
     fn begin(shared: &'a Shared, until: Deadline) -> Self {
-        let (number, mark) = shared.lock().begin_hurry(until, Instant::now());
+        let number = shared.lock().begin_flush(until, Instant::now());
         Self {
             shared,
             number,
-            mark,
             until,
         }
     }
@@ -244,7 +240,7 @@ impl<'a> Hurry<'a> {
             progress.mark_unchanged();
             let is_done = {
                 let schedule = self.shared.lock();
-                schedule.held_before(self.mark) == 0 || schedule.is_futile(self.until)
+                schedule.pending(self.number) == 0 || schedule.is_futile(self.until)
             };
             if is_done || progress.changed().await.is_err() {
                 return;
@@ -255,11 +251,25 @@ impl<'a> Hurry<'a> {
 
 impl Drop for Hurry<'_> {
     fn drop(&mut self) {
-        self.shared.lock().end_hurry(self.number);
+        self.shared.lock().end_flush(self.number);
     }
 }
 
 impl Shared {
+    /// Drops the batches whose time ran out while they waited.
+    pub(super) fn expire(&self, now: Instant) {
+        let dropped = {
+            // Both under one lock, as in `evict`.
+            let mut schedule = self.lock();
+            let error = schedule.last_error();
+            let expired = schedule.take_expired(now).into_iter();
+            let tokens = expired.map(|item| item.tracked);
+            Tracked::drop_all(tokens, &self.books, DropReason::Expired, error.as_ref())
+        };
+        dropped.report();
+        self.progress.send_replace(());
+    }
+
     /// Drops the batch that waits longest; false if none waits.
     pub(super) fn evict(&self) -> bool {
         let dropped = {

@@ -85,16 +85,21 @@ pub(crate) fn is_over(until: Deadline) -> bool {
     until.has_passed() || closing.is_ok_and(|end| end.is_some_and(|end| end.has_passed()))
 }
 
-/// Runs the export of one of several destinations, at most until the end of a shutdown of the queue around it.
+/// Runs the export of one of several destinations. When the queue around it is shut down, it ends by the part of the shutdown's
+/// time that `share` leaves it.
 ///
 /// The queue ends exports then that began before the shutdown, and cannot know which destination has not answered.
-pub(crate) async fn run_until_closed<R>(work: impl Future<Output = Result<R>>) -> Result<R> {
+pub(crate) async fn run_until_closed<R>(
+    work: impl Future<Output = Result<R>>,
+    share: impl FnOnce(Deadline) -> Deadline,
+) -> Result<R> {
     let closed = async {
         closing().await;
         let until = SURROUNDING.try_with(|queue| *queue.closing.borrow());
         let Ok(Some(until)) = until else {
             return std::future::pending().await;
         };
+        let until = share(until);
         until.passed().await;
         Error::timeout("no answer", until).with_attempts(1)
     };

@@ -1,3 +1,5 @@
+mod health;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -44,6 +46,8 @@ enum Answer {
     FailHalves(Error, Error),
     /// Refuses batches of more spans than this for their size.
     LimitSpans(usize),
+    /// The same after a while.
+    LimitSpansLate(Duration, usize),
     /// Refuses for now batches of exactly this many spans.
     FailOfSize(usize),
     Stall,
@@ -176,6 +180,14 @@ impl Export for Scripted {
             }
             Answer::LimitSpans(limit) if spans > limit => Err(Error::too_large("too many bytes")),
             Answer::LimitSpans(_) => Ok(accept(&batch)),
+            Answer::LimitSpansLate(time, limit) => {
+                // Sleeps: the destination is slow, in the test's time.
+                tokio::time::sleep(time).await;
+                match spans > limit {
+                    true => Err(Error::too_large("too many bytes")),
+                    false => Ok(accept(&batch)),
+                }
+            }
             Answer::FailOfSize(size) if spans == size => Err(Error::unavailable("not these")),
             Answer::FailOfSize(_) => Ok(accept(&batch)),
             Answer::Stall => std::future::pending().await,
@@ -451,14 +463,12 @@ async fn the_oldest_goes_first_when_one_has_to_go() {
 
 #[tokio::test(start_paused = true)]
 async fn a_part_is_as_old_as_its_batch_when_the_oldest_has_to_go() {
-    let too_large = || Error::too_large("too many bytes");
-    let busy = Error::throttled("later").with_retry_after(Duration::from_secs(100));
+    let busy = || Error::throttled("later").with_retry_after(Duration::from_secs(100));
     let script = Script::new(
         [
-            Answer::FailLate(Duration::from_secs(6), too_large()),
-            Answer::Fail(busy),
+            Answer::FailHalves(busy(), busy()),
+            Answer::Fail(busy()),
             Answer::Stall,
-            Answer::Fail(too_large()),
         ],
         Answer::Stall,
     );
@@ -471,13 +481,16 @@ async fn a_part_is_as_old_as_its_batch_when_the_oldest_has_to_go() {
     for spans in [8, 1, 1] {
         rig.push(spans);
     }
-    // Sleeps: in the test's time, until the first batch was halved twice.
+    // Sleeps: in the test's time, until the first batch has failed in two parts.
     tokio::time::sleep(Duration::from_secs(7)).await;
-    assert_eq!(rig.script.sizes(), [8, 1, 1, 4, 4, 2]);
-    // A quarter of the first batch waits for its turn, and the second batch for its time.
-    assert_eq!(rig.account().queued, 3);
-    assert!(rig.queue.shared.evict());
-    assert_eq!(rig.account().dropped.of(DropReason::QueueFull), 2);
+    assert_eq!(rig.script.sizes(), [8, 1, 1]);
+    // Two parts of the first batch wait, and the second batch.
+    assert_eq!(rig.account().queued, 9);
+    for part in [4, 8] {
+        assert!(rig.queue.shared.evict());
+        assert_eq!(rig.account().dropped.of(DropReason::QueueFull), part);
+    }
+    assert_eq!(rig.account().queued, 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -699,6 +712,42 @@ async fn splits_what_is_too_large_down_to_one_span() {
     rig.push(5);
     let account = rig.settled().await;
     assert_eq!(account.dropped.of(DropReason::TooLarge), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn parts_for_which_an_attempt_has_no_time_are_no_failure() {
+    for seconds in [1, 4, 9] {
+        let no_retries = Settings {
+            export_limit: None,
+            retry: Retry::default().max_retries(0),
+            ..settings()
+        };
+        let slow = Answer::LimitSpansLate(Duration::from_secs(seconds), 1);
+        let rig = Rig::with(no_retries, Script::new([], slow));
+        rig.push(16);
+        let account = rig.settled().await;
+        assert_eq!(account.delivered, 16, "{seconds} s: {account}");
+        // At most every second call is cut short.
+        assert!(rig.script.calls().len() <= 2 * 31);
+        assert!(rig.queue.shared.lock().last_error().is_none());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_destination_that_hangs_after_it_refused_a_size_counts_as_down() {
+    let answers = [
+        Answer::Fail(Error::too_large("too many bytes")),
+        Answer::Stall,
+        Answer::Stall,
+    ];
+    let rig = Rig::with(settings(), Script::new(answers, Answer::Deliver));
+    rig.push(4);
+    assert_eq!(rig.settled().await.delivered, 4);
+    assert_eq!(rig.script.sizes(), [4, 2, 2, 2, 2]);
+    let calls = rig.script.calls();
+    let waits = |place: usize| (calls[place + 1].at - calls[place].at).as_secs();
+    assert_eq!(waits(1), 10, "the next attempt begins at once");
+    assert!(waits(2) > 10, "and the one after it waits");
 }
 
 #[tokio::test(start_paused = true)]

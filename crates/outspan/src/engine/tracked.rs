@@ -643,6 +643,7 @@ impl Tracked {
     }
 
     /// Makes a token of each part of the batch. The parts have all its spans.
+    #[cfg(test)]
     pub(crate) fn split(self, parts: Vec<Batch>) -> Vec<Self> {
         let mut entry = self.entry;
         debug_assert_eq!(entry.spans, parts.iter().map(Batch::spans).sum::<usize>());

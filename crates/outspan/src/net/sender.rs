@@ -1,4 +1,4 @@
-//! Sending batches over HTTP: one request after the other, in parts where they are too large.
+//! Sending batches over HTTP: one request after the other.
 
 use std::fmt;
 use std::future::Future;
@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -15,7 +14,6 @@ use http::Method;
 use http::Request;
 use http::StatusCode;
 use tokio::sync::Semaphore;
-use tokio::time::Instant;
 
 use crate::Batch;
 use crate::Deadline;
@@ -23,12 +21,13 @@ use crate::Delivery;
 use crate::Error;
 use crate::Result;
 use crate::Secret;
+use crate::Undelivered;
 use crate::engine;
-use crate::engine::Turns;
+use crate::engine::Turn;
 use crate::failures::Failures;
 use crate::forms::Charge;
 use crate::forms::paid;
-use crate::runtime;
+use crate::runtime::Runtime;
 
 use super::Body;
 use super::Connections;
@@ -36,10 +35,8 @@ use super::Endpoint;
 use super::Headers;
 use super::Sent;
 use super::fit_to_show;
+use super::hedge::hedged;
 use super::read_limited;
-
-/// How long the requests of a batch go on while others wait.
-const TURN: Duration = Duration::from_millis(500);
 
 /// The bounds of an exporter.
 #[derive(Clone, Copy, Debug)]
@@ -148,7 +145,11 @@ pub(crate) struct Sender<P> {
     headers: Headers,
     connections: Connections,
     limits: Limits,
+    /// Where the connections are, and every request.
+    runtime: Runtime,
     permits: Semaphore,
+    /// One request at a time is sent again before it has an answer.
+    hedges: Semaphore,
     is_closed: AtomicBool,
 }
 
@@ -159,6 +160,7 @@ impl<P: Protocol> Sender<P> {
         headers: Headers,
         connections: Connections,
         limits: Limits,
+        runtime: Runtime,
     ) -> Self {
         Self {
             protocol,
@@ -166,7 +168,9 @@ impl<P: Protocol> Sender<P> {
             headers,
             connections,
             limits,
+            runtime,
             permits: Semaphore::new(limits.exports.min(Semaphore::MAX_PERMITS)),
+            hedges: Semaphore::new(1),
             is_closed: AtomicBool::new(false),
         }
     }
@@ -191,10 +195,11 @@ impl<P: Protocol> Sender<P> {
         }
         engine::note_server(&self.endpoint.server);
         let sender = Arc::clone(self);
-        runtime::run(async move { sender.deliver(batch, until).await }).await
+        let work = async move { sender.deliver(batch, until).await };
+        self.runtime.run_network(until, work).await
     }
 
-    /// Delivers a batch, in parts where it is too large. One part is held at a time.
+    /// Delivers a batch, in parts where it has more bytes than a request may. One part is held at a time.
     async fn deliver(&self, batch: Batch, until: Deadline) -> Result<Delivery> {
         let permit = until.run(self.permits.acquire()).await;
         let Some(Ok(_permit)) = permit else {
@@ -205,7 +210,7 @@ impl<P: Protocol> Sender<P> {
         let limit = self.limits.request_bytes;
         let mut progress = Progress {
             until,
-            began: Instant::now(),
+            turn: Turn::begin(),
             failed: 0,
             total: Delivery::default(),
             failures: Failures::default(),
@@ -222,15 +227,17 @@ impl<P: Protocol> Sender<P> {
                 .await
             {
                 // What keeps this part back would keep the others back as well.
-                let mut ranges = kept_back.ranges;
-                ranges.push(start + spans..batch.spans());
+                let rest = kept_back.from..batch.spans();
                 let rests = match kept_back.error.is_giving_way() {
-                    true => apart(&batch, &ranges),
-                    false => vec![ranges],
+                    true => engine::apart(&batch, &[rest]),
+                    false => vec![vec![rest]],
                 };
+                progress.total.count(&kept_back.error);
                 for ranges in rests {
-                    let rest = batch.cut_all(&ranges);
-                    progress.total.leave(rest, kept_back.error.clone());
+                    progress.total.rest.push(Undelivered {
+                        batch: batch.cut_all(&ranges),
+                        error: kept_back.error.clone(),
+                    });
                 }
                 break;
             }
@@ -241,8 +248,7 @@ impl<P: Protocol> Sender<P> {
         total.into_result()
     }
 
-    /// Sends the messages of a part, whose first span has the number `start` in the batch. What is too large is tried in
-    /// halves, one at a time.
+    /// Sends the messages of a part, whose first span has the number `start` in the batch.
     async fn deliver_part(
         &self,
         batch: &Batch,
@@ -250,48 +256,15 @@ impl<P: Protocol> Sender<P> {
         start: usize,
         progress: &mut Progress,
     ) -> std::result::Result<(), KeptBack> {
-        // What of the part is still to be sent, in its numbers, the first at the end.
-        let whole = 0..part.spans();
-        let mut left = vec![whole];
-        while let Some(range) = left.pop() {
-            let piece = part.cut(range.clone());
-            let place = start + range.start;
-            match self.deliver_piece(batch, &piece, place, progress).await {
-                Ok(halves) => {
-                    let halves = halves.into_iter().rev();
-                    left.extend(halves.map(|half| half.start - start..half.end - start));
-                }
-                Err(mut kept_back) => {
-                    let others = left.into_iter().rev();
-                    let others = others.map(|other| other.start + start..other.end + start);
-                    kept_back.ranges.extend(others);
-                    return Err(kept_back);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Sends the messages of a piece, whose first span has the number `start` in the batch. What is to be tried in halves
-    /// comes back, in numbers of the batch.
-    async fn deliver_piece(
-        &self,
-        batch: &Batch,
-        piece: &Batch,
-        start: usize,
-        progress: &mut Progress,
-    ) -> std::result::Result<Vec<Range<usize>>, KeptBack> {
-        let mut halves = Vec::new();
         let mut next = 0;
-        while next < piece.spans() {
+        while next < part.spans() {
             if progress.gives_way(batch, start + next) {
-                halves.push(start + next..start + piece.spans());
                 return Err(KeptBack {
-                    ranges: halves,
+                    from: start + next,
                     error: Error::giving_way(),
                 });
             }
-            let messages = self.messages(piece, next, progress.until).await;
+            let messages = self.messages(part, next, progress.until).await;
             let first = next;
             for message in messages {
                 let spans = start + message.spans.start..start + message.spans.end;
@@ -302,41 +275,31 @@ impl<P: Protocol> Sender<P> {
                 };
                 match sent {
                     Ok(delivery) => progress.total.absorb(delivery),
-                    Err(error) if error.is_divisible() && spans.len() > 1 => {
-                        progress.total.attempts += error.attempts();
-                        progress.total.wire_bytes += error.wire_bytes();
-                        let middle = spans.start + spans.len().div_ceil(2);
-                        halves.push(spans.start..middle);
-                        halves.push(middle..spans.end);
-                    }
                     Err(error) if error.is_temporary() => {
-                        self.protocol.forget(piece, first);
-                        halves.push(spans.start..start + piece.spans());
-                        return Err(KeptBack {
-                            ranges: halves,
-                            error,
-                        });
+                        self.protocol.forget(part, first);
+                        let from = spans.start;
+                        return Err(KeptBack { from, error });
                     }
                     Err(error) => progress.fail(spans, error),
                 }
             }
-            self.protocol.forget(piece, first);
+            self.protocol.forget(part, first);
         }
-        Ok(halves)
+        Ok(())
     }
 
-    /// The next messages of a piece, from a span on: every span is in exactly one of them, in order. There is one at least.
-    async fn messages(&self, piece: &Batch, first: usize, until: Deadline) -> Vec<Message> {
+    /// The next messages of a part, from a span on: every span is in exactly one of them, in order. There is one at least.
+    async fn messages(&self, part: &Batch, first: usize, until: Deadline) -> Vec<Message> {
         let whole = |error| {
             vec![Message {
-                spans: first..piece.spans(),
+                spans: first..part.spans(),
                 body: Err(error),
             }]
         };
         let limit = self.limits.request_bytes;
-        let making = until.run(self.protocol.messages(piece, first, limit));
+        let making = until.run(self.protocol.messages(part, first, limit));
         match making.await {
-            Some(Ok(messages)) if are_next(&messages, first, piece.spans()) => {
+            Some(Ok(messages)) if are_next(&messages, first, part.spans()) => {
                 messages.into_iter().map(|m| checked(m, limit)).collect()
             }
             Some(Ok(_)) => whole(Error::internal(
@@ -344,7 +307,7 @@ impl<P: Protocol> Sender<P> {
             )),
             Some(Err(error)) => whole(error),
             None => {
-                let (spans, bytes) = (piece.spans() - first, piece.size());
+                let (spans, bytes) = (part.spans() - first, part.size());
                 let server = &self.endpoint.server;
                 whole(Error::timeout(
                     format!(
@@ -365,7 +328,7 @@ impl<P: Protocol> Sender<P> {
         let mut refresh = false;
         loop {
             attempts += 1;
-            let attempt = self.attempt(body.clone(), refresh, until, &sent);
+            let attempt = self.attempt_hedged(&body, refresh, until, &sent);
             let result = until.run(attempt).await.unwrap_or_else(|| {
                 let server = &self.endpoint.server;
                 Err(Error::timeout(format!("no answer from {server}"), until))
@@ -373,7 +336,7 @@ impl<P: Protocol> Sender<P> {
             match result {
                 Ok(accepted) => {
                     let mut delivery = delivery(spans as u64, accepted);
-                    delivery.attempts = attempts;
+                    delivery.attempts = attempts + sent.repeats();
                     delivery.wire_bytes = sent.bytes();
                     delivery.server = Some(Arc::clone(&self.endpoint.server));
                     return Ok(delivery);
@@ -385,7 +348,7 @@ impl<P: Protocol> Sender<P> {
                         .name_proxy(error)
                         .with_context("endpoint", self.endpoint.to_string())
                         .with_server(Arc::clone(&self.endpoint.server))
-                        .with_attempts(attempts)
+                        .with_attempts(attempts + sent.repeats())
                         .with_wire_bytes(sent.bytes()));
                 }
             }
@@ -394,6 +357,39 @@ impl<P: Protocol> Sender<P> {
 
     fn may_refresh(&self, error: &Error) -> bool {
         self.headers.can_refresh() && error.status() == Some(self.protocol.unauthenticated())
+    }
+
+    /// Sends one request and reads its answer. While the destination answers nothing, the request is sent again over a new
+    /// connection every few seconds: that one may reach a server that works.
+    ///
+    /// A destination that is slow gets no request twice: one that waits is sent again only if an attempt before ended
+    /// without an answer and nothing was answered since, and only one request at a time.
+    async fn attempt_hedged(
+        &self,
+        body: &Bytes,
+        refresh: bool,
+        until: Deadline,
+        sent: &Sent,
+    ) -> Result<Accepted> {
+        let is_silent = self.connections.is_silent();
+        let attempt = |permit| {
+            let attempt = self.attempt(body.clone(), refresh, until, sent);
+            async move {
+                let _permit = permit;
+                attempt.await
+            }
+        };
+        let another = || {
+            if !is_silent {
+                return None;
+            }
+            let permit = self.hedges.try_acquire().ok()?;
+            sent.repeat();
+            Some(attempt(Some(permit)))
+        };
+        // An error that the server answered ends the silence as well; that a connection failed does not.
+        let is_answered = |_: &Result<Accepted>| !self.connections.is_silent();
+        hedged(attempt(None), another, is_answered).await
     }
 
     /// Sends one request and reads its answer.
@@ -414,9 +410,10 @@ impl<P: Protocol> Sender<P> {
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.endpoint.uri.clone();
         *request.headers_mut() = headers;
-        let response = self.connections.send(request).await?;
+        let (response, waiting) = self.connections.send(request).await?;
         let (head, body) = response.into_parts();
         let (body, trailers) = read_limited(body, self.limits.response_bytes).await?;
+        waiting.answered();
         let answer = Answer {
             status: head.status,
             headers: head.headers,
@@ -444,68 +441,34 @@ impl<P: Protocol> fmt::Debug for Sender<P> {
     }
 }
 
-/// What could not be sent this time, in numbers of the batch's spans, and why.
+/// From which span on a batch could not be sent this time, and why.
 struct KeptBack {
-    ranges: Vec<Range<usize>>,
+    from: usize,
     error: Error,
 }
 
 /// What became of the spans of a batch so far.
 struct Progress {
     until: Deadline,
-    began: Instant,
+    turn: Turn,
     failed: u64,
     total: Delivery,
     failures: Failures,
 }
 
 impl Progress {
-    /// Whether others get their turn now, before the span with the number `next`: other batches, or the spans of other
-    /// resources in this one. Every turn achieves something.
+    /// Whether others get their turn now, before the span with the number `next`. Every turn achieves something.
     fn gives_way(&self, batch: &Batch, next: usize) -> bool {
         let achieved = self.total.accepted + self.total.refused + self.failed;
-        achieved > 0
-            && self.began.elapsed() >= TURN
-            && match engine::turns() {
-                Turns::No => false,
-                Turns::OthersWait => true,
-                Turns::NobodyWaits => end_of_resource(batch, next) < batch.spans(),
-            }
+        achieved > 0 && self.turn.is_over(batch, next)
     }
 
-    /// Notes spans that failed for good.
+    /// Notes spans that failed for good, or are too large together.
     fn fail(&mut self, spans: Range<usize>, error: Error) {
+        self.total.count(&error);
         self.failed += spans.len() as u64;
         self.failures.add(spans, error);
     }
-}
-
-/// The number of the span behind those of the resource to which the span with the number `place` belongs.
-fn end_of_resource(batch: &Batch, place: usize) -> usize {
-    let mut end = 0;
-    for resource_spans in batch.view().resource_spans() {
-        let scopes = resource_spans.scope_spans();
-        end += scopes.map(|scope| scope.spans().count()).sum::<usize>();
-        if end > place {
-            break;
-        }
-    }
-    end
-}
-
-/// Divides what is left of a batch: the spans of the resource that was being sent, and then those of the others, which need
-/// not take as long.
-fn apart(batch: &Batch, ranges: &[Range<usize>]) -> Vec<Vec<Range<usize>>> {
-    let first = ranges.iter().map(|range| range.start).min();
-    let end = end_of_resource(batch, first.unwrap_or(0));
-    let same = ranges.iter().map(|range| range.start..range.end.min(end));
-    let others = ranges.iter().map(|range| range.start.max(end)..range.end);
-    let parts = [same.collect::<Vec<_>>(), others.collect()];
-    let parts = parts.into_iter().map(|mut ranges| {
-        ranges.retain(|range| !range.is_empty());
-        ranges
-    });
-    parts.filter(|ranges| !ranges.is_empty()).collect()
 }
 
 /// Names an exporter among the forms of a batch.
@@ -600,29 +563,6 @@ mod tests {
         );
         assert!(!are_next(&[(0, 2), (1, 3)], 0, 3), "one is there twice");
         assert!(!are_next(&[(0, 3), (3, 3)], 0, 3), "one message is empty");
-    }
-
-    #[test]
-    fn what_is_left_is_divided_behind_the_resource_that_was_being_sent() {
-        // Two resources of three spans each, ids 1 to 6.
-        let field =
-            |number: u8, bytes: &[u8]| [&[number << 3 | 2, bytes.len() as u8], bytes].concat();
-        let span = |id: u8| field(2, &[field(1, &[id; 16]), field(2, &[id; 8])].concat());
-        let resource = |ids: [u8; 3]| field(1, &field(2, &ids.map(span).concat()));
-        let request = [resource([1, 2, 3]), resource([4, 5, 6])].concat();
-        let batch = Batch::from_request(request).unwrap().batch;
-        let ends: Vec<_> = (0..6).map(|place| end_of_resource(&batch, place)).collect();
-        assert_eq!(ends, [3, 3, 3, 6, 6, 6]);
-        let parts = |ranges: &[Range<usize>]| -> Vec<Vec<_>> {
-            let parts = apart(&batch, ranges).into_iter();
-            parts
-                .map(|part| part.iter().map(|range| (range.start, range.end)).collect())
-                .collect()
-        };
-        let both: [&[_]; 2] = [&[(1, 2), (2, 3)], &[(3, 6)]];
-        assert_eq!(parts(&[1..2, 2..6]), both);
-        assert_eq!(parts(&[4..5, 5..6]), [[(4, 5), (5, 6)]]);
-        assert_eq!(parts(&[0..2, 6..6]), [[(0, 2)]]);
     }
 
     #[test]

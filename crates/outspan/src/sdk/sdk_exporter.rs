@@ -33,7 +33,7 @@ use crate::Result;
 use crate::account::Ledger;
 use crate::ending::PATIENCE;
 use crate::guard::run_drain;
-use crate::runtime;
+use crate::runtime::Runtime;
 
 use super::loss_report::LossReport;
 use super::outcome::delivered;
@@ -276,6 +276,6 @@ async fn export(exporter: Arc<Exporter>, batch: Batch, until: Deadline) -> Resul
         let exported = until.run(exporter.export(batch, until)).await;
         exported.unwrap_or_else(|| Err(Error::timeout("no answer", until)))
     };
-    let exported = runtime::spawn(work)?.await;
+    let exported = Runtime::shared().spawn(work)?.await;
     exported.unwrap_or_else(|_| Err(Error::internal("the exporter panicked")))
 }

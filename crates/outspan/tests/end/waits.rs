@@ -247,13 +247,18 @@ async fn destination_that_hangs_is_named_among_several_at_shutdown() {
                 .to("healthy", children[0].exporter())
                 .to("hanging", children[1].exporter())
                 .build(),
-            _ => Fallback::new()
-                .to("hanging", children[1].exporter())
-                .to("healthy", children[0].exporter())
-                .build(),
+            _ => {
+                // A healthy one would have the other half of the time, and take everything.
+                children[0].always(Act::Hang);
+                Fallback::new()
+                    .to("first", children[0].exporter())
+                    .to("hanging", children[1].exporter())
+                    .build()
+            }
         };
         // The exports begin before the shutdown, and have much more time than that.
-        let queue = queue_with_spans(&children[1], exporter.unwrap()).await;
+        let first = usize::from(shape == "fan-out");
+        let queue = queue_with_spans(&children[first], exporter.unwrap()).await;
         let end = Deadline::after(Duration::from_millis(100)).named("my limit");
         let drained = queue.shutdown(end).await.unwrap();
         let text = drained.to_string();

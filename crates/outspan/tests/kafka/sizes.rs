@@ -76,7 +76,8 @@ fn a_message_that_the_broker_finds_too_large_is_halved_until_it_fits() {
         cluster.fail_produce(TOO_LARGE, 3);
         let batch = spans_of(&[1; 8], 0);
         let delivery = export(&exporter(&cluster), &batch).await.unwrap();
-        assert_eq!((delivery.accepted, delivery.attempts), (8, 2));
+        // The whole twice, then parts of 4, 2, 2 and 4 spans.
+        assert_eq!((delivery.accepted, delivery.attempts), (8, 6));
         let messages = cluster.messages(TOPIC);
         let mut sizes: Vec<usize> = messages
             .iter()
@@ -97,9 +98,13 @@ fn spans_that_the_broker_finds_too_large_even_alone_are_told_as_such() {
         cluster.fail_produce(TOO_LARGE, 1_000);
         let exporter = to(&cluster).key(Key::TraceId).build().unwrap();
         let batch = spans_of(&[1, 2, 3, 1], 0);
-        let error = export(&exporter, &batch).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::TooLarge, "{error}");
-        assert!(!error.is_temporary());
+        // Each part has an error of its own.
+        let delivery = export(&exporter, &batch).await.unwrap();
+        assert_eq!((delivery.accepted, delivery.undelivered()), (0, 4));
+        for left in &delivery.rest {
+            assert_eq!(left.error.kind(), ErrorKind::TooLarge, "{}", left.error);
+            assert!(!left.error.is_temporary());
+        }
         assert_eq!(cluster.span_names(TOPIC), [""; 0]);
 
         cluster.heal_produce();

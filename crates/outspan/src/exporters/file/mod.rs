@@ -140,39 +140,28 @@ impl BlockingExport for FileExport {
         let mut total = Delivery::default();
         let mut failures = Failures::default();
         let mut start = 0;
-        'parts: for part in self.encoder.split(&batch) {
+        for part in self.encoder.split(&batch) {
             let part = part.batch;
-            // What of the part is still to be written, the first at the end.
-            let whole = 0..part.spans();
-            let mut left = vec![whole];
-            while let Some(range) = left.pop() {
-                let place = start + range.start..start + range.end;
-                let piece = part.cut(range.clone());
-                let written = match stop.is_set() {
-                    true => Err(Error::internal("nobody waits for this export any more")),
-                    false => self
-                        .encoder
-                        .encode(&piece)
-                        .and_then(|record| files.append(&record, piece.spans())),
-                };
-                match written {
-                    Ok(bytes) => {
-                        let mut delivery = Delivery::of(&piece);
-                        delivery.wire_bytes = bytes;
-                        total.absorb(delivery);
-                    }
-                    Err(error) if error.is_divisible() && range.len() > 1 => {
-                        let middle = range.start + range.len().div_ceil(2);
-                        left.push(middle..range.end);
-                        left.push(range.start..middle);
-                    }
-                    Err(error) if error.is_too_large() => failures.add(place, error),
-                    Err(error) => {
-                        // What keeps this piece back would keep the others back as well.
-                        let rest = place.start..batch.spans();
-                        total.leave(batch.cut(rest), error);
-                        break 'parts;
-                    }
+            let written = match stop.is_set() {
+                true => Err(Error::internal("nobody waits for this export any more")),
+                false => self
+                    .encoder
+                    .encode(&part)
+                    .and_then(|record| files.append(&record, part.spans())),
+            };
+            match written {
+                Ok(bytes) => {
+                    let mut delivery = Delivery::of(&part);
+                    delivery.wire_bytes = bytes;
+                    total.absorb(delivery);
+                }
+                Err(error) if error.is_too_large() => {
+                    failures.add(start..start + part.spans(), error);
+                }
+                Err(error) => {
+                    // What keeps this part back would keep the others back as well.
+                    total.leave(batch.cut(start..batch.spans()), error);
+                    break;
                 }
             }
             start += part.spans();

@@ -32,10 +32,13 @@ mod send;
 
 use std::sync::Arc;
 
+use futures_util::FutureExt;
+
 use crate::Batch;
 use crate::Deadline;
 use crate::Delivery;
 use crate::Result;
+use crate::engine;
 use crate::net::Sender;
 
 pub use self::body::BodyWriter;
@@ -56,6 +59,8 @@ pub fn to(url: impl Into<String>) -> Builder {
 #[derive(Clone, Debug)]
 pub struct Poster {
     sender: Arc<Sender<Post>>,
+    /// Tells it from exporters in what batches remember.
+    number: u64,
 }
 
 impl Poster {
@@ -76,7 +81,8 @@ impl Poster {
     ///
     /// Dropping the future ends the request. The server may have received the spans all the same.
     pub async fn deliver(&self, batch: Batch, until: Deadline) -> Result<Delivery> {
-        self.sender.export(batch, until).await
+        let call = |part| self.sender.export(part, until).boxed();
+        engine::export_in_parts(self.number, batch, until, call).await
     }
 
     /// Refuses every later delivery, and closes the connections as soon as they are idle.

@@ -27,7 +27,8 @@
 //! - With [`Key::TraceId`] all spans of a trace go to one partition, in the order in which exports are called. The order of
 //!   exports that run at the same time is open, and what a retry sends comes behind what has meanwhile gone through.
 //! - A batch is split to the broker's limit for a message, down to one span. If the broker's limit is smaller than
-//!   [ours](Builder::message_bytes_max), it is found by halving, with such messages sent one at a time.
+//!   [ours](Builder::message_bytes_max), the [`Exporter`](crate::Exporter) halves the batch, and the messages of its parts are
+//!   sent one at a time.
 //! - It holds at most [`queue_bytes_max`](Builder::queue_bytes_max) beside the batches of running exports. When that is
 //!   full, exports wait for room, no longer than their deadline.
 //!

@@ -82,6 +82,8 @@ enum Cause {
     Kafka(RDKafkaErrorCode),
     /// One span is more than a message may have.
     OneSpan { bytes: usize },
+    /// A message of several spans is too large for the broker, though it was alone.
+    Alone,
     /// There was no room by the deadline.
     NoRoom,
     /// There was no answer by the deadline.
@@ -173,14 +175,20 @@ impl Sender {
         let Ok(messages) = encode::messages(chunk, key, bytes_max) else {
             return whole(Cause::Broken);
         };
-        let Some(together) = until.run(self.turn.read()).await else {
-            return whole(Cause::NoRoom);
-        };
-        let outcomes = self.send_together(messages, producer, until).await;
-        drop(together);
-        delivery.attempts += 1;
         let mut failed = Vec::new();
-        let too_large = settle(delivery, &mut failed, outcomes);
+        let too_large = match chunk.is_part() {
+            // The broker has found too large what it is a part of.
+            true => messages,
+            false => {
+                let Some(together) = until.run(self.turn.read()).await else {
+                    return whole(Cause::NoRoom);
+                };
+                let outcomes = self.send_together(messages, producer, until).await;
+                drop(together);
+                delivery.attempts += 1;
+                settle(delivery, &mut failed, outcomes)
+            }
+        };
         if !too_large.is_empty() {
             let outcomes = self.send_alone(too_large, producer, until).await;
             delivery.attempts += 1;
@@ -271,7 +279,7 @@ impl Sender {
         outcomes
     }
 
-    /// Sends messages that the broker found too large one at a time, halved until they fit.
+    /// Sends messages that the broker found too large one at a time.
     ///
     /// The broker's limit is for the set of messages that is written at once. So a message is too large only if it was
     /// when it was alone.
@@ -292,20 +300,7 @@ impl Sender {
                 continue;
             }
             let outcomes = self.send_together(vec![message], producer, until).await;
-            for outcome in outcomes.into_iter().rev() {
-                if !outcome.is_too_large() {
-                    done.push(outcome);
-                    continue;
-                }
-                let bytes = outcome.message.batch.size();
-                match outcome.message.batch.spans() {
-                    1 => done.push(Outcome::failed(outcome.message, Cause::OneSpan { bytes })),
-                    _ => {
-                        let halves = outcome.message.halve().into_iter().rev();
-                        halves.for_each(|half| messages.push_front(half));
-                    }
-                }
-            }
+            done.extend(outcomes.into_iter().map(Outcome::found_alone));
         }
         done
     }
@@ -364,6 +359,10 @@ impl Sender {
         let error = match cause {
             Cause::OneSpan { bytes } => Error::too_large(format!(
                 "one span has {bytes} bytes in a message of topic {topic}, more than Kafka takes"
+            ))
+            .for_each_span(),
+            Cause::Alone => Error::too_large(format!(
+                "a message of topic {topic} is more than Kafka takes"
             )),
             Cause::NoRoom => Error::timeout("no room for messages to Kafka", until),
             Cause::NoAnswer => Error::timeout("no acknowledgement from Kafka", until),
@@ -427,6 +426,22 @@ impl Outcome {
             message,
             bytes: (payload_bytes + key_bytes) as u64,
             result: Err(Cause::NoAnswer),
+        }
+    }
+
+    /// The outcome of a message that was alone: if it was too large even so, that is final for it.
+    fn found_alone(self) -> Self {
+        if !self.is_too_large() {
+            return self;
+        }
+        let bytes = self.message.batch.size();
+        let cause = match self.message.batch.spans() {
+            1 => Cause::OneSpan { bytes },
+            _ => Cause::Alone,
+        };
+        Self {
+            result: Err(cause),
+            ..self
         }
     }
 

@@ -157,41 +157,26 @@ impl Lines {
         wrote.result
     }
 
-    /// Writes a batch as one line, or as several if one would be too large.
-    fn write_otlp(
-        &mut self,
-        batch: &Batch,
-        stop: &Stop,
-        progress: &mut Progress,
-    ) -> io::Result<()> {
-        // What is still to be written, the first at the end.
-        let whole = 0..batch.spans();
-        let mut left = vec![whole];
-        while let Some(range) = left.pop() {
-            let piece = batch.cut(range.clone());
-            let Some(line) = otlp_line(&piece) else {
-                let is_last = range.len() == 1 || !piece.has_room_in_json(SPAN_BYTES_MAX);
-                if let Some(span) = piece.iter().next().filter(|_| is_last) {
-                    progress.skip(range.len(), too_large(&span));
-                    continue;
-                }
-                let middle = range.start + range.len().div_ceil(2);
-                left.push(middle..range.end);
-                left.push(range.start..middle);
-                continue;
-            };
-            let wrote = self.output.write(line.as_bytes());
-            progress.bytes += wrote.bytes as u64;
-            if wrote.bytes == line.len() {
-                progress.written += piece.spans() as u64;
-                progress.next = range.end;
+    /// Writes a batch as one line, unless that would be too large.
+    fn write_otlp(&mut self, batch: &Batch, progress: &mut Progress) -> io::Result<()> {
+        let Some(line) = otlp_line(batch) else {
+            if let Some(span) = batch.iter().next() {
+                let error = too_large(&span);
+                let error = match batch.has_room_in_json(SPAN_BYTES_MAX) {
+                    true => error,
+                    false => error.for_each_span(),
+                };
+                progress.skip(batch.spans(), error);
             }
-            wrote.result?;
-            if stop.is_set() && !left.is_empty() {
-                return Err(io::ErrorKind::TimedOut.into());
-            }
+            return Ok(());
+        };
+        let wrote = self.output.write(line.as_bytes());
+        progress.bytes += wrote.bytes as u64;
+        if wrote.bytes == line.len() {
+            progress.written += batch.spans() as u64;
+            progress.next = batch.spans();
         }
-        Ok(())
+        wrote.result
     }
 }
 
@@ -219,7 +204,7 @@ impl BlockingExport for Lines {
     fn export(&mut self, batch: Batch, stop: &Stop) -> Result<Delivery> {
         let mut progress = Progress::default();
         let written = match self.format {
-            Format::OtlpJson => self.write_otlp(&batch, stop, &mut progress),
+            Format::OtlpJson => self.write_otlp(&batch, &mut progress),
             _ => self.write_spans(&batch, stop, &mut progress),
         };
         if let Err(e) = written {

@@ -31,7 +31,7 @@ use crate::engine::Books;
 use crate::engine::Budget;
 use crate::engine::HandOver;
 use crate::engine::Queue;
-use crate::runtime;
+use crate::runtime::Runtime;
 use crate::sdk::loss_report::LossReport;
 #[cfg(feature = "metrics")]
 use crate::sdk::metrics::BATCHING;
@@ -224,7 +224,7 @@ impl BatchProcessorBuilder {
     /// system cannot start the thread.
     pub fn build(self) -> Result<BatchProcessor> {
         self.check()?;
-        let runtime = runtime::handle()?.clone();
+        let runtime = Runtime::shared().handle()?;
         Ok(self.build_on(runtime))
     }
 

@@ -73,7 +73,7 @@ impl Rig {
     fn new(set: impl FnOnce(BatchProcessorBuilder) -> BatchProcessorBuilder) -> Self {
         let destination = Moody::default();
         let builder = BatchProcessor::builder(Exporter::new(destination.clone()));
-        let processor = set(builder).build_on(Handle::current());
+        let processor = set(builder).build_on(tokio::runtime::Handle::current());
         let handle = processor.handle();
         let provider = SdkTracerProvider::builder()
             .with_span_processor(processor)
