@@ -38,6 +38,16 @@ impl Account {
             == self.delivered + self.refused + self.dropped.total() + self.queued + self.in_flight
     }
 
+    /// Adds another account.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.received += other.received;
+        self.delivered += other.delivered;
+        self.refused += other.refused;
+        self.dropped.merge(&other.dropped);
+        self.queued += other.queued;
+        self.in_flight += other.in_flight;
+    }
+
     /// What became of spans since `earlier`.
     pub(crate) fn since(&self, earlier: &Self) -> Drained {
         let mut lost = Losses::default();

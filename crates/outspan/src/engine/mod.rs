@@ -13,11 +13,12 @@
 //!              └──────────────┘
 //! ```
 //!
-//! It is bounded in bytes, and in spans where that is wanted. Whoever pushes has taken [`Room`] first, which counts the spans
-//! as queued; the room is free again when a batch comes to its end.
+//! It is bounded in bytes, and in spans where that is wanted. A source that pushes has reserved a [`Permit`] first, which counts the spans
+//! as queued; the space is free again when a batch comes to its end.
 
 mod ack;
 mod backoff;
+mod batcher;
 mod driver;
 mod health;
 mod memory;
@@ -25,6 +26,7 @@ mod merger;
 mod queue;
 mod schedule;
 mod settings;
+mod span_queue;
 mod split;
 mod surroundings;
 #[cfg(test)]
@@ -48,12 +50,16 @@ pub(crate) use self::health::Admission;
 pub(crate) use self::health::Health;
 pub use self::memory::MemoryQueue;
 pub use self::memory::MemoryQueueBuilder;
-pub use self::memory::Room;
 pub use self::merger::BatchLimits;
 pub use self::merger::Merger;
 pub(crate) use self::queue::Flushed;
 pub(crate) use self::queue::Queue;
 pub(crate) use self::settings::Settings;
+pub use self::span_queue::Permit;
+pub use self::span_queue::Reader;
+pub use self::span_queue::ReaderStatus;
+pub use self::span_queue::ReserveError;
+pub use self::span_queue::SpanQueue;
 pub(crate) use self::split::Plan;
 pub(crate) use self::split::export_in_parts;
 pub(crate) use self::split::exporter_number;

@@ -26,6 +26,7 @@ mod queued;
 mod retiring;
 mod retry;
 mod shares;
+mod span_queue;
 mod split;
 mod stacks;
 
