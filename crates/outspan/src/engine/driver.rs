@@ -13,8 +13,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::Retry;
+use super::item::Item;
 use super::schedule::Answer;
-use super::schedule::Item;
 use super::schedule::Schedule;
 use super::schedule::Step;
 use super::surroundings::SURROUNDING;
