@@ -104,7 +104,7 @@ pub(super) fn start_pipeline(
     let readers = readers.into_iter().reduce(MemoryQueueBuilder::with_reader);
     let builder = readers.ok_or("there is no destination: give --to")?;
     let queue = builder.batches(batches).start();
-    let queue = queue.map_err(|e| format!("cannot start: {e}"))?;
+    let queue = queue.map_err(|e| format!("cannot start: {}", e.chain()))?;
     Ok(Pipeline::new(queue).with_causes(causes))
 }
 

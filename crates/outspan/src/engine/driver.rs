@@ -11,8 +11,8 @@ use tokio::sync::Notify;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::item::Item;
 use super::schedule::Answer;
-use super::schedule::Item;
 use super::schedule::Schedule;
 use super::schedule::Step;
 use super::settings::Settings;

@@ -21,6 +21,7 @@ mod backoff;
 mod batcher;
 mod driver;
 mod health;
+mod item;
 mod memory;
 mod merger;
 mod queue;

@@ -63,7 +63,12 @@ impl Queue {
     ) -> Self {
         let shared = Arc::new(Shared {
             exporter,
-            schedule: Mutex::new(Schedule::new(&settings)),
+            schedule: Mutex::new(Schedule::new(
+                settings.concurrent_exports,
+                settings.export_limit,
+                settings.gives_up_early,
+                &settings.retry,
+            )),
             settings,
             books,
             diagnostics,

@@ -19,13 +19,13 @@ use outspan_wire::otlp;
 use outspan_wire::otlp::Split;
 
 use self::members::Members;
-use super::FallOn;
 use super::breaker::Breaker;
 use super::breaker::BreakerEvent;
 use super::breaker::Breakers;
 use super::children::check_names;
 use super::children::drain_all;
 use super::route::Destination;
+use super::route::FallOn;
 use super::route::Open;
 use super::route::SharedTime;
 use super::route::deliver_along;
