@@ -23,6 +23,7 @@ mod spans;
 mod stack;
 mod through;
 mod validate;
+mod workers;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -39,6 +40,7 @@ BENCH is one of
   validate      the validating pass against decoding
   stack         what combinators add to an export, and what a fan-out costs
   formats       the formats beside OTLP, written and read
+  workers       four destinations with TLS and gzip on two workers (ours) and on one (peer)
   all           every bench of the library: those above
 
   forward       512-span requests through the agent: gRPC, uncompressed (22 s a side)
@@ -56,8 +58,8 @@ BENCH is one of
 --quick         short runs, to see that everything works; the figures mean little";
 
 /// What `all` runs.
-const LIBRARY: [&str; 7] = [
-    "encode", "validate", "on-end", "burst", "export", "stack", "formats",
+const LIBRARY: [&str; 8] = [
+    "encode", "validate", "on-end", "burst", "export", "stack", "formats", "workers",
 ];
 
 /// What `agent-all` runs.
@@ -118,6 +120,7 @@ fn run(bench: &str, quick: bool) -> Outcome {
         "validate" => validate::run(quick),
         "stack" => stack::run(quick),
         "formats" => formats::run(quick),
+        "workers" => workers::run(quick),
         "small" => forward::run_small(quick),
         "idle" => idle::run(quick),
         "flat" => flat::run(quick),

@@ -35,15 +35,18 @@ const INPUT_BYTES_MAX: usize = 128 * 1024;
 /// Lines of a failed target's log that are shown.
 const TAIL_LINES: usize = 100;
 
-/// Builds all targets of `fuzz/`, then runs each for the given time from its seeds.
+/// Builds all targets of `fuzz/`, then runs each for the given time, if one is given, from its seeds.
 ///
 /// # Errors
 ///
 /// When cargo-fuzz cannot be installed, a target does not build, finds something, or ran no input.
-pub(crate) fn run(each: Duration) -> Result<(), String> {
+pub(crate) fn run(each: Option<Duration>) -> Result<(), String> {
     let root = repository::root();
     let targets = targets(&root)?;
     command::run(cargo_fuzz(&root)?.args(["build", "--sanitizer", "none"]))?;
+    let Some(each) = each else {
+        return Ok(());
+    };
     let next = AtomicUsize::new(0);
     let work = || -> Result<(), String> {
         while let Some(target) = targets.get(next.fetch_add(1, Ordering::Relaxed)) {

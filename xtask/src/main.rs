@@ -29,6 +29,7 @@ usage: cargo xtask COMMAND
   features [--no-tests]  checks each crate with none of its features, each one alone and all of
                          them, and tests a few of these choices; --no-tests only checks
   fuzz [--seconds N]     runs every fuzz target for N seconds (20 by default)
+  fuzz --no-run          only builds them
   conformance [OUTPUT]   holds docs/conformance.md to the tests that it names; with the output of
                          `cargo test` in a file, also to their having run
   api [--keep]           holds the public API of the libraries to xtask/api; --keep writes it there
@@ -47,7 +48,7 @@ const FUZZ_SECONDS_DEFAULT: u64 = 20;
 enum Task {
     Lint(Vec<lint::Part>),
     Features { tests: bool },
-    Fuzz { each: Duration },
+    Fuzz { each: Option<Duration> },
     Conformance { output: Option<String> },
     Api { keep: bool },
     Dist { features: String },
@@ -88,8 +89,9 @@ fn parse(arguments: &[String]) -> Result<Task, String> {
         ["features"] => Ok(Task::Features { tests: true }),
         ["features", "--no-tests"] => Ok(Task::Features { tests: false }),
         ["fuzz"] => Ok(Task::Fuzz {
-            each: Duration::from_secs(FUZZ_SECONDS_DEFAULT),
+            each: Some(Duration::from_secs(FUZZ_SECONDS_DEFAULT)),
         }),
+        ["fuzz", "--no-run"] => Ok(Task::Fuzz { each: None }),
         ["fuzz", "--seconds", seconds] => fuzz_seconds(seconds),
         ["conformance"] => Ok(Task::Conformance { output: None }),
         ["conformance", output] => Ok(Task::Conformance {
@@ -119,7 +121,7 @@ fn fuzz_seconds(text: &str) -> Result<Task, String> {
     // Zero would mean "without end" to libFuzzer.
     match text.parse() {
         Ok(seconds) if seconds > 0 => Ok(Task::Fuzz {
-            each: Duration::from_secs(seconds),
+            each: Some(Duration::from_secs(seconds)),
         }),
         _ => Err(format!("`{text}` is not a number of seconds above zero")),
     }
@@ -174,9 +176,10 @@ mod tests {
         assert_eq!(
             parsed("fuzz --seconds 5"),
             Ok(Task::Fuzz {
-                each: Duration::from_secs(5)
+                each: Some(Duration::from_secs(5))
             })
         );
+        assert_eq!(parsed("fuzz --no-run"), Ok(Task::Fuzz { each: None }));
         assert!(parsed("fuzz --seconds 0").is_err());
         assert!(parsed("fuzz --seconds soon").is_err());
     }

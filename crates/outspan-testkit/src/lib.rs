@@ -3,6 +3,7 @@
 //! - [`Collector`] receives OTLP over gRPC or HTTP and keeps what it decoded. Its framing and its
 //!   decoder are other people's (`tonic`, `prost`, `serde`), so it agrees with Outspan only when
 //!   Outspan is right. [`Answer`] scripts how it misbehaves.
+//! - [`Relay`] stands between a client and a server as a proxy does, and falls silent on request.
 //! - [`Certificates`] makes what TLS tests need.
 //! - [`ScriptedExporter`] is a child for combinators: answers in, calls out, no I/O.
 //! - [`alone!`] runs a test in a process of its own.
@@ -15,6 +16,7 @@ mod batches;
 mod certificates;
 mod collector;
 pub mod promises;
+mod relay;
 mod run;
 mod scripted;
 mod written;
@@ -41,6 +43,7 @@ pub use collector::CollectorBuilder;
 pub use collector::Compression;
 pub use collector::Decision;
 pub use collector::Disconnect;
+pub use collector::Flood;
 pub use collector::Garbage;
 pub use collector::Gate;
 pub use collector::OnConnect;
@@ -49,6 +52,7 @@ pub use collector::RetryDelay;
 pub use collector::ServerTls;
 pub use collector::SpanId;
 pub use collector::Transport;
+pub use relay::Relay;
 pub use run::run_test;
 pub use scripted::Act;
 pub use scripted::Asked;

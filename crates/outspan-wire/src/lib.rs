@@ -3,6 +3,7 @@
 #![doc = include_str!("../README.md")]
 
 mod buffer;
+mod error;
 pub mod grpc;
 pub mod jaeger;
 mod json;

@@ -1,7 +1,6 @@
 //! The account of spans that closes at all times.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
@@ -11,7 +10,6 @@ use crate::DropReason;
 use crate::Error;
 use crate::Losses;
 use crate::pending::Outcome;
-use crate::pending::PendingSpans;
 
 /// Says where every span is that was handed over:
 /// `received = delivered + refused + dropped + queued + in_flight`, at all times.
@@ -38,6 +36,16 @@ impl Account {
     pub fn closes(&self) -> bool {
         self.received
             == self.delivered + self.refused + self.dropped.total() + self.queued + self.in_flight
+    }
+
+    /// Adds another account.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.received += other.received;
+        self.delivered += other.delivered;
+        self.refused += other.refused;
+        self.dropped.merge(&other.dropped);
+        self.queued += other.queued;
+        self.in_flight += other.in_flight;
     }
 
     /// What became of spans since `earlier`.
@@ -94,13 +102,15 @@ impl fmt::Display for Account {
 }
 
 /// An account that several threads change, one whole step at a time, so that every reading closes.
+///
+/// Only the transitions of [`engine::tracked`](crate::engine) change it.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
-    books: Mutex<Books>,
+    numbers: Mutex<Numbers>,
 }
 
 #[derive(Debug, Default)]
-struct Books {
+struct Numbers {
     account: Account,
     /// How many of the spans in flight are pending: an exporter took them and has not written them yet.
     pending: u64,
@@ -119,9 +129,9 @@ impl Ledger {
 
     /// Makes one step. A step changes several numbers, so it happens under one lock.
     pub(crate) fn step(&self, change: impl FnOnce(&mut Account)) {
-        let mut books = self.lock();
-        change(&mut books.account);
-        debug_assert!(books.account.closes(), "{}", books.account);
+        let mut numbers = self.lock();
+        change(&mut numbers.account);
+        debug_assert!(numbers.account.closes(), "{}", numbers.account);
     }
 
     /// Notes that so many of the spans in flight are pending.
@@ -136,21 +146,21 @@ impl Ledger {
 
     /// Books what became of pending spans.
     pub(crate) fn end_pending(&self, outcome: &Outcome) {
-        let mut books = self.lock();
-        let delivered = outcome.delivered.min(books.pending);
-        books.pending -= delivered;
-        books.account.in_flight -= delivered;
-        books.account.delivered += delivered;
+        let mut numbers = self.lock();
+        let delivered = outcome.delivered.min(numbers.pending);
+        numbers.pending -= delivered;
+        numbers.account.in_flight -= delivered;
+        numbers.account.delivered += delivered;
         for (reason, spans) in outcome.lost.iter() {
             // Nothing is pending any more after a shutdown that could not wait.
-            let spans = spans.min(books.pending);
-            books.pending -= spans;
-            books.account.in_flight -= spans;
-            books.account.dropped.add(reason, spans);
-            books.lost.add(reason, spans);
+            let spans = spans.min(numbers.pending);
+            numbers.pending -= spans;
+            numbers.account.in_flight -= spans;
+            numbers.account.dropped.add(reason, spans);
+            numbers.lost.add(reason, spans);
         }
-        books.lost_error = outcome.error.clone().or(books.lost_error.take());
-        debug_assert!(books.account.closes(), "{}", books.account);
+        numbers.lost_error = outcome.error.clone().or(numbers.lost_error.take());
+        debug_assert!(numbers.account.closes(), "{}", numbers.account);
     }
 
     /// Why the last pending spans were lost, if any were since the last call.
@@ -165,14 +175,6 @@ impl Ledger {
         self.end_pending(&outcome);
     }
 
-    /// Books the outcome of pending spans whenever it becomes known.
-    pub(crate) fn follow(self: &Arc<Self>, pending: &[PendingSpans]) {
-        for pending in pending {
-            let ledger = Arc::clone(self);
-            pending.listen(move |outcome| ledger.end_pending(outcome));
-        }
-    }
-
     /// Takes the losses of pending spans of which no flush or shutdown has told.
     pub(crate) fn take_untold(&self) -> Losses {
         std::mem::take(&mut self.lock().lost)
@@ -180,19 +182,19 @@ impl Ledger {
 
     /// Books what a flush or a shutdown tells of spans that had been acknowledged, except what is booked already.
     pub(crate) fn take_back(&self, told: &Drained) {
-        let mut books = self.lock();
+        let mut numbers = self.lock();
         let mut new = told.clone();
         for (reason, spans) in told.lost.iter() {
-            let known = spans.min(books.lost.of(reason));
-            books.lost.remove(reason, known);
+            let known = spans.min(numbers.lost.of(reason));
+            numbers.lost.remove(reason, known);
             new.lost.remove(reason, known);
         }
-        books.account.take_back(&new);
-        debug_assert!(books.account.closes(), "{}", books.account);
+        numbers.account.take_back(&new);
+        debug_assert!(numbers.account.closes(), "{}", numbers.account);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Books> {
-        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Numbers> {
+        self.numbers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Spans were handed over and wait.

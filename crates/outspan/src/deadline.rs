@@ -53,6 +53,14 @@ impl Deadline {
         }
     }
 
+    /// Ends `length` after `start`, which may have passed.
+    pub(crate) fn since(start: Instant, length: Duration) -> Self {
+        Self {
+            at: start.checked_add(length),
+            ..Self::after(length)
+        }
+    }
+
     /// Never ends.
     pub fn never() -> Self {
         Self {

@@ -3,8 +3,8 @@
 //! Each kind of trouble is told at once when it begins, then once an interval with what came since, then once when it
 //! is over. The interval starts at 30 s and doubles up to 5 min while the trouble goes on, so that a destination that is
 //! dead for a minute and comes back costs three lines. Lines are `tracing` events with the target `outspan`. They are
-//! written by the library's own thread only, never by a thread that ends a span: its subscriber may be in the middle of
-//! closing that very span, with locks held.
+//! written by the tasks of queues and processors only, never by a thread that ends a span: its subscriber may be in the middle
+//! of closing that very span, with locks held.
 
 use std::fmt;
 #[cfg(feature = "sdk")]

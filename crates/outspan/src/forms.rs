@@ -1,6 +1,6 @@
 //! Forms of a batch that exporters make: JSON, other formats, compressed bytes.
 //!
-//! A form is made beside the runtime's thread, at most once at a time. Making it goes on when the export that asked for it
+//! A form is made on a thread for blocking work, at most once at a time. Making it goes on when the export that asked for it
 //! gives up, and the next attempt finds what was made; so a form that takes longer than an attempt is not started anew for
 //! each of them.
 //!
@@ -34,9 +34,12 @@ use crate::Batch;
 use crate::Error;
 use crate::Result;
 use crate::batch::Encoding;
-use crate::engine::Budget;
+use crate::budget::Budget;
+use crate::budget::POOL_PIECE;
+use crate::budget::QUEUE_POOL_BYTES;
+use crate::budget::forms_pool;
 use crate::net::Message;
-use crate::runtime;
+use crate::runtime::Runtime;
 
 /// The largest plain form, in bytes, whatever an exporter allows: four times a batch of the usual size.
 pub(crate) const FORM_BYTES_MAX: usize = 16 << 20;
@@ -44,21 +47,10 @@ pub(crate) const FORM_BYTES_MAX: usize = 16 << 20;
 /// How many bytes of forms queues may hold together beyond their budgets.
 const POOL_BYTES: usize = 32 << 20;
 
-/// How many of these one queue may hold, so that one whose destination hangs leaves some to the others.
-pub(crate) const QUEUE_POOL_BYTES: usize = 20 << 20;
-
-/// Pools count in pieces of so many bytes, because a semaphore's numbers are small.
-const PIECE: usize = 1 << 10;
-
 /// Forms of batches below this size, in bytes, are made at once and not counted.
 const SMALL: usize = 16 << 10;
 
-static POOL: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(pool(POOL_BYTES)));
-
-/// Makes a pool of so many bytes.
-pub(crate) fn pool(bytes: usize) -> Semaphore {
-    Semaphore::new(bytes / PIECE)
-}
+static POOL: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(forms_pool(POOL_BYTES)));
 
 /// Says which form of a batch it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,17 +164,19 @@ where
     }
     if batch.size() <= SMALL {
         // A conversion that panics must not leave later exports waiting for it.
-        let unfinished = Unfinished(&form);
+        let unfinished = Unfinished(Arc::clone(&form));
         form.finish(make());
         drop(unfinished);
         return form.wait().await;
     }
     let payer = batch.payer().cloned();
-    let making = Arc::clone(&form);
+    let runtime = Runtime::surrounding();
+    let maker = runtime.clone();
+    // Made here, so that the wait also ends when the work never starts because the runtime has ended.
+    let unfinished = Unfinished(Arc::clone(&form));
     let work = async move {
-        let unfinished = Unfinished(&making);
         let mut charge = Charge::take(payer, memory).await;
-        let made = runtime::blocking(make).await.and_then(|made| made);
+        let made = maker.blocking(make).await.and_then(|made| made);
         let made = made.map(|messages| {
             let bytes = messages.iter().map(Message::len).sum();
             charge.shrink_to(bytes);
@@ -192,17 +186,17 @@ where
                 .map(|message| message.paid_by(&charge))
                 .collect::<Vec<_>>()
         });
-        making.finish(made);
+        unfinished.0.finish(made);
         drop(unfinished);
     };
-    drop(runtime::handle()?.spawn(work));
+    drop(runtime.detach(work)?);
     form.wait().await
 }
 
 /// Ends the wait for a form whose making ended early, such as at the end of the runtime.
-struct Unfinished<'a>(&'a Form);
+struct Unfinished(Arc<Form>);
 
-impl Drop for Unfinished<'_> {
+impl Drop for Unfinished {
     fn drop(&mut self) {
         if self.0.made.get().is_none() {
             self.0
@@ -244,7 +238,7 @@ impl Charge {
                 source: Source::Budget(budget),
             };
         }
-        let pieces = bytes.min(QUEUE_POOL_BYTES).div_ceil(PIECE) as u32;
+        let pieces = bytes.min(QUEUE_POOL_BYTES).div_ceil(POOL_PIECE) as u32;
         // The queue's own part first: a queue that has used it up must not stand in the way of others.
         let queue = budget.pool().acquire_many_owned(pieces).await;
         let common = Arc::clone(&POOL).acquire_many_owned(pieces).await;
@@ -266,7 +260,7 @@ impl Charge {
             Source::Nobody => {}
             Source::Budget(budget) => budget.give_back(spare, 0),
             Source::Pool { common, queue } => {
-                let kept = bytes.div_ceil(PIECE);
+                let kept = bytes.div_ceil(POOL_PIECE);
                 for permit in [common, queue] {
                     let spare = permit.num_permits().saturating_sub(kept);
                     drop(permit.split(spare));

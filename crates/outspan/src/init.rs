@@ -33,7 +33,7 @@ use crate::env::SamplerName;
 use crate::env::Settings;
 use crate::env::Warning;
 use crate::guard::GRACE;
-use crate::runtime;
+use crate::runtime::is_own_thread;
 use crate::sdk::BatchProcessor;
 use crate::sdk::BatchProcessorBuilder;
 use crate::sdk::ProcessorHandle;
@@ -477,7 +477,7 @@ impl Guard {
     /// itself; the shutdown goes on in the background, and another thread can wait for it with another call. The
     /// exporter's error if it could not shut down. Spans that were lost are no error here but are in the [`Drained`].
     pub fn shutdown(&self, timeout: Duration) -> Result<Drained> {
-        if runtime::is_current() {
+        if is_own_thread() {
             // The processors begin in the background. A caller on another thread waits for them, so this call must
             // not end the guard with its error.
             return self.all(|destination| destination.shutdown(timeout));
@@ -514,7 +514,7 @@ impl Guard {
         if let [only] = self.destinations.as_slice() {
             return ask(only);
         }
-        let results = match runtime::is_current() {
+        let results = match is_own_thread() {
             // The library's own thread cannot wait, neither for a processor nor for a thread that waits for one. None of
             // them blocks it.
             true => self.destinations.iter().map(ask).collect(),

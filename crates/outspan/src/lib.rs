@@ -59,10 +59,13 @@
 //!
 //! # Where it runs
 //!
-//! Network, timers and processors run on one thread of the library's own, which starts when it is first needed. So it works with
-//! tokio of any flavour, with another executor, and with none; it never waits for the caller's runtime, and never makes spans
-//! of its own. A panic in an exporter is caught and counted, except under `panic = "abort"`. After a `fork` the thread is not
-//! there: set up tracing in the child.
+//! By default connections, timers, queues and processors run on one thread of the library's own, which starts when it is first
+//! needed. So the library works with tokio of any flavour, with another executor, and with none, and never waits for the
+//! caller's runtime. An exporter or a queue can run on a tokio runtime of the program instead, for example to use all cores for
+//! many destinations: see [`Runtime`]. Processors stay on the library's thread.
+//!
+//! The library makes no spans of its own, on whichever runtime it works. A panic in an exporter is caught and counted, except
+//! under `panic = "abort"`. After a `fork` the thread is not there: set up tracing in the child.
 //!
 //! # Features
 //!
@@ -75,6 +78,7 @@
 
 mod account;
 mod batch;
+mod budget;
 pub mod combinators;
 mod component;
 mod compression;
@@ -95,6 +99,7 @@ mod forms;
 mod guard;
 #[cfg(feature = "sdk")]
 mod init;
+mod losses;
 #[cfg(feature = "_network")]
 mod net;
 mod pending;
@@ -116,8 +121,6 @@ pub use delivery::Undelivered;
 pub use diagnostics::DropEvent;
 pub use drained::Cause;
 pub use drained::Drained;
-pub use drained::DropReason;
-pub use drained::Losses;
 pub use engine::Retry;
 pub use error::Error;
 pub use error::ErrorKind;
@@ -146,8 +149,11 @@ pub use init::InitBuilder;
 pub use init::builder;
 #[cfg(feature = "sdk")]
 pub use init::init;
+pub use losses::DropReason;
+pub use losses::Losses;
 /// The OTLP wire format: views of spans, encoder, validator.
 pub use outspan_wire as wire;
+pub use runtime::Runtime;
 pub use secret::Secret;
 
 /// The examples of the repository's front page.

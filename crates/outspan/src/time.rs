@@ -3,18 +3,20 @@
 use tokio::time::Instant;
 
 use crate::runtime;
+use crate::runtime::Runtime;
 
 /// Waits until `at`, from any executor.
 ///
-/// The timer is our runtime's: the caller's may have none, or may be blocked by the very call that waits. The one
-/// exception is a runtime whose clock is not the system's, as in tests that pause it: there `at` is a time of that clock.
+/// The timer is that of the runtime that polls our work. A caller's runtime may have none, or may be blocked by the very
+/// call that waits; there, and outside of any runtime, it is the library's. The one exception is a runtime whose clock is
+/// not the system's, as in tests that pause it: there `at` is a time of that clock.
 pub(crate) async fn sleep_until(at: Instant) {
-    if runtime::is_current() || has_a_clock_of_its_own() {
+    if runtime::may_use_timers() || has_a_clock_of_its_own() {
         return tokio::time::sleep_until(at).await;
     }
-    // If our runtime cannot start, waiting is impossible; ending at once errs on the side of giving up too early,
+    // If the library's thread cannot start, waiting is impossible; ending at once errs on the side of giving up too early,
     // never of hanging.
-    if let Ok(task) = runtime::spawn(async move { tokio::time::sleep_until(at).await }) {
+    if let Ok(task) = Runtime::shared().spawn(async move { tokio::time::sleep_until(at).await }) {
         drop(task.await);
     }
 }

@@ -1,5 +1,6 @@
 //! Everything CI asks of the source.
 
+mod circles;
 mod dependencies;
 mod imports;
 mod licence;
@@ -25,7 +26,7 @@ use crate::repository::TextFile;
 pub(crate) use rust::Source;
 
 /// The rules over text that stand in no other module's hands.
-const TEXT_RULES: [&str; 8] = [
+const TEXT_RULES: [&str; 9] = [
     words::RULE,
     places::PATH_RULE,
     places::HOST_RULE,
@@ -33,6 +34,7 @@ const TEXT_RULES: [&str; 8] = [
     sleeps::RULE,
     imports::RULE,
     modules::RULE,
+    circles::RULE,
     conformance::RULE,
 ];
 const MANIFEST_RULES: [&str; 1] = [manifests::RULE];
@@ -176,6 +178,7 @@ fn text_findings(files: &[TextFile]) -> Vec<Finding> {
         findings.extend(imports::check(file));
     }
     findings.extend(modules::check(files));
+    findings.extend(circles::check(files));
     findings.extend(conformance::check(files));
     findings
 }
@@ -267,7 +270,13 @@ fn waits() {{
             path = places::PATHS[0],
             host = places::HOSTS[0],
         );
-        let findings = text_findings(&[file("crates/a/src/b.rs", &broken)]);
+        let findings = text_findings(&[
+            file("crates/a/src/b.rs", &broken),
+            file(
+                "crates/a/src/lib.rs",
+                "mod c { use crate::d::f; } mod d { use crate::c; fn f() {} }",
+            ),
+        ]);
         for rule in TEXT_RULES {
             let found = findings.iter().any(|finding| finding.rule == rule);
             assert!(found, "{rule} is not among {findings:?}");

@@ -13,9 +13,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use outspan::Deadline;
+use outspan::Runtime;
 use outspan::engine::BatchLimits;
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
-use tokio::task::JoinHandle;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -72,7 +73,7 @@ fn carry_out(arguments: &Arc<AgentArguments>, screen: &Screen) -> Result<u8, Str
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("outspan-agent")
-        // Large requests are read there, and each may hold a core for as long as it takes.
+        // Large requests are read and large batches compressed there, and each may hold a core for as long as it takes.
         .max_blocking_threads(threads * 2)
         .build()
         .map_err(|e| format!("cannot start: {e}"))?;
@@ -186,7 +187,8 @@ async fn start(
 ) -> Result<(Arc<Agent>, Option<Admin>), String> {
     let (given, reader) = (Arc::clone(arguments), reader.clone());
     // A named pipe, a slow disk: signals are heard meanwhile.
-    let settings = tokio::task::spawn_blocking(move || Settings::new(&given, &reader));
+    let runtime = Runtime::from(Handle::current());
+    let settings = tokio::task::spawn_blocking(move || Settings::new(&given, &reader, &runtime));
     let settings = settings.await.map_err(|e| format!("cannot start: {e}"))??;
     let bound = Bound::open(settings).await?;
     let admin = match arguments.admin.as_str() {
@@ -236,7 +238,6 @@ pub(crate) struct Agent {
         expect(dead_code, reason = "only a signal of Unix asks for it")
     )]
     files: Arc<Vec<DestinationFiles>>,
-    delays: JoinHandle<()>,
     memory: usize,
     started: Instant,
     state: AtomicU8,
@@ -287,22 +288,19 @@ impl Bound {
     pub(crate) fn start(self) -> Result<Agent, String> {
         let division = self.division;
         let mut files = Vec::new();
-        let (mut destinations, mut causes) = (Vec::new(), Vec::new());
-        for mut target in self.targets {
+        let mut targets = self.targets;
+        for target in &mut targets {
             files.extend(target.files.take());
-            let (destination, of_losses) = target.start(division.queue)?;
-            destinations.push(destination);
-            causes.push(of_losses);
         }
-        let pipeline = Pipeline::new(destinations, self.batches).with_causes(causes);
+        let pipeline = destinations::start_pipeline(targets, division.queue, self.batches)?;
         let pipeline = Arc::new(pipeline);
         let intake = Arc::new(Intake::new(division.receiving));
         #[cfg(feature = "kafka")]
-        let consumers = Consumers::start(&self.subscriptions, division.queue, &pipeline)?;
+        let consumers =
+            Consumers::start(&self.subscriptions, division.queue, self.batches, &pipeline)?;
         let receivers = self
             .receivers
             .serve(Arc::clone(&intake), Arc::clone(&pipeline));
-        let delays = Arc::clone(&pipeline);
         Ok(Agent {
             receivers,
             #[cfg(feature = "kafka")]
@@ -310,7 +308,6 @@ impl Bound {
             pipeline,
             intake,
             files: Arc::new(files),
-            delays: tokio::spawn(async move { delays.run().await }),
             memory: self.memory,
             started: Instant::now(),
             state: AtomicU8::new(State::Running as u8),
@@ -351,6 +348,8 @@ impl Agent {
             Some(left) => until.min(Deadline::after(left / REQUESTS_SHARE)),
             None => until,
         };
+        // Nothing more comes that spans could wait for, and answers may wait for them.
+        self.pipeline.hand_over();
         self.stop_receiving(requests).await;
         self.pipeline.shutdown(until).await;
         self.set_state(State::Stopped);
@@ -404,6 +403,7 @@ impl Agent {
             state: self.state(),
             uptime: self.started.elapsed(),
             receivers: self.receiver_status(),
+            acks: self.receivers.acks(),
             connections: self.receivers.connections(),
             connections_refused: self.receivers.connections_refused(),
             destinations: self.pipeline.status(),
@@ -422,11 +422,5 @@ impl Agent {
 
     fn set_state(&self, state: State) {
         self.state.store(state as u8, Ordering::Release);
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        self.delays.abort();
     }
 }

@@ -1,6 +1,7 @@
 //! Options of destinations.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
@@ -78,6 +79,13 @@ pub(crate) struct OtlpArguments {
     #[arg(long, value_name = "BATCHES", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) concurrency: Option<u16>,
 
+    /// Look whether the destination is still there when nothing came from it for so long: HTTP/2 pings while an answer is
+    /// awaited, and on idle connections TCP's probes (those after 30s at the latest). The connection is given up when a
+    /// ping is not answered within TIMEOUT [20s unless given]. gRPC servers have to allow intervals below 5m. off: no pings
+    /// [default: 6m,20s]
+    #[arg(long, value_name = "INTERVAL[,TIMEOUT]|off")]
+    pub(crate) keep_alive: Option<KeepAlive>,
+
     /// Proxy to go through: http://, https://, socks5:// (names are looked up here) or socks5h:// (there), then
     /// USER:PASSWORD@ if it wants them, HOST:PORT; @FILE and env:NAME in place of it read it from there; none: no proxy
     /// [default: HTTPS_PROXY for grpc://, grpcs:// and https://, HTTP_PROXY for http://, or ALL_PROXY; NO_PROXY lists
@@ -104,6 +112,41 @@ pub(crate) struct OtlpArguments {
     /// Believe any certificate. Whoever is in between can read and change everything
     #[arg(long)]
     pub(crate) insecure_skip_verify: bool,
+}
+
+/// Says how often to look whether a destination is still there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KeepAlive {
+    /// Never.
+    Off,
+    /// When nothing came for `interval`; it has to answer within `timeout`.
+    Every {
+        interval: Duration,
+        timeout: Duration,
+    },
+}
+
+impl KeepAlive {
+    /// How long to wait for the answer unless told: as long as gRPC's libraries do.
+    const TIMEOUT: Duration = Duration::from_secs(20);
+}
+
+impl FromStr for KeepAlive {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "off" {
+            return Ok(Self::Off);
+        }
+        let (interval, timeout) = match text.split_once(',') {
+            Some((interval, timeout)) => (interval, units::duration(timeout)?),
+            None => (text, Self::TIMEOUT),
+        };
+        Ok(Self::Every {
+            interval: units::duration(interval)?,
+            timeout,
+        })
+    }
 }
 
 /// Names the encodings of OTLP/HTTP.
@@ -142,4 +185,26 @@ pub(crate) struct LocalArguments {
     /// Files that were put aside and are kept; the earliest is removed first [default: 100]
     #[arg(long, value_name = "FILES", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) keep_files: Option<u32>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keep_alive_is_an_interval_a_timeout_or_off() {
+        let every = |interval, timeout| {
+            Ok(KeepAlive::Every {
+                interval: Duration::from_secs(interval),
+                timeout: Duration::from_secs(timeout),
+            })
+        };
+        assert_eq!("30s".parse(), every(30, 20));
+        assert_eq!("1m,5s".parse(), every(60, 5));
+        assert_eq!("off".parse(), Ok(KeepAlive::Off));
+        for wrong in ["", "0s", "30s,", "30s,0s", "30s,5s,1s", "on", ",5s"] {
+            let parsed = wrong.parse::<KeepAlive>();
+            assert!(parsed.is_err(), "{wrong}: {parsed:?}");
+        }
+    }
 }

@@ -14,6 +14,7 @@ use clap::Parser;
 use clap::Subcommand;
 use clap::ValueEnum;
 
+pub(crate) use self::agent::AckArgument;
 pub(crate) use self::agent::AgentArguments;
 pub(crate) use self::agent::ReceivingArguments;
 pub(crate) use self::convert::ConvertArguments;
@@ -22,6 +23,7 @@ pub(crate) use self::demo::DemoArguments;
 pub(crate) use self::describe::CompletionsArguments;
 pub(crate) use self::describe::ManArguments;
 pub(crate) use self::destination::DestinationArguments;
+pub(crate) use self::destination::KeepAlive;
 pub(crate) use self::destination::LocalArguments;
 pub(crate) use self::destination::OtlpArguments;
 pub(crate) use self::destination::Protocol;

@@ -15,6 +15,7 @@ use std::time::Duration;
 use clap::Parser;
 use fastrand::Rng;
 use outspan::Deadline;
+use outspan::Runtime;
 use tokio::time::Instant;
 use tokio::time::MissedTickBehavior;
 
@@ -130,7 +131,7 @@ fn agent_settings(to: &[String], reader_gone: &ReaderGone) -> Result<Settings, S
     }
     let arguments = Arguments::try_parse_from(line).map_err(|e| e.to_string())?;
     match &arguments.command {
-        Command::Agent(agent) => Settings::new(agent, reader_gone),
+        Command::Agent(agent) => Settings::new(agent, reader_gone, &Runtime::shared()),
         _ => Err("the agent's command line is not the agent's, please report this bug".into()),
     }
 }

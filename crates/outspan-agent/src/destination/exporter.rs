@@ -7,6 +7,7 @@ use std::time::Duration;
 use outspan::Compression;
 use outspan::Error;
 use outspan::Exporter;
+use outspan::Runtime;
 use outspan::Secret;
 use outspan::file;
 use outspan::http_json;
@@ -18,6 +19,7 @@ use outspan::zipkin;
 
 use crate::arguments::DestinationArguments;
 use crate::arguments::Dialect;
+use crate::arguments::KeepAlive;
 use crate::arguments::OtlpArguments;
 use crate::arguments::Protocol;
 use crate::arguments::When;
@@ -43,11 +45,12 @@ const CONCURRENCY: u16 = 4;
 
 /// Sets the options of a destination over HTTP. The builders have them in common, and no trait.
 macro_rules! with_http_options {
-    ($builder:expr, $receiver:expr, $options:expr, $headers:expr) => {{
+    ($builder:expr, $receiver:expr, $options:expr, $headers:expr, $runtime:expr) => {{
         let options: &OtlpArguments = $options;
         let headers: Vec<Header> = $headers;
         let timeout = options.timeout.unwrap_or(ATTEMPT_TIMEOUT);
         let mut builder = $builder
+            .runtime($runtime.clone())
             .compression(options.compression.unwrap_or_default())
             .max_concurrent_exports(usize::from(options.concurrency.unwrap_or(CONCURRENCY)))
             .user_agent(concat!("outspan/", env!("CARGO_PKG_VERSION")))
@@ -62,6 +65,13 @@ macro_rules! with_http_options {
         }
         if $receiver.is_secure {
             builder = builder.tls(tls(options));
+        }
+        match options.keep_alive {
+            None => {}
+            Some(KeepAlive::Off) => builder = builder.no_keep_alive(),
+            Some(KeepAlive::Every { interval, timeout }) => {
+                builder = builder.keep_alive(interval, timeout);
+            }
         }
         match options.proxy.as_deref() {
             None => builder,
@@ -155,6 +165,7 @@ pub(crate) fn meaningless(
         ("retries", otlp.retries.is_some(), is_remote, OTLP),
         ("max-elapsed", otlp.max_elapsed.is_some(), is_remote, OTLP),
         ("concurrency", otlp.concurrency.is_some(), is_remote, OTLP),
+        ("keep-alive", otlp.keep_alive.is_some(), is_otlp, OTLP),
         (
             "compression",
             otlp.compression.is_some(),
@@ -254,7 +265,7 @@ fn is_kafka(destination: &Destination) -> bool {
     }
 }
 
-/// Builds the exporter, which makes one attempt of any length.
+/// Builds the exporter, which makes one attempt of any length. What it does over a network runs on `runtime`.
 ///
 /// # Errors
 ///
@@ -263,11 +274,14 @@ pub(crate) fn build(
     destination: &Destination,
     options: &DestinationArguments,
     look: Look,
+    runtime: &Runtime,
 ) -> Result<Exporter, String> {
     let exporter = match destination {
-        Destination::Otlp(receiver) => build_otlp(receiver, &options.otlp, headers(options)?),
-        Destination::Other(other) => build_other(other, options, headers(options)?),
-        Destination::JaegerAgent(agent) => build_agent(agent, options),
+        Destination::Otlp(receiver) => {
+            build_otlp(receiver, &options.otlp, headers(options)?, runtime)
+        }
+        Destination::Other(other) => build_other(other, options, headers(options)?, runtime),
+        Destination::JaegerAgent(agent) => build_agent(agent, options, runtime),
         #[cfg(feature = "kafka")]
         Destination::Kafka(target) => {
             return target.build(options.otlp.timeout.unwrap_or(ATTEMPT_TIMEOUT));
@@ -318,7 +332,8 @@ impl DestinationFiles {
         };
         // Everything is read and checked by what reads it at the start. The exporter that is in use looks at the files
         // of certificates at its next connection by itself.
-        build(&self.destination, &self.options, look).map_err(|e| format!("{}: {e}", self.name))?;
+        build(&self.destination, &self.options, look, &Runtime::shared())
+            .map_err(|e| format!("{}: {e}", self.name))?;
         header::reload();
         Ok(format!("files of {}", self.name))
     }
@@ -339,6 +354,7 @@ fn build_otlp(
     receiver: &Receiver,
     options: &OtlpArguments,
     headers: Vec<Header>,
+    runtime: &Runtime,
 ) -> outspan::Result<Exporter> {
     let mut builder = match receiver.transport {
         Transport::Grpc => otlp::grpc(&receiver.endpoint),
@@ -347,13 +363,14 @@ fn build_otlp(
     if options.protocol == Some(Protocol::Json) {
         builder = builder.protocol(otlp::Protocol::HttpJson);
     }
-    with_http_options!(builder, receiver, options, headers).build()
+    with_http_options!(builder, receiver, options, headers, runtime).build()
 }
 
 fn build_other(
     other: &Other,
     options: &DestinationArguments,
     headers: Vec<Header>,
+    runtime: &Runtime,
 ) -> outspan::Result<Exporter> {
     let Other { format, receiver } = other;
     let endpoint = receiver.endpoint.as_str();
@@ -367,20 +384,26 @@ fn build_other(
             if options.local.dialect == Some(Dialect::Collector) {
                 builder = builder.dialect(zipkin::Dialect::Collector);
             }
-            with_http_options!(builder, receiver, otlp, headers).build()
+            with_http_options!(builder, receiver, otlp, headers, runtime).build()
         }
         OtherFormat::Jaeger => {
             let builder = jaeger::collector(endpoint).dialect(jaeger_dialect(options));
-            with_http_options!(builder, receiver, otlp, headers).build()
+            with_http_options!(builder, receiver, otlp, headers, runtime).build()
         }
         OtherFormat::Json => {
             let builder = http_post::to(endpoint);
-            http_json::exporter(with_http_options!(builder, receiver, otlp, headers))
+            http_json::exporter(with_http_options!(
+                builder, receiver, otlp, headers, runtime
+            ))
         }
     }
 }
 
-fn build_agent(agent: &JaegerAgent, options: &DestinationArguments) -> outspan::Result<Exporter> {
+fn build_agent(
+    agent: &JaegerAgent,
+    options: &DestinationArguments,
+    runtime: &Runtime,
+) -> outspan::Result<Exporter> {
     let protocol = match agent.is_binary {
         true => jaeger::Protocol::Binary,
         false => jaeger::Protocol::Compact,
@@ -388,6 +411,7 @@ fn build_agent(agent: &JaegerAgent, options: &DestinationArguments) -> outspan::
     jaeger::agent(&agent.address)
         .protocol(protocol)
         .dialect(jaeger_dialect(options))
+        .runtime(runtime.clone())
         .build()
 }
 
@@ -488,4 +512,57 @@ fn build_trees(options: &DestinationArguments, look: Look) -> outspan::Result<Ex
         builder = builder.bytes_max(bytes);
     }
     builder.build()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use outspan::Deadline;
+    use outspan::ErrorKind;
+    use outspan::Export;
+    use outspan_testkit::batch_of;
+
+    use super::*;
+    use crate::arguments::Arguments;
+    use crate::arguments::Command;
+
+    #[tokio::test]
+    async fn destinations_over_a_network_run_on_the_given_runtime() {
+        let look = Look {
+            colours: When::Never,
+            trees_bytes: None,
+        };
+        // Nothing drives it, so nothing that runs there ever ends by itself.
+        let idle = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let runtime = Runtime::from(idle.handle().clone());
+        let exports = [
+            "grpc://localhost:1",
+            "http://localhost:1",
+            "unix:/no/such/socket",
+            "zipkin+http://localhost:1",
+            "jaeger+http://localhost:1",
+            "json+http://localhost:1",
+            "jaeger+udp://localhost:1",
+        ]
+        .map(|to| {
+            let line = ["outspan", "send", "--to", to, "spans.pb"];
+            let arguments = Arguments::try_parse_from(line).unwrap();
+            let Command::Send(send) = arguments.command else {
+                panic!("another command");
+            };
+            let destination = Destination::parse(to).unwrap();
+            let exporter = build(&destination, &send.options, look, &runtime).unwrap();
+            async move {
+                let deadline = Deadline::after(Duration::from_millis(20));
+                let error = exporter.export(batch_of(1), deadline).await.unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Timeout, "{to}: {error}");
+                assert!(error.to_string().contains("runtime"), "{to}: {error}");
+            }
+        });
+        futures_util::future::join_all(exports).await;
+        idle.shutdown_background();
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
@@ -11,6 +12,8 @@ use std::sync::atomic::Ordering;
 use outspan::Error;
 use outspan::Secret;
 use outspan::otlp::HeaderProvider;
+use tokio::sync::Semaphore;
+use tokio::sync::oneshot;
 
 /// Holds a header as `--header` gives it: `NAME=VALUE` or `NAME: VALUE`.
 ///
@@ -43,6 +46,8 @@ pub(crate) struct FileHeaders {
     values: Mutex<Vec<(String, Secret)>>,
     /// The number of [`RELOADS`] that the values are of.
     reloads: AtomicU64,
+    /// Held by the thread that reads, so that a file system that hangs has one thread at most.
+    turn: Arc<Semaphore>,
 }
 
 impl FileHeaders {
@@ -57,18 +62,27 @@ impl FileHeaders {
             values: Mutex::new(values.collect()),
             files,
             reloads: AtomicU64::new(RELOADS.load(Ordering::Relaxed)),
+            turn: Arc::new(Semaphore::new(1)),
         })
     }
 
-    /// Reads every file.
+    /// Reads every file, on a thread of its own: a file system that hangs must take neither this thread nor one of those
+    /// that compress and decode for everybody.
     async fn read(&self) -> outspan::Result<()> {
+        let unfinished = || Error::internal("reading the files of headers did not finish");
+        let turn = Arc::clone(&self.turn).acquire_owned().await;
+        let turn = turn.map_err(|e| unfinished().with_source(e))?;
         let files = self.files.clone();
-        // A disk may be slow, and this thread is everybody's.
-        let read = tokio::task::spawn_blocking(move || read_files(files)).await;
-        let values = read.map_err(|e| {
-            Error::internal("reading the files of headers did not finish").with_source(e)
-        })??;
-        *self.lock() = values;
+        let (done, read) = oneshot::channel();
+        let thread = std::thread::Builder::new().name("outspan-files".into());
+        let started = thread.spawn(move || {
+            let values = read_files(files);
+            drop(turn);
+            // The attempt that asked may be over.
+            drop(done.send(values));
+        });
+        started.map_err(|e| Error::unavailable("no thread to read headers").with_source(e))?;
+        *self.lock() = read.await.map_err(|e| unfinished().with_source(e))??;
         Ok(())
     }
 
@@ -85,11 +99,10 @@ impl HeaderProvider for FileHeaders {
             self.read().await?;
         } else if is_due && let Err(error) = self.read().await {
             // The destination may well take what was used so far.
-            tracing::error!(
-                target: "outspan",
-                "{}; the values of before stay in use",
-                error.chain()
-            );
+            // In a task of its own, because `tracing` is switched off in exports.
+            drop(tokio::spawn(async move {
+                tracing::error!(target: "outspan", "{}; the values of before stay in use", error.chain());
+            }));
         }
         Ok(self.lock().clone())
     }
@@ -137,6 +150,8 @@ fn read_value(text: &str) -> outspan::Result<Secret> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn parse(text: &str) -> (String, String) {
@@ -177,6 +192,33 @@ mod tests {
         let error = provider.headers(true).await.unwrap_err();
         assert!(error.is_temporary(), "{error}");
         assert!(FileHeaders::of(&headers[1..]).is_none());
+    }
+
+    #[cfg(unix)]
+    #[tokio::test(start_paused = true)]
+    async fn file_that_cannot_be_read_in_time_takes_one_thread() {
+        let directory = tempfile::tempdir().unwrap();
+        let [file, pipe] = ["token", "pipe"].map(|name| directory.path().join(name));
+        std::fs::write(&file, "old").unwrap();
+        let header: Header = format!("a=@{}", file.display()).parse().unwrap();
+        let provider = FileHeaders::of(&[header]).unwrap();
+        // Reading a pipe that nobody writes to takes as long as a file system that hangs.
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.unwrap().success());
+        std::fs::rename(&pipe, &file).unwrap();
+        for _ in 0..3 {
+            let attempt = provider.headers(true);
+            let attempt = tokio::time::timeout(Duration::from_secs(10), attempt);
+            assert!(attempt.await.is_err(), "the attempt ends by its deadline");
+            assert_eq!(provider.turn.available_permits(), 0);
+        }
+        let value = |value: &str| vec![("a".to_owned(), Secret::new(value))];
+        assert_eq!(provider.headers(false).await.unwrap(), value("old"));
+        std::fs::write(&file, "new").unwrap();
+        drop(provider.turn.acquire().await.unwrap());
+        std::fs::remove_file(&file).unwrap();
+        std::fs::write(&file, "new").unwrap();
+        assert_eq!(provider.headers(true).await.unwrap(), value("new"));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use fastrand::Rng;
 use outspan::Deadline;
 use outspan::Error;
 use outspan::Exporter;
+use outspan::Runtime;
 use tokio::sync::watch;
 
 use crate::arguments::DestinationArguments;
@@ -90,7 +91,7 @@ impl Plan {
             trees_bytes: None,
         };
         let (notices, news) = Notices::new();
-        let mut exporter = exporter::build(&destination, &options, look)?;
+        let mut exporter = exporter::build(&destination, &options, look, &Runtime::shared())?;
         if let Some(timeout) = exporter::attempt_timeout(&destination, &options) {
             exporter = exporter.timeout(timeout);
         }

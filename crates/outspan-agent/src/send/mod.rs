@@ -16,6 +16,7 @@ use std::time::Duration;
 use outspan::Deadline;
 use outspan::Exporter;
 use outspan::Retry;
+use outspan::Runtime;
 use tokio::sync::watch;
 
 use crate::arguments::FileFormat;
@@ -94,7 +95,7 @@ impl Plan {
             colours: send.color,
             trees_bytes: None,
         };
-        let mut exporter = exporter::build(&destination, &send.options, look)?;
+        let mut exporter = exporter::build(&destination, &send.options, look, &Runtime::shared())?;
         if let Some(timeout) = exporter::attempt_timeout(&destination, &send.options) {
             exporter = notices
                 .around(exporter.timeout(timeout))

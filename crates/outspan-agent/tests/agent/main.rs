@@ -4,6 +4,7 @@
     reason = "the panic of a test's helper is its report"
 )]
 
+mod acks;
 mod agent;
 mod batches;
 mod delivery;
@@ -12,6 +13,7 @@ mod local;
 mod overload;
 mod receiving;
 mod stopping;
+mod unanswered;
 mod unwritable;
 mod usage;
 

@@ -271,6 +271,46 @@ pub enum OnConnect {
     Say(Vec<u8>),
     /// Resets the connection at once.
     Reset,
+    /// Speaks TLS where it is set up, and then sends the same over and over until the connection ends. It answers nothing.
+    Flood {
+        /// What it sends.
+        with: Flood,
+        /// Whether it reads what the client sends. If not, the client's acknowledgements fill the connection.
+        reads: bool,
+    },
+}
+
+/// Says what a server floods its client with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flood {
+    /// HTTP/2 PING frames, each of which wants an acknowledgement.
+    Ping,
+    /// Empty HTTP/2 SETTINGS frames, each of which wants an acknowledgement.
+    Settings,
+    /// HTTP/2 WINDOW_UPDATE frames for the connection, one byte each.
+    WindowUpdate,
+    /// Interim responses of HTTP/1.1 (`100 Continue`).
+    Continue,
+}
+
+impl Flood {
+    /// What comes once, before the flood: an HTTP/2 server begins with its SETTINGS.
+    pub(super) fn preface(self) -> &'static [u8] {
+        match self {
+            Self::Continue => b"",
+            _ => Self::Settings.unit(),
+        }
+    }
+
+    /// What comes over and over. Of a frame: length (3 bytes), type, flags, stream (4 bytes), payload.
+    pub(super) fn unit(self) -> &'static [u8] {
+        match self {
+            Self::Ping => b"\x00\x00\x08\x06\x00\x00\x00\x00\x00outspan!",
+            Self::Settings => b"\x00\x00\x00\x04\x00\x00\x00\x00\x00",
+            Self::WindowUpdate => b"\x00\x00\x04\x08\x00\x00\x00\x00\x00\x00\x00\x00\x01",
+            Self::Continue => b"HTTP/1.1 100 Continue\r\n\r\n",
+        }
+    }
 }
 
 /// Holds requests back until a test opens it. Clones are the same gate.

@@ -4,6 +4,7 @@
 //! current-thread one, with a paused clock.
 
 mod answer;
+mod connection;
 mod foreign;
 mod grpc;
 mod http;
@@ -31,6 +32,7 @@ pub use answer::Answer;
 pub use answer::AnswerCode;
 pub use answer::Decision;
 pub use answer::Disconnect;
+pub use answer::Flood;
 pub use answer::Garbage;
 pub use answer::Gate;
 pub use answer::OnConnect;

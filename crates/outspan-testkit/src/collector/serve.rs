@@ -4,19 +4,13 @@ use std::convert::Infallible;
 use std::io;
 use std::net::Shutdown;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc;
-use std::task::Context;
-use std::task::Poll;
 use std::time::Duration;
 
 use http::Request;
 use http::Response;
-use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioExecutor;
@@ -26,7 +20,6 @@ use rustls_pki_types::CertificateDer;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::io::AsyncWriteExt;
-use tokio::io::ReadBuf;
 use tokio::net::TcpListener;
 use tokio::net::TcpSocket;
 use tokio::net::TcpStream;
@@ -36,15 +29,17 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::Flood;
 use super::OnConnect;
 use super::Transport;
+use super::connection::AnswerBody;
+use super::connection::Connection;
+use super::connection::Ending;
+use super::connection::Socket;
 use super::grpc;
 use super::http as plain_http;
 use super::record::subject_common_name;
 use super::shared::Shared;
-
-/// The body of every answer.
-pub(super) type AnswerBody = UnsyncBoxBody<bytes::Bytes, Box<dyn std::error::Error + Send + Sync>>;
 
 /// How many connections are open at most: more than a test makes on purpose. Each takes two file
 /// descriptors, of which a process usually has 1024.
@@ -171,83 +166,6 @@ async fn accept(listener: Option<&TcpListener>) -> TcpStream {
     }
 }
 
-/// Lets request handlers break the connection they came over.
-pub(super) struct Connection {
-    pub(super) number: u64,
-    ending: watch::Sender<Option<Ending>>,
-    reset: Arc<AtomicBool>,
-    open: Open,
-}
-
-/// Says how a connection ends before its time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ending {
-    /// With a reset, at once.
-    Reset,
-    /// With an end of our side (FIN) after what was written, so that the client reads all of it,
-    /// and with a reset if it does not close its side.
-    Cut,
-}
-
-impl Connection {
-    fn new(shared: &Arc<Shared>, stream: TcpStream) -> io::Result<(Arc<Self>, Socket)> {
-        let stream = stream.into_std()?;
-        let same_socket = stream.try_clone()?;
-        let reset = Arc::new(AtomicBool::new(false));
-        let socket = Socket {
-            stream: TcpStream::from_std(stream)?,
-            same_socket: Arc::new(same_socket),
-            reset: Arc::clone(&reset),
-        };
-        let number = shared.change(|state| {
-            state.connections_accepted += 1;
-            state.connections_open += 1;
-            state.connections_accepted - 1
-        });
-        let connection = Self {
-            number,
-            ending: watch::Sender::new(None),
-            reset,
-            open: Open(Arc::clone(shared)),
-        };
-        Ok((Arc::new(connection), socket))
-    }
-
-    /// Resets the connection.
-    pub(super) fn break_off(&self) {
-        self.reset.store(true, Ordering::Relaxed);
-        self.ending.send_replace(Some(Ending::Reset));
-    }
-
-    /// Ends the connection as soon as what was written has been handed to the system.
-    pub(super) fn cut(&self) {
-        self.ending.send_replace(Some(Ending::Cut));
-    }
-
-    async fn ending(&self) -> Ending {
-        let mut ending = self.ending.subscribe();
-        let wanted = ending.wait_for(Option::is_some).await;
-        // The sender is ours and lives as long as self.
-        wanted
-            .ok()
-            .and_then(|wanted| *wanted)
-            .unwrap_or(Ending::Reset)
-    }
-
-    fn shared(&self) -> &Arc<Shared> {
-        &self.open.0
-    }
-}
-
-/// Counts a connection as open until it is dropped.
-struct Open(Arc<Shared>);
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.change(|state| state.connections_open -= 1);
-    }
-}
-
 /// Serves one connection.
 async fn run(
     shared: Arc<Shared>,
@@ -264,19 +182,27 @@ async fn run(
         shared.complain(format!("more than {CONNECTIONS_MAX} connections at once"));
         return;
     }
+    let mut floods = None;
     match on_connect {
         OnConnect::Serve => {}
+        OnConnect::Flood { with, reads } => floods = Some((with, reads)),
         OnConnect::Silence => return std::future::pending().await,
         OnConnect::Say(bytes) => return say(socket, &bytes).await,
         OnConnect::Reset => return connection.break_off(),
     }
     let same_socket = Arc::clone(&socket.same_socket);
     let Some(tls) = tls else {
-        return speak(connection, socket, &same_socket, None, go_away).await;
+        return match floods {
+            Some((with, reads)) => flood(socket, with, reads).await,
+            None => speak(connection, socket, &same_socket, None, go_away).await,
+        };
     };
-    match handshake(&tls, socket).await {
-        Ok((stream, peer)) => speak(connection, stream, &same_socket, peer, go_away).await,
-        Err(error) => shared.complain(format!("TLS handshake failed: {error}")),
+    match (handshake(&tls, socket).await, floods) {
+        (Ok((stream, _)), Some((with, reads))) => flood(stream, with, reads).await,
+        (Ok((stream, peer)), None) => {
+            speak(connection, stream, &same_socket, peer, go_away).await;
+        }
+        (Err(error), _) => shared.complain(format!("TLS handshake failed: {error}")),
     }
 }
 
@@ -289,6 +215,30 @@ async fn say(mut socket: Socket, bytes: &[u8]) {
     };
     // The client may close at any point; that is its right.
     drop(tokio::time::timeout(HANDSHAKE_TIME, said).await);
+}
+
+/// Sends the same over and over until the client closes the connection.
+async fn flood(stream: impl AsyncRead + AsyncWrite + Unpin, with: Flood, reads: bool) {
+    let (mut from, mut to) = tokio::io::split(stream);
+    let many = with.unit().repeat(512);
+    let write = async {
+        to.write_all(with.preface()).await?;
+        loop {
+            to.write_all(&many).await?;
+            // Everything else of the collector runs on this thread, too.
+            tokio::task::yield_now().await;
+        }
+    };
+    let read = async {
+        match reads {
+            true => tokio::io::copy(&mut from, &mut tokio::io::sink()).await,
+            false => std::future::pending().await,
+        }
+    };
+    let _ended: io::Result<u64> = tokio::select! {
+        ended = write => ended,
+        ended = read => ended,
+    };
 }
 
 async fn handshake(
@@ -356,49 +306,5 @@ async fn answer(
     match shared.transport {
         Transport::Grpc => grpc::answer(&shared, &connection, peer, request).await,
         Transport::Http => plain_http::answer(&shared, &connection, peer, request).await,
-    }
-}
-
-/// A TCP connection that resets itself (RST) when it is dropped after it was broken off.
-struct Socket {
-    stream: TcpStream,
-    same_socket: Arc<std::net::TcpStream>,
-    reset: Arc<AtomicBool>,
-}
-
-impl Drop for Socket {
-    fn drop(&mut self) {
-        if self.reset.load(Ordering::Relaxed) {
-            // An error means that the peer has closed it before us.
-            drop(self.stream.set_zero_linger());
-        }
-    }
-}
-
-impl AsyncRead for Socket {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for Socket {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }

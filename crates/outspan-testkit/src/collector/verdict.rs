@@ -20,7 +20,7 @@ use super::Disconnect;
 use super::Garbage;
 use super::Outcome;
 use super::RetryDelay;
-use super::serve::Connection;
+use super::connection::Connection;
 use super::shared::Shared;
 
 /// Says what to put on the wire.

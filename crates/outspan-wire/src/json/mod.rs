@@ -4,7 +4,6 @@ mod escape;
 mod number;
 mod scalar;
 mod text;
-mod value;
 
 pub(crate) use escape::push_digits;
 pub(crate) use escape::push_escaped;
@@ -12,4 +11,3 @@ pub(crate) use escape::push_escaped_utf8;
 pub(crate) use text::Kind;
 pub(crate) use text::RawString;
 pub(crate) use text::Text;
-pub(crate) use value::write_json_text;

@@ -4,8 +4,8 @@ use super::number;
 use super::number::NumberFault;
 use super::text::Kind;
 use super::text::Text;
-use crate::otlp::WireError;
-use crate::otlp::WireErrorKind;
+use crate::error::WireError;
+use crate::error::WireErrorKind;
 
 impl Text<'_> {
     /// Reads an integer, if `T` can hold it.

@@ -14,8 +14,8 @@ use std::ops::Range;
 
 use memchr::memchr;
 
-use crate::otlp::WireError;
-use crate::otlp::WireErrorKind;
+use crate::error::WireError;
+use crate::error::WireErrorKind;
 
 /// How deep objects and arrays may nest.
 ///

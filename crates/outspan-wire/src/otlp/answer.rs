@@ -17,9 +17,9 @@ mod write;
 
 use std::time::Duration;
 
-use super::error::WireError;
 use super::reader::FieldValue;
 use super::reader::Fields;
+use crate::error::WireError;
 use crate::grpc::Code;
 
 pub use self::write::write_response;

@@ -10,13 +10,13 @@
 //! the last schema URL, unknown fields as they came), so that it can be written around any of the spans, and so that two
 //! heads that say the same are equal bytes.
 
-use super::error::WireErrorKind;
 use super::fields;
 use super::reader::Fault;
 use super::reader::Field;
 use super::reader::FieldValue;
 use super::reader::Fields;
 use super::writer::push_bytes;
+use crate::error::WireErrorKind;
 
 /// The field numbers of an envelope.
 #[derive(Clone, Copy)]

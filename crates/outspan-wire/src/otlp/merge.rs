@@ -6,7 +6,6 @@ use bytes::Bytes;
 
 use super::envelope::Outline;
 use super::envelope::Walk;
-use super::error::WireError;
 use super::fields;
 use super::reader::Fault;
 use super::reader::WireType;
@@ -15,6 +14,7 @@ use super::writer::delimited_len;
 use super::writer::push_bytes;
 use super::writer::push_tag;
 use super::writer::push_varint;
+use crate::error::WireError;
 
 /// Puts requests one after the other, which is a request again.
 ///

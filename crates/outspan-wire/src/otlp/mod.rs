@@ -3,7 +3,6 @@
 mod answer;
 mod encode;
 mod envelope;
-mod error;
 pub(crate) mod fields;
 mod json;
 mod limits;
@@ -16,6 +15,8 @@ mod validate;
 mod view;
 pub(crate) mod writer;
 
+pub use crate::error::WireError;
+pub use crate::error::WireErrorKind;
 pub use answer::FieldViolation;
 pub use answer::PartialSuccess;
 pub use answer::RpcStatus;
@@ -37,8 +38,6 @@ pub use encode::ScopeWriter;
 pub use encode::SpanWriter;
 pub use encode::ValueWriter;
 pub use encode::Written;
-pub use error::WireError;
-pub use error::WireErrorKind;
 pub use json::JsonSummary;
 pub use json::is_json_head_within;
 pub use json::read_json;

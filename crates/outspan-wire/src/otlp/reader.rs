@@ -11,7 +11,7 @@
 
 use std::num::NonZeroU32;
 
-use super::error::WireErrorKind;
+use crate::error::WireErrorKind;
 
 /// How many messages, and groups, may stand inside each other; the bound of `prost` and of protobuf's own decoders.
 pub(crate) const NESTING_MAX: u32 = 100;

@@ -9,7 +9,6 @@ mod attribute;
 use bytes::Bytes;
 
 use super::envelope::bytes_of;
-use super::error::WireError;
 use super::fields;
 use super::reader::Fault;
 use super::reader::Field;
@@ -29,6 +28,7 @@ use super::writer::OpenMessage;
 use super::writer::close;
 use super::writer::open;
 use super::writer::push_bytes;
+use crate::error::WireError;
 
 pub use attribute::AttributeOwner;
 pub use attribute::AttributeSlot;

@@ -13,7 +13,6 @@ use bytes::Bytes;
 use super::envelope::FoundSpan;
 use super::envelope::Outline;
 use super::envelope::Walk;
-use super::error::WireError;
 use super::fields;
 use super::reader::Fault;
 use super::reader::Fields;
@@ -23,6 +22,7 @@ use super::writer::OpenMessage;
 use super::writer::close;
 use super::writer::open;
 use super::writer::push_bytes;
+use crate::error::WireError;
 
 /// Iterates over the parts of a request.
 ///

@@ -21,8 +21,6 @@ use std::fmt;
 use std::fmt::Display;
 use std::fmt::Formatter;
 
-use super::error::WireError;
-use super::error::WireErrorKind;
 use super::fields;
 use super::reader::Fault;
 use super::reader::Key;
@@ -37,6 +35,8 @@ use super::reader::read_varint;
 use super::reader::skip_value;
 use super::view::LinkView;
 use super::view::SpanView;
+use crate::error::WireError;
+use crate::error::WireErrorKind;
 use text::check_text;
 use text::is_ascii;
 

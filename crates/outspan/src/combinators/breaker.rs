@@ -14,13 +14,11 @@ use crate::Delivery;
 use crate::Error;
 use crate::ErrorKind;
 use crate::Result;
+use crate::engine::Admission;
+use crate::engine::Backoff;
+use crate::engine::Health;
 use crate::engine::MAX_RETRY_AFTER;
-
-/// The longest a destination is left alone, whatever the user sets.
-const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// By how much of itself a wait is spread, so that many programs do not come back in step.
-const SPREAD: f64 = 0.1;
+use crate::guard::call_guarded;
 
 /// Says when a destination counts as down, and how it is tried again.
 ///
@@ -30,7 +28,9 @@ const SPREAD: f64 = 0.1;
 /// `Retry-After`) is a lower bound, of at most 5 min ([`max_retry_after`](Self::max_retry_after)). Waits are up to 10 %
 /// longer, so that many programs do not come back in step.
 ///
-/// Only trouble that may pass counts as failure, and what is ours (a panic). An answer that refuses data is an answer.
+/// Only trouble that may pass counts as failure, and what is ours (a panic). An answer that refuses data is an answer. Missing
+/// answers of an export that had too little time for one do not count: less than 5 s, and less than a third of the time of the
+/// whole export.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Breaker {
     failures: u32,
@@ -164,22 +164,11 @@ pub(super) struct Circuit {
     state: Mutex<State>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
-    mode: Mode,
+    health: Health,
     in_a_row: u32,
     latest: VecDeque<bool>,
-    wait: Duration,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-enum Mode {
-    #[default]
-    Closed,
-    Open {
-        until: Instant,
-    },
-    Probing,
 }
 
 impl Circuit {
@@ -187,20 +176,26 @@ impl Circuit {
         Self {
             name: name.into(),
             shared: shared.clone(),
-            state: Mutex::default(),
+            state: Mutex::new(State::new(&shared.settings)),
         }
     }
 
-    /// Lets an export through, or not: the destination is down, or another export is finding out.
+    /// Whether [`ask`](Self::ask) would let an export through now.
+    pub(super) fn is_available(&self) -> bool {
+        let admission = self.lock().health.admission(Instant::now());
+        matches!(admission, Admission::Open | Admission::Probe)
+    }
+
+    /// Lets an export through, or not: the destination is down, or another export probes it.
     pub(super) fn ask(&self) -> Option<Pass<'_>> {
         let mut state = self.lock();
-        let is_probe = match state.mode {
-            Mode::Closed => false,
-            Mode::Open { until } if Instant::now() >= until => {
-                state.mode = Mode::Probing;
+        let is_probe = match state.health.admission(Instant::now()) {
+            Admission::Open => false,
+            Admission::Probe => {
+                state.health.start_probe();
                 true
             }
-            Mode::Open { .. } | Mode::Probing => return None,
+            Admission::Wait(_) | Admission::Probing => return None,
         };
         drop(state);
         Some(Pass {
@@ -221,28 +216,27 @@ impl Circuit {
 
     /// When the destination is worth a try: now while it is well.
     pub(super) fn due(&self) -> Instant {
-        match self.lock().mode {
-            Mode::Open { until } => until,
-            Mode::Closed | Mode::Probing => Instant::now(),
-        }
+        let probe_at = self.lock().health.probe_at();
+        probe_at.unwrap_or_else(Instant::now)
     }
 
     #[cfg(test)]
     pub(super) fn state(&self) -> BreakerState {
-        match self.lock().mode {
-            Mode::Closed => BreakerState::Closed,
-            Mode::Open { .. } => BreakerState::Open,
-            Mode::Probing => BreakerState::HalfOpen,
+        let state = self.lock();
+        match (state.health.is_up(), state.health.is_probing()) {
+            (true, _) => BreakerState::Closed,
+            (false, false) => BreakerState::Open,
+            (false, true) => BreakerState::HalfOpen,
         }
     }
 
     fn succeeded(&self) {
         let mut state = self.lock();
-        let was_down = !matches!(state.mode, Mode::Closed);
         self.remember(&mut state, true);
         state.in_a_row = 0;
+        let was_down = state.health.mark_up();
         if was_down {
-            *state = State::default();
+            state.latest.clear();
         }
         drop(state);
         if was_down {
@@ -251,48 +245,29 @@ impl Circuit {
     }
 
     fn failed(&self, error: &Error, is_probe: bool) {
+        let now = Instant::now();
         let mut state = self.lock();
         self.remember(&mut state, false);
         state.in_a_row = state.in_a_row.saturating_add(1);
-        let opens = match state.mode {
-            Mode::Closed => self.is_enough(&state),
-            Mode::Probing => is_probe,
-            // One that was under way when the breaker opened; only a longer wait that is asked for counts.
-            Mode::Open { .. } => false,
+        let was_up = state.health.is_up();
+        let opens = match was_up {
+            true => self.is_enough(&state),
+            // One that was in flight when the breaker opened changes nothing.
+            false => is_probe,
         };
-        let longest = self.shared.settings.max_retry_after.min(WAIT_MAX);
-        let asked = error.retry_after().unwrap_or_default().min(longest);
-        if let Mode::Open { until } = &mut state.mode {
-            *until = (*until).max(Instant::now() + asked);
+        match opens {
+            true => state.health.mark_down(error, is_probe, Duration::MAX, now),
+            false => state.health.note_failure(error, now),
         }
-        if !opens {
-            return;
-        }
-        let is_news = matches!(state.mode, Mode::Closed);
-        state.wait = match is_news {
-            true => self.shared.settings.wait,
-            false => state.wait.saturating_mul(2),
-        };
-        state.wait = state.wait.min(self.shared.settings.wait_max).min(WAIT_MAX);
-        let wait = state.wait.max(asked);
-        let wait = wait.mul_f64(1.0 + SPREAD * fastrand::f64());
-        state.mode = Mode::Open {
-            until: Instant::now() + wait,
-        };
         drop(state);
-        if is_news {
+        if opens && was_up {
             self.tell(BreakerState::Open, Some(error));
         }
     }
 
-    /// The probe's future was dropped: the next export may find out.
+    /// The export ended without a word about the destination: if it was the probe, the next one may be.
     fn unknown(&self, is_probe: bool) {
-        let mut state = self.lock();
-        if is_probe && matches!(state.mode, Mode::Probing) {
-            state.mode = Mode::Open {
-                until: Instant::now(),
-            };
-        }
+        self.lock().health.probe_inconclusive(is_probe);
     }
 
     fn remember(&self, state: &mut State, is_success: bool) {
@@ -322,17 +297,33 @@ impl Circuit {
             }
             None => tracing::info!(target: "outspan", "{name} is back"),
         }
-        if let Some(hook) = &self.shared.hook {
-            hook(&BreakerEvent {
-                destination: Arc::clone(&self.name),
-                state: now,
-                error: error.cloned(),
-            });
+        let Some(hook) = &self.shared.hook else {
+            return;
+        };
+        let event = BreakerEvent {
+            destination: Arc::clone(&self.name),
+            state: now,
+            error: error.cloned(),
+        };
+        // The export has its result already, whatever happens in the hook.
+        if let Err(error) = call_guarded("hook for circuit breakers", || hook(&event)) {
+            tracing::error!(target: "outspan", "{error}");
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn new(settings: &Breaker) -> Self {
+        let backoff = Backoff::doubling(settings.wait, settings.wait_max, settings.max_retry_after);
+        Self {
+            health: Health::new(backoff),
+            in_a_row: 0,
+            latest: VecDeque::new(),
+        }
     }
 }
 
@@ -441,7 +432,8 @@ mod tests {
         }
         tokio::time::advance(59 * SECOND).await;
         assert!(circuit.ask().is_none());
-        tokio::time::advance(2 * SECOND).await;
+        // As every wait, it is up to 10 % longer.
+        tokio::time::advance(8 * SECOND).await;
         assert!(circuit.ask().is_some());
     }
 

@@ -33,6 +33,11 @@ pub enum FallOn {
 /// Each export begins with the first destination that is not left alone by its [`Breaker`], so it returns to the primary
 /// when that is well again. Only what was not delivered is handed on.
 ///
+/// Each destination but the last has half of the time that is left until the deadline, or 10 s if there is no deadline; the last
+/// one has the rest. So a destination that never answers leaves time for the next, also without a limit of its own. When a queue
+/// around it is shut down, the destinations share the time of the shutdown in the same way. Those that are left alone get no
+/// share.
+///
 /// # Examples
 ///
 /// ```
@@ -62,8 +67,9 @@ pub enum FallOn {
 ///
 /// # Errors
 ///
-/// It creates none of its own. When every destination failed the error is the last one's, with its name. While all are
-/// left alone the one that is due first is tried all the same: an export never fails without an attempt.
+/// When every destination failed the error is the last one's, with its name. While all are left alone the one that is due first
+/// is tried all the same: as long as there is time, an export never fails without an attempt. It creates one error of its own,
+/// [`Timeout`](crate::ErrorKind::Timeout) without an attempt, when the deadline has passed at the beginning.
 ///
 /// # Cancellation
 ///
@@ -76,8 +82,8 @@ pub enum FallOn {
 ///
 /// # Where it belongs
 ///
-/// Outside the timeouts and retries of its destinations: a destination that may use the whole deadline leaves no time for
-/// the next. Inside the queue, because a queue acknowledges before anything can fail.
+/// Outside the timeouts and retries of its destinations; a timeout around the primary makes it fall back sooner. Inside the queue,
+/// because a queue acknowledges before anything can fail.
 #[derive(Default)]
 pub struct Fallback {
     destinations: Vec<(String, Exporter)>,
@@ -143,6 +149,10 @@ impl Fallback {
 impl Exporter {
     /// Goes to `other` while this one fails; see [`Fallback`], which takes more than two and has settings. The two are called
     /// `primary` and `fallback`.
+    ///
+    /// If this one does not answer, `other` has the batch after half of the time until the deadline of the export, or after 10 s if
+    /// it has no deadline. A [`timeout`](Self::timeout) around this one makes that sooner. After five failures in a row this one is
+    /// left alone for a while, and `other` has the batches at once.
     #[must_use]
     pub fn fallback(self, other: Self) -> Self {
         let destinations = [("primary", self), ("fallback", other)];

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::FallOn;
 use super::breaker::Breakers;
 use super::breaker::Circuit;
 use super::breaker::Pass;
+use super::breaker::trouble;
 use crate::Batch;
 use crate::Deadline;
 use crate::Delivery;
@@ -19,6 +21,60 @@ use crate::Result;
 use crate::Undelivered;
 use crate::engine;
 use crate::guard::run_guarded;
+
+/// How much time a destination has that is not the last one, when the export has no deadline.
+const SHARE_WITHOUT_DEADLINE: Duration = Duration::from_secs(10);
+
+/// After this time without an answer a destination has failed, however long the export may take.
+const ENOUGH_TIME: Duration = Duration::from_secs(5);
+
+/// The time of one export, which several destinations share.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SharedTime {
+    until: Deadline,
+    /// How much there was at the beginning; `None` without a deadline.
+    whole: Option<Duration>,
+}
+
+impl SharedTime {
+    pub(super) fn new(until: Deadline) -> Self {
+        Self {
+            until,
+            whole: until.remaining(),
+        }
+    }
+
+    /// Whether there is no time left to ask anybody.
+    pub(super) fn is_over(&self) -> bool {
+        engine::is_over(self.until)
+    }
+
+    /// By when the next destination has to answer: half of what is left, so that another one can be asked, unless it is the last.
+    fn next(&self, is_last: bool) -> Deadline {
+        share(self.until, is_last)
+    }
+
+    /// Whether a destination that had this much time should have answered.
+    fn is_enough(&self, given: Option<Duration>) -> bool {
+        match (given, self.whole) {
+            (Some(given), Some(whole)) => given >= ENOUGH_TIME || given >= whole / 3,
+            (Some(given), None) => given >= ENOUGH_TIME,
+            (None, _) => true,
+        }
+    }
+}
+
+/// The part of the time until then that one destination may use.
+fn share(until: Deadline, is_last: bool) -> Deadline {
+    if is_last {
+        return until;
+    }
+    let share = match until.remaining() {
+        Some(left) => left / 2,
+        None => SHARE_WITHOUT_DEADLINE,
+    };
+    until.min(Deadline::after(share).named("share of the deadline"))
+}
 
 /// A destination that is one of several to choose from.
 #[derive(Debug)]
@@ -68,18 +124,29 @@ impl Destination {
     }
 
     /// Sends one part. Returns what is open of it, with errors that name the destination.
+    ///
+    /// Unless it is the last one that can be asked, the destination has half of the time that is left.
     pub(super) async fn deliver(
         &self,
         part: Batch,
         pass: Pass<'_>,
-        until: Deadline,
+        time: SharedTime,
+        is_last: bool,
         total: &mut Delivery,
     ) -> Vec<Undelivered> {
         let under_way = InFlight::begin(&self.in_flight);
+        let until = time.next(is_last);
+        let given = until.remaining();
         let export = self.exporter.export(part.clone(), until);
-        let result = engine::run_until_closed(run_guarded(until, "export", export)).await;
+        let export = run_guarded(until, "export", export);
+        let result = engine::run_until_closed(export, |end| share(end, is_last)).await;
         drop(under_way);
-        pass.tell(&result);
+        let is_late = trouble(&result).is_some_and(|error| error.kind() == ErrorKind::Timeout);
+        match is_late && !time.is_enough(given) {
+            // Nobody could have answered in that time, so it says nothing.
+            true => drop(pass),
+            false => pass.tell(&result),
+        }
         let mut delivery = result.unwrap_or_else(|error| Delivery::failed(part, error));
         let rest = std::mem::take(&mut delivery.rest);
         if delivery.accepted + delivery.refused > 0 {
@@ -96,20 +163,22 @@ impl Destination {
 
 /// Offers a batch to one destination after the other, and each time hands on only what was not delivered.
 ///
-/// Those that are to be left alone are passed over; if that is all of them, the one that is due first is tried.
+/// Those that are to be left alone are passed over; if that is all of them, the one that is due first is tried. Each but the last
+/// one has half of the time that is left.
 pub(super) async fn deliver_along(
     order: &[&Destination],
     batch: Batch,
     fall_on: FallOn,
     until: Deadline,
 ) -> Result<Delivery> {
+    let time = SharedTime::new(until);
     let mut total = Delivery::default();
     let mut open = vec![Open { batch, error: None }];
-    for destination in order {
+    for (place, destination) in order.iter().enumerate() {
         let mut still_open = Vec::new();
         for part in open {
             // Nobody is asked, and blamed, when the time is over.
-            if part.error.is_some() && engine::is_over(until) {
+            if time.is_over() {
                 still_open.push(part);
                 continue;
             }
@@ -117,13 +186,15 @@ pub(super) async fn deliver_along(
                 still_open.push(part);
                 continue;
             };
-            let left = destination.deliver(part.batch, pass, until, &mut total);
+            let mut later = order.iter().skip(place + 1);
+            let is_last = !later.any(|later| later.circuit.is_available());
+            let left = destination.deliver(part.batch, pass, time, is_last, &mut total);
             let left = left.await;
-            still_open.extend(hand_on(left, fall_on, until, &mut total));
+            still_open.extend(hand_on(left, fall_on, time, &mut total));
         }
         open = still_open;
     }
-    finish(order, open, total, until).await
+    finish(order, open, total, time).await
 }
 
 /// Takes what the next destination should get out of what one has left: nothing once the time is up, because an attempt without
@@ -131,10 +202,10 @@ pub(super) async fn deliver_along(
 pub(super) fn hand_on(
     left: Vec<Undelivered>,
     fall_on: FallOn,
-    until: Deadline,
+    time: SharedTime,
     total: &mut Delivery,
 ) -> Vec<Open> {
-    let in_time = !engine::is_over(until);
+    let in_time = !time.is_over();
     let (open, closed): (Vec<_>, Vec<_>) = left.into_iter().partition(|left| match fall_on {
         _ if !in_time => false,
         FallOn::Any => true,
@@ -149,17 +220,21 @@ pub(super) fn hand_on(
     open.collect()
 }
 
-/// Ends an export: what was never tried gets one attempt, the rest keeps its errors.
+/// Ends an export: what was never tried gets one attempt if there is time for it, the rest keeps its errors.
 ///
 /// While a queue around it is shut down it gets one attempt at each destination, because there is no later one.
 pub(super) async fn finish(
     order: &[&Destination],
     open: Vec<Open>,
     mut total: Delivery,
-    until: Deadline,
+    time: SharedTime,
 ) -> Result<Delivery> {
     for part in open {
-        if let Some(error) = part.error {
+        let error = part.error.or_else(|| {
+            let is_over = time.is_over();
+            is_over.then(|| Error::timeout("no time to ask a destination", time.until))
+        });
+        if let Some(error) = error {
             total.rest.push(Undelivered {
                 batch: part.batch,
                 error,
@@ -176,9 +251,12 @@ pub(super) async fn finish(
             continue;
         };
         let pass = first.circuit.force();
-        let mut left = first.deliver(part.batch, pass, until, &mut total).await;
-        for other in others {
-            if engine::is_over(until) {
+        let is_last = others.is_empty();
+        let mut left = first
+            .deliver(part.batch, pass, time, is_last, &mut total)
+            .await;
+        for (place, other) in others.iter().enumerate() {
+            if time.is_over() {
                 break;
             }
             // What one refuses for good is not offered to the next.
@@ -186,9 +264,11 @@ pub(super) async fn finish(
             let (open, closed): (Vec<_>, Vec<_>) = left.into_iter().partition(is_open);
             total.rest.extend(closed);
             left = Vec::new();
+            let is_last = place + 1 == others.len();
             for part in open {
                 let pass = other.circuit.force();
-                left.extend(other.deliver(part.batch, pass, until, &mut total).await);
+                let rest = other.deliver(part.batch, pass, time, is_last, &mut total);
+                left.extend(rest.await);
             }
         }
         total.rest.extend(left);

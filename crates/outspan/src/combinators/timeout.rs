@@ -11,7 +11,7 @@ use crate::Export;
 use crate::Exporter;
 use crate::Result;
 
-/// How much longer than its limit an export may take to say what it did in that time.
+/// How much longer than its limit, and no longer than the caller's deadline, an export may take to say what it did in that time.
 const GRACE: Duration = Duration::from_millis(100);
 
 /// Gives each export a time limit of its own.
@@ -24,7 +24,8 @@ const GRACE: Duration = Duration::from_millis(100);
 /// # Cancellation
 ///
 /// The inner export knows the limit and ends by it: what it returns then says what of the batch has arrived. If it does
-/// not end within 100 ms after the limit, it is dropped, and the destination may have received any part of the batch.
+/// not end within 100 ms after the limit, or by the caller's deadline if that is earlier, it is dropped, and the destination may
+/// have received any part of the batch.
 #[derive(Debug)]
 pub struct Timeout {
     inner: Exporter,
@@ -54,6 +55,7 @@ impl Export for Timeout {
     async fn export(&self, batch: Batch, until: Deadline) -> Result<Delivery> {
         let end = until.min(Deadline::after(self.limit).named(self.name));
         end.later(GRACE)
+            .min(until)
             .run(self.inner.export(batch, end))
             .await
             .unwrap_or_else(|| Err(Error::timeout("no answer", end).with_attempts(1)))

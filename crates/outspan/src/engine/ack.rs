@@ -175,6 +175,11 @@ struct Part {
 }
 
 impl Acks {
+    /// Whether no source waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.parts.is_empty()
+    }
+
     /// Adds the acks of another batch that is merged into this one.
     pub(crate) fn merge(&mut self, other: Self) {
         self.parts.extend(other.parts);

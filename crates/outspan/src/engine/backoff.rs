@@ -206,24 +206,66 @@ impl fmt::Debug for Retry {
     }
 }
 
-/// The waits of one export.
-#[derive(Debug)]
-pub(crate) struct Backoff<'a> {
-    settings: &'a Retry,
+/// The waits between attempts. Each is longer than the one before, up to a bound.
+#[derive(Clone, Debug)]
+pub(crate) struct Backoff {
+    initial_interval: Duration,
+    max_interval: Duration,
+    max_retry_after: Duration,
+    multiplier: f64,
+    /// By which part of itself a wait may become shorter, and by which longer.
+    spread: (f64, f64),
+    /// The next wait, before it is spread.
     interval: Duration,
 }
 
-impl<'a> Backoff<'a> {
-    pub(crate) fn new(settings: &'a Retry) -> Self {
+/// By which part of itself a wait that the destination asked for may become longer.
+const SPREAD_OF_ASKED: f64 = 0.1;
+
+impl Backoff {
+    pub(crate) fn new(settings: &Retry) -> Self {
         Self {
-            settings,
+            initial_interval: settings.initial_interval,
+            max_interval: settings.max_interval,
+            max_retry_after: settings.max_retry_after,
+            multiplier: settings.multiplier,
+            spread: (settings.jitter, settings.jitter),
             interval: settings.initial_interval.min(settings.max_interval),
         }
     }
 
-    /// The longest wait that a destination may ask for.
-    pub(crate) fn max_retry_after(&self) -> Duration {
-        self.settings.max_retry_after
+    /// Doubles each wait. None is shorter than its interval, and each is up to 10 % longer.
+    pub(crate) fn doubling(
+        initial_interval: Duration,
+        max_interval: Duration,
+        max_retry_after: Duration,
+    ) -> Self {
+        Self {
+            initial_interval,
+            max_interval,
+            max_retry_after: max_retry_after.min(ASKED_MAX),
+            multiplier: 2.0,
+            spread: (0.0, SPREAD_OF_ASKED),
+            interval: initial_interval.min(max_interval),
+        }
+    }
+
+    /// Starts again with the first wait.
+    pub(crate) fn reset(&mut self) {
+        self.interval = self.initial_interval.min(self.max_interval);
+    }
+
+    /// The same settings, with this interval or the first.
+    pub(crate) fn begin_with(&self, interval: Option<Duration>) -> Self {
+        let mut other = self.clone();
+        other.reset();
+        other.interval = interval.unwrap_or(other.interval);
+        other
+    }
+
+    /// The next wait, before it is spread.
+    pub(crate) fn interval(&self) -> Duration {
+        self.interval
     }
 
     /// The next wait: at least what the destination asked for, spread so that many callers do not come back in step.
@@ -233,10 +275,12 @@ impl<'a> Backoff<'a> {
         /// Without it an interval of zero would try again and again without a pause.
         const WAIT_MIN: Duration = Duration::from_millis(1);
 
-        let spread = 1.0 + self.settings.jitter * (2.0 * fastrand::f64() - 1.0);
-        let own = scaled(self.interval, spread);
-        self.interval =
-            scaled(self.interval, self.settings.multiplier).min(self.settings.max_interval);
+        let (shorter, longer) = self.spread;
+        let own = scaled(
+            self.interval,
+            1.0 - shorter + (shorter + longer) * fastrand::f64(),
+        );
+        self.interval = scaled(self.interval, self.multiplier).min(self.max_interval);
         let wait = match asked_for {
             None => own,
             Some(asked) => self.spread(asked).max(own),
@@ -247,9 +291,7 @@ impl<'a> Backoff<'a> {
     /// What the destination asked for, within the bound, and up to 10 % more, so that many callers do not come back in
     /// step.
     pub(crate) fn spread(&self, asked: Duration) -> Duration {
-        const SPREAD_OF_ASKED: f64 = 0.1;
-
-        let asked = asked.min(self.settings.max_retry_after);
+        let asked = asked.min(self.max_retry_after);
         scaled(asked, 1.0 + SPREAD_OF_ASKED * fastrand::f64())
     }
 }

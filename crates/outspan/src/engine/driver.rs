@@ -1,17 +1,26 @@
 //! Exports batches and counts what became of them.
 
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use tokio::sync::Notify;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::Backoff;
-use super::queue::Shared;
+use super::schedule::Answer;
 use super::schedule::Item;
+use super::schedule::Schedule;
 use super::schedule::Step;
+use super::settings::Settings;
 use super::surroundings::SURROUNDING;
 use super::surroundings::Surrounding;
+use super::surroundings::end_of;
+use super::tracked::Books;
+use super::tracked::Tracked;
 use crate::Batch;
 use crate::Deadline;
 use crate::Delivery;
@@ -19,38 +28,72 @@ use crate::DropReason;
 use crate::Error;
 use crate::ErrorKind;
 use crate::Export;
-use crate::Losses;
+use crate::Exporter;
 use crate::Result;
+use crate::diagnostics::Diagnostics;
 use crate::diagnostics::Retrial;
 use crate::guard::run_guarded;
-use crate::pending::PendingSpans;
+
+/// What a queue and its driver share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) exporter: Exporter,
+    pub(super) settings: Settings,
+    pub(super) books: Arc<Books>,
+    pub(super) diagnostics: Arc<Diagnostics>,
+    pub(super) schedule: Mutex<Schedule>,
+    /// Wakes the driver: something can be started.
+    pub(super) wake: Notify,
+    /// Tells those who wait for a flush that a batch came to its end.
+    pub(super) progress: watch::Sender<()>,
+    /// Tells combinators inside that a shutdown has begun, and when it ends.
+    pub(super) closing: watch::Sender<Option<Deadline>>,
+    /// Whether the driver has ended, and everything that was held is counted.
+    pub(super) ended: watch::Sender<bool>,
+}
 
 /// Starts exports and takes their answers. When it ends, for whatever reason, everything it held is counted.
-pub(super) struct Driver(Arc<Shared>);
+pub(super) struct Driver {
+    shared: Arc<Shared>,
+    /// The batches in flight. Their exports have clones, so that a batch is counted even if its export is dropped.
+    in_flight: Vec<Item>,
+}
 
 impl Driver {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self(shared)
+        Self {
+            shared,
+            in_flight: Vec::new(),
+        }
     }
 
-    pub(super) async fn run(self) {
-        let shared = &*self.0;
-        let mut backoff = Backoff::new(&shared.settings.retry);
+    pub(super) async fn run(mut self) {
+        let in_flight = &mut self.in_flight;
+        let shared = &*self.shared;
         let mut attempts = FuturesUnordered::new();
         loop {
             let wait_end = loop {
-                let step = shared.lock().next(Instant::now());
+                let now = Instant::now();
+                let step = shared.lock().next(now);
                 match step {
-                    Step::Start(item) => {
-                        shared.take_off(&item);
-                        attempts.push(shared.attempt(item));
+                    Step::Expire => shared.expire(now),
+                    Step::Start(mut item) => {
+                        item.tracked.start();
+                        let until = shared.attempt_end(&mut item);
+                        let batch = item.tracked.batch().clone();
+                        attempts.push(shared.attempt(item.number, batch, until));
+                        in_flight.push(item);
                     }
                     Step::Wait(wait_end) => break wait_end,
                 }
             };
             tokio::select! {
-                Some((item, answer)) = attempts.next() => {
-                    shared.settle(item, answer, &mut backoff);
+                Some((number, answer)) = attempts.next() => {
+                    let place = in_flight.iter().position(|item| item.number == number);
+                    if let Some(place) = place {
+                        let item = in_flight.swap_remove(place);
+                        shared.settle(item, answer);
+                    }
                     // An exporter that is always ready must not keep the thread from others.
                     tokio::task::yield_now().await;
                 }
@@ -63,7 +106,7 @@ impl Driver {
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        self.0.abandon();
+        self.shared.abandon(std::mem::take(&mut self.in_flight));
     }
 }
 
@@ -77,35 +120,27 @@ async fn sleep_until(at: Option<Instant>) {
 /// What became of a batch after an attempt.
 #[derive(Debug, Default)]
 struct Verdict {
-    accepted: u64,
-    refused: u64,
-    dropped: Losses,
-    /// What the exporter took of the accepted spans and has not written yet, and how many those are.
-    pending: Vec<PendingSpans>,
-    pending_spans: u64,
+    /// Whether the destination took or rejected some of it.
+    works: bool,
     again: Vec<Item>,
     /// The error that speaks for what is tried again.
     trouble: Option<Error>,
 }
 
 impl Shared {
-    fn take_off(&self, item: &Item) {
-        let spans = item.batch.spans() as u64;
-        self.ledger.step(|account| {
-            account.queued -= spans;
-            account.in_flight += spans;
-        });
-        if let Some(observer) = &self.settings.observer
-            && item.is_untried()
-        {
-            observer.handed_over(spans);
+    /// Waits until no export is in flight.
+    pub(super) async fn landed(&self) {
+        let mut progress = self.progress.subscribe();
+        while self.lock().exports() > 0 {
+            if progress.changed().await.is_err() {
+                return;
+            }
         }
     }
 
     /// Hands a batch to the exporter, once.
-    async fn attempt(&self, mut item: Item) -> (Item, Result<Delivery>) {
-        let until = self.attempt_end(&mut item);
-        let batch = item.batch.clone().with_payer(&self.budget);
+    async fn attempt(&self, number: u64, batch: Batch, until: Deadline) -> (u64, Result<Delivery>) {
+        let batch = batch.with_payer(self.books.budget());
         let export = self.exporter.export(batch, until);
         let surrounding = Surrounding {
             closing: self.closing.subscribe(),
@@ -123,17 +158,12 @@ impl Shared {
             }
         };
         let answer = SURROUNDING.scope(surrounding, timed).await;
-        (item, answer)
+        (number, answer)
     }
 
     /// Waits for the end of a shutdown that began after the export did.
     async fn cut_off(&self) -> Error {
-        let mut closing = self.closing.subscribe();
-        if closing.wait_for(Option::is_some).await.is_err() {
-            std::future::pending::<()>().await;
-        }
-        let until = self.lock().closing();
-        until.passed().await;
+        let until = end_of(self.closing.subscribe(), |until| until).await;
         match self.diagnostics.server() {
             Some(server) => {
                 Error::timeout(format!("no answer from {server}"), until).with_server(server)
@@ -151,57 +181,44 @@ impl Shared {
             until = until.min(Deadline::after(timeout).named("attempt timeout"));
         }
         if let Some(limit) = self.settings.export_limit {
+            let first = self.settings.attempt_timeout.unwrap_or(limit).min(limit);
             let left = limit.saturating_sub(began.elapsed());
-            until = until.min(Deadline::after(left).named("export limit"));
+            item.is_cut_short = left < first / 2;
+            until = until.min(Deadline::since(began, limit).named("export limit"));
         }
         until
     }
 
     /// Books what became of a batch, and plans what is left of it.
-    fn settle<'s>(&'s self, item: Item, answer: Result<Delivery>, backoff: &mut Backoff<'s>) {
-        let flown = item.batch.spans() as u64;
-        let charged = item.charged;
-        let is_probe = item.is_probe;
+    fn settle(&self, item: Item, answer: Result<Delivery>) {
+        let spans = item.tracked.spans();
         let number = item.number;
-        let is_sent_at_shutdown = item.is_sent_at_shutdown;
-        let verdict = self.judge(item, answer);
-        let again = verdict.again_spans();
-        let pending = verdict.pending_spans;
-        self.ledger.step(|account| {
-            account.in_flight -= flown - pending;
-            account.delivered += verdict.accepted - pending;
-            account.refused += verdict.refused;
-            account.dropped.merge(&verdict.dropped);
-            account.queued += again;
-        });
-        self.ledger.add_pending(pending);
-        self.ledger.follow(&verdict.pending);
-        let kept = verdict.again.iter().map(|item| item.charged).sum();
-        self.budget.exchange(charged, kept);
-        self.budget.give_back(0, (flown - again) as usize);
+        let is_cut_short = item.is_cut_short;
+        let (completed, rest) = item.complete(answer);
+        let mut verdict = Verdict {
+            works: completed.accepted + completed.rejected > 0,
+            ..Verdict::default()
+        };
+        for (part, error) in rest {
+            self.judge(part, error, &mut verdict);
+        }
 
         let now = Instant::now();
-        let works = verdict.accepted + verdict.refused > 0;
-        let asked_nobody = verdict.dropped.of(DropReason::Filtered) == flown && flown > 0;
+        let works = verdict.works;
+        let asked_nobody = completed.filtered == spans && spans > 0;
         let trouble = verdict.trouble;
-        // Such as a form that was not made in time: the destination may be as well as ever.
-        let is_unsent = trouble.as_ref().is_some_and(Error::is_before_sending);
+        // Such as a form that was not made in time, or an attempt that had no time for an answer: the destination may be up.
+        let is_inconclusive = trouble.as_ref().is_some_and(|error| {
+            error.is_before_sending() || (is_cut_short && error.kind() == ErrorKind::Timeout)
+        });
         let retrial = {
             let mut schedule = self.lock();
-            schedule.landed(number);
-            if asked_nobody || (is_unsent && !works) {
-                schedule.found_out_nothing(is_probe);
-            } else if works || trouble.is_none() {
-                *backoff = Backoff::new(&self.settings.retry);
-                schedule.works();
-            }
-            if let Some(error) = trouble.as_ref().filter(|_| !is_unsent) {
-                schedule.fails(error, is_probe, backoff, now);
-                if is_sent_at_shutdown {
-                    schedule.failed_at_shutdown(error);
-                }
-            }
-            schedule.put_back(verdict.again);
+            let answer = Answer {
+                is_inconclusive: asked_nobody || (is_inconclusive && !works),
+                is_success: works || trouble.is_none(),
+                failure: trouble.as_ref().filter(|_| !is_inconclusive),
+            };
+            schedule.complete(number, &answer, verdict.again, now);
             match schedule.asked_until() {
                 _ if schedule.is_closing() => Retrial::UntilShutdown,
                 Some(end) if end > now => Retrial::After(end - now),
@@ -212,66 +229,23 @@ impl Shared {
             self.diagnostics.answered();
         }
         if let Some(error) = &trouble {
-            self.diagnostics.failed(error, self.held(), retrial);
+            self.diagnostics.failed(error, self.books.held(), retrial);
         }
         self.progress.send_replace(());
     }
 
-    /// Decides about every span of a batch.
-    fn judge(&self, item: Item, answer: Result<Delivery>) -> Verdict {
-        let mut verdict = Verdict::default();
-        let mut delivery = match answer {
-            Ok(delivery) => delivery,
-            Err(error) => Delivery::failed(item.batch.clone(), error),
-        };
-        (verdict.pending, verdict.pending_spans) = delivery.take_pending();
-        // An exporter of the user's may count wrongly. The account closes all the same.
-        let spans = item.batch.spans() as u64;
-        verdict.accepted = delivery.accepted.min(spans);
-        verdict.refused = delivery.refused.min(spans - verdict.accepted);
-        if let Some(server) = &delivery.server {
-            self.diagnostics.note_server(server);
-        }
-        if verdict.refused > 0 || delivery.message.is_some() {
-            let why = delivery.message.as_deref().unwrap_or("it does not say why");
-            let mut error = Error::refused(why);
-            if let Some(server) = &delivery.server {
-                error = error.with_server(Arc::clone(server));
-            }
-            self.diagnostics.refused(verdict.refused, &error);
-        }
-        let mut open = spans - verdict.accepted - verdict.refused;
-        let filtered = delivery.filtered.min(open);
-        verdict.dropped.add(DropReason::Filtered, filtered);
-        self.diagnostics.filtered(filtered);
-        open -= filtered;
-        for part in delivery.rest {
-            let part_spans = part.batch.spans() as u64;
-            if part_spans > open {
-                break;
-            }
-            open -= part_spans;
-            self.judge_part(&item, part.batch, part.error, &mut verdict);
-        }
-        if open > 0 {
-            let error = Error::internal("the exporter does not say what became of some spans");
-            self.drop_spans(DropReason::Failed, open, &error, &mut verdict);
-        }
-        verdict
-    }
-
-    fn judge_part(&self, item: &Item, batch: Batch, error: Error, verdict: &mut Verdict) {
-        let spans = batch.spans() as u64;
+    /// Decides about a part of a batch that was not delivered.
+    fn judge(&self, item: Item, error: Error, verdict: &mut Verdict) {
+        let batch = item.tracked.batch();
         // Whatever was made for sending it is made again when it is sent again: many batches may wait for that.
         batch.forget_forms();
         let gives_way = error.is_giving_way();
         if error.kind() == ErrorKind::Refused && !error.is_temporary() {
-            verdict.refused += spans;
-            self.diagnostics.refused(spans, &error);
-            return;
+            verdict.works = true;
+            return item.tracked.reject(&error);
         }
         if !error.is_temporary() {
-            return self.drop_spans(error.drop_reason(), spans, &error, verdict);
+            return item.tracked.drop_spans(error.drop_reason(), Some(&error));
         }
         // Told of the outage, also by batches whose time is over.
         let is_over = self
@@ -288,11 +262,11 @@ impl Shared {
                 true => DropReason::Expired,
                 false => DropReason::Failed,
             };
-            self.drop_spans(reason, spans, &error, verdict);
+            item.tracked.drop_spans(reason, Some(&error));
         } else if error.is_before_sending() {
-            verdict.again.push(item.later_part(batch, gives_way));
+            verdict.again.push(item.later(gives_way));
         } else {
-            verdict.again.push(item.failed_part(batch));
+            verdict.again.push(item.failed());
         }
         if gives_way {
             return;
@@ -303,17 +277,22 @@ impl Shared {
         });
     }
 
-    fn drop_spans(&self, reason: DropReason, spans: u64, error: &Error, verdict: &mut Verdict) {
-        verdict.dropped.add(reason, spans);
-        self.diagnostics.dropped(reason, spans, Some(error));
+    /// Counts everything that is held as dropped at shutdown, in flight or not.
+    fn abandon(&self, in_flight: Vec<Item>) {
+        let (waiting, error) = {
+            let mut schedule = self.lock();
+            let error = schedule.last_error();
+            (schedule.end(), error)
+        };
+        let held = waiting.into_iter().chain(in_flight);
+        let tokens = held.map(|item| item.tracked);
+        Tracked::drop_all(tokens, &self.books, DropReason::Shutdown, error.as_ref()).report();
+        // Only now: whoever waits for the end reads the account.
+        self.ended.send_replace(true);
+        self.progress.send_replace(());
     }
-}
 
-impl Verdict {
-    fn again_spans(&self) -> u64 {
-        self.again
-            .iter()
-            .map(|item| item.batch.spans() as u64)
-            .sum()
+    pub(super) fn lock(&self) -> MutexGuard<'_, Schedule> {
+        self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -2,9 +2,9 @@
 //!
 //! It holds batches until the exporter delivered or refused them for good, or they are lost for a reason that is counted.
 //! Several exports are in flight at once. A batch that failed temporarily stays and is tried again, only what was not
-//! delivered of it, as long as memory and the export limit allow. While the destination is down, one export at a time
-//! probes whether it is back; a batch that has not failed yet goes first, so that one bad batch cannot keep all others from
-//! being tried.
+//! delivered of it, as long as memory and the export limit allow; what waits longer is dropped as expired. While the destination is
+//! down, one export at a time probes whether it is back; a batch that has not failed yet goes first. A batch that fails while
+//! others succeed waits by itself and holds up no other.
 //!
 //! ```text
 //!   push ──▶ fresh ──┬──▶ in flight ──▶ delivered, refused, dropped
@@ -13,22 +13,27 @@
 //!              └──────────────┘
 //! ```
 //!
-//! It is bounded in bytes, and in spans where that is wanted. Whoever pushes has taken [`Room`] first, which counts the spans
-//! as queued; the room is free again when a batch comes to its end.
+//! It is bounded in bytes, and in spans where that is wanted. A source that pushes has reserved a [`Permit`] first, which counts the spans
+//! as queued; the space is free again when a batch comes to its end.
 
 mod ack;
 mod backoff;
-mod budget;
+mod batcher;
 mod driver;
+mod health;
 mod memory;
 mod merger;
 mod queue;
 mod schedule;
+mod settings;
+mod span_queue;
 mod split;
 mod surroundings;
 #[cfg(test)]
 mod tests;
+mod tracked;
 mod turn;
+mod waiting;
 
 use std::time::Duration;
 
@@ -41,17 +46,20 @@ pub(crate) use self::backoff::Backoff;
 pub(crate) use self::backoff::MAX_RETRY_AFTER;
 pub use self::backoff::Retry;
 pub use self::backoff::RetryEvent;
-pub(crate) use self::budget::Budget;
+pub(crate) use self::health::Admission;
+pub(crate) use self::health::Health;
 pub use self::memory::MemoryQueue;
 pub use self::memory::MemoryQueueBuilder;
-pub use self::memory::Room;
 pub use self::merger::BatchLimits;
 pub use self::merger::Merger;
 pub(crate) use self::queue::Flushed;
-#[cfg(any(feature = "sdk", test))]
-pub(crate) use self::queue::HandOver;
 pub(crate) use self::queue::Queue;
-pub(crate) use self::queue::Settings;
+pub(crate) use self::settings::Settings;
+pub use self::span_queue::Permit;
+pub use self::span_queue::Reader;
+pub use self::span_queue::ReaderStatus;
+pub use self::span_queue::ReserveError;
+pub use self::span_queue::SpanQueue;
 pub(crate) use self::split::Plan;
 pub(crate) use self::split::export_in_parts;
 pub(crate) use self::split::exporter_number;
@@ -65,8 +73,19 @@ pub(crate) use self::surroundings::note_server;
 pub(crate) use self::surroundings::run_until_closed;
 #[cfg(feature = "_network")]
 pub(crate) use self::surroundings::turns;
+pub(crate) use self::tracked::Books;
+#[cfg(feature = "sdk")]
+pub(crate) use self::tracked::Completed;
+pub(crate) use self::tracked::Entry;
+#[cfg(any(feature = "sdk", test))]
+pub(crate) use self::tracked::HandOver;
+#[cfg(feature = "sdk")]
+pub(crate) use self::tracked::Tracked;
+#[cfg(feature = "sdk")]
+pub(crate) use self::tracked::Unreported;
 pub(crate) use self::turn::Turn;
 pub(crate) use self::turn::apart;
+pub(crate) use crate::budget::Budget;
 
 /// The longest wait between two attempts, whatever the user sets.
 const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);

@@ -1,11 +1,7 @@
 //! The queue in front of one exporter: pushes, flushes, shutdowns.
 
-use std::any::Any;
-use std::fmt;
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -14,11 +10,12 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use super::Budget;
-use super::Retry;
 use super::driver::Driver;
+use super::driver::Shared;
 use super::schedule::Schedule;
-use crate::Batch;
+use super::settings::Settings;
+use super::tracked::Books;
+use super::tracked::Tracked;
 use crate::Cause;
 use crate::Deadline;
 use crate::Drained;
@@ -28,64 +25,16 @@ use crate::ErrorKind;
 use crate::Export;
 use crate::Exporter;
 use crate::Result;
-use crate::account::Ledger;
 use crate::diagnostics::Diagnostics;
-use crate::diagnostics::Held;
 use crate::guard::GRACE;
 use crate::guard::run_drain;
-
-/// How a queue exports.
-#[derive(Clone, Debug)]
-pub(crate) struct Settings {
-    /// Exports in flight at once.
-    pub(crate) concurrent_exports: usize,
-    /// The limit of one call of the exporter.
-    pub(crate) attempt_timeout: Option<Duration>,
-    /// The limit of a batch's attempts and waits together.
-    pub(crate) export_limit: Option<Duration>,
-    /// The waits between attempts.
-    pub(crate) retry: Retry,
-    /// Who hears which spans went to the exporter, and which never did.
-    pub(crate) observer: Option<Arc<dyn HandOver>>,
-    /// Whether a shutdown gives up soon when connections are refused and nothing has ever answered.
-    pub(crate) gives_up_early: bool,
-    /// Whether an export of many requests stops after a while when other batches wait.
-    // Exporters that make one request of a batch take no turns.
-    #[cfg_attr(not(feature = "_network"), allow(dead_code))]
-    pub(crate) takes_turns: bool,
-}
-
-/// Hears of each span once: when it is handed to the exporter for the first time, or dropped before.
-///
-/// It is called on the thread that exports or drops, and must not block.
-pub(crate) trait HandOver: fmt::Debug + Send + Sync {
-    fn handed_over(&self, spans: u64);
-
-    /// Spans will never go to the exporter, for a reason in the words of `error.type`.
-    fn dropped_before(&self, error_type: &'static str, spans: u64);
-}
+use crate::runtime::spawn_on;
 
 /// Holds batches in front of one exporter.
 #[derive(Debug)]
 pub(crate) struct Queue {
     pub(super) shared: Arc<Shared>,
     driver: AbortHandle,
-}
-
-#[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) exporter: Exporter,
-    pub(super) settings: Settings,
-    pub(super) ledger: Arc<Ledger>,
-    pub(super) budget: Arc<Budget>,
-    pub(super) diagnostics: Arc<Diagnostics>,
-    pub(super) schedule: Mutex<Schedule>,
-    /// Wakes the driver: something can be started.
-    pub(super) wake: Notify,
-    /// Tells those who wait for a flush that a batch came to its end.
-    pub(super) progress: watch::Sender<()>,
-    /// Tells combinators inside that a shutdown has begun, and when it ends.
-    pub(super) closing: watch::Sender<Option<Deadline>>,
 }
 
 /// What a flush or a shutdown left undone.
@@ -108,53 +57,36 @@ impl Queue {
     pub(crate) fn start(
         exporter: Exporter,
         settings: Settings,
-        ledger: Arc<Ledger>,
-        budget: Arc<Budget>,
+        books: Arc<Books>,
         diagnostics: Arc<Diagnostics>,
         runtime: &Handle,
     ) -> Self {
         let shared = Arc::new(Shared {
             exporter,
-            schedule: Mutex::new(Schedule::new(
-                settings.concurrent_exports,
-                settings.gives_up_early,
-            )),
+            schedule: Mutex::new(Schedule::new(&settings)),
             settings,
-            ledger,
-            budget,
+            books,
             diagnostics,
             wake: Notify::new(),
             progress: watch::Sender::new(()),
             closing: watch::Sender::new(None),
+            ended: watch::Sender::new(false),
         });
         let driver = Driver::new(Arc::clone(&shared));
-        let driver = runtime.spawn(driver.run()).abort_handle();
+        let driver = spawn_on(runtime, driver.run()).abort_handle();
         Self { shared, driver }
     }
 
-    /// Adds a batch whose spans the ledger has as queued, and for which `charged` bytes were taken from the budget.
-    #[cfg(any(feature = "sdk", test))]
-    pub(crate) fn push(&self, batch: Batch, charged: usize) {
-        self.push_witnessed(batch, charged, None);
-    }
-
-    /// Adds a batch whose witness is dropped when nothing of the batch is held any more.
-    pub(crate) fn push_witnessed(
-        &self,
-        batch: Batch,
-        charged: usize,
-        witness: Option<Arc<dyn Any + Send + Sync>>,
-    ) {
-        let spans = batch.spans();
-        let is_taken = self.shared.lock().push(batch, charged, witness);
-        if is_taken {
-            self.shared.wake.notify_one();
-            return;
+    /// Adds a batch.
+    pub(crate) fn push(&self, tracked: Tracked) {
+        let pushed = self.shared.lock().push(tracked);
+        match pushed {
+            Ok(()) => self.shared.wake.notify_one(),
+            Err(tracked) => {
+                tracked.drop_spans(DropReason::Shutdown, None);
+                self.shared.progress.send_replace(());
+            }
         }
-        self.shared.lose_queued(DropReason::Shutdown, spans as u64);
-        self.shared
-            .tell_dropped_before(DropReason::Shutdown, spans as u64);
-        self.shared.budget.give_back(charged, spans);
     }
 
     /// Delivers what is held now, then has the exporter flush.
@@ -193,9 +125,9 @@ impl Queue {
         let inside = self.shared.exporter.shutdown(until);
         let inside = run_drain(until, GRACE / 2, "shutdown", inside).await;
         // Whatever the exporter still holds will not be written in time, and nobody will ask again.
-        self.shared.ledger.abandon_pending();
+        self.shared.books.abandon_pending();
         self.note_inside(&mut flushed, inside);
-        self.shared.log_untold(flushed.error.as_ref());
+        self.shared.books.log_untold(flushed.error.as_ref());
         flushed
     }
 
@@ -213,11 +145,11 @@ impl Queue {
             Ok(mut drained) => {
                 flushed.left += drained.left;
                 // Pending spans are not counted as delivered in the first place.
-                flushed.left_inside = drained.left.saturating_sub(self.shared.ledger.pending());
+                flushed.left_inside = drained.left.saturating_sub(self.shared.books.pending());
                 flushed.causes_inside = drained.take_causes();
                 let inside = flushed.causes_inside.first().map(Cause::error);
                 let error = inside.or(flushed.error.as_ref());
-                self.shared.take_back(&drained, error);
+                self.shared.books.take_back(&drained, error);
             }
             Err(error) => {
                 flushed.out_of_time |= error.kind() == ErrorKind::Timeout;
@@ -231,7 +163,7 @@ impl Queue {
         self.shared.wake.notify_one();
         let in_time = until.run(hurry.settled()).await.is_some();
         let schedule = self.shared.lock();
-        let left = schedule.held_before(hurry.mark);
+        let left = schedule.pending(hurry.number);
         let error = schedule.last_error().filter(|_| left > 0);
         Flushed {
             left,
@@ -270,12 +202,9 @@ impl Queue {
     }
 
     async fn ended(&self) {
-        let mut progress = self.shared.progress.subscribe();
-        while !self.shared.lock().has_ended() {
-            if progress.changed().await.is_err() {
-                return;
-            }
-        }
+        let mut ended = self.shared.ended.subscribe();
+        // It fails only when the sender is gone, and this queue holds that.
+        drop(ended.wait_for(|ended| *ended).await);
     }
 }
 
@@ -291,17 +220,15 @@ impl Drop for Queue {
 struct Hurry<'a> {
     shared: &'a Shared,
     number: u64,
-    mark: u64,
     until: Deadline,
 }
 
 impl<'a> Hurry<'a> {
     fn begin(shared: &'a Shared, until: Deadline) -> Self {
-        let (number, mark) = shared.lock().begin_hurry(until, Instant::now());
+        let number = shared.lock().begin_flush(until, Instant::now());
         Self {
             shared,
             number,
-            mark,
             until,
         }
     }
@@ -313,7 +240,7 @@ impl<'a> Hurry<'a> {
             progress.mark_unchanged();
             let is_done = {
                 let schedule = self.shared.lock();
-                schedule.held_before(self.mark) == 0 || schedule.is_futile(self.until)
+                schedule.pending(self.number) == 0 || schedule.is_futile(self.until)
             };
             if is_done || progress.changed().await.is_err() {
                 return;
@@ -324,104 +251,37 @@ impl<'a> Hurry<'a> {
 
 impl Drop for Hurry<'_> {
     fn drop(&mut self) {
-        self.shared.lock().end_hurry(self.number);
+        self.shared.lock().end_flush(self.number);
     }
 }
 
 impl Shared {
-    /// Waits until no export is in flight.
-    pub(super) async fn landed(&self) {
-        let mut progress = self.progress.subscribe();
-        while self.lock().exports() > 0 {
-            if progress.changed().await.is_err() {
-                return;
-            }
-        }
+    /// Drops the batches whose time ran out while they waited.
+    pub(super) fn expire(&self, now: Instant) {
+        let dropped = {
+            // Both under one lock, as in `evict`.
+            let mut schedule = self.lock();
+            let error = schedule.last_error();
+            let expired = schedule.take_expired(now).into_iter();
+            let tokens = expired.map(|item| item.tracked);
+            Tracked::drop_all(tokens, &self.books, DropReason::Expired, error.as_ref())
+        };
+        dropped.report();
+        self.progress.send_replace(());
     }
 
     /// Drops the batch that waits longest; false if none waits.
     pub(super) fn evict(&self) -> bool {
-        let Some(item) = self.lock().take_oldest() else {
-            return false;
+        let dropped = {
+            // Both under one lock: a flush finds the batch either in the schedule or in the account as dropped.
+            let mut schedule = self.lock();
+            let Some(item) = schedule.take_oldest() else {
+                return false;
+            };
+            Tracked::drop_all([item.tracked], &self.books, DropReason::QueueFull, None)
         };
-        let spans = item.batch.spans();
-        self.lose_queued(DropReason::QueueFull, spans as u64);
-        if item.is_untried() {
-            self.tell_dropped_before(DropReason::QueueFull, spans as u64);
-        }
-        self.budget.give_back(item.charged, spans);
+        dropped.report();
         self.progress.send_replace(());
         true
-    }
-
-    /// Counts what was lost or refused after it had been acknowledged.
-    pub(super) fn take_back(&self, late: &Drained, error: Option<&Error>) {
-        self.ledger.take_back(late);
-        let known = self.ledger.take_lost_error();
-        let error = known.as_ref().or(error);
-        for (reason, spans) in late.lost.iter() {
-            match reason {
-                DropReason::Filtered => self.diagnostics.filtered(spans),
-                _ => self.diagnostics.dropped(reason, spans, error),
-            }
-        }
-    }
-
-    /// Logs the losses of pending spans of which no shutdown told.
-    pub(super) fn log_untold(&self, error: Option<&Error>) {
-        for (reason, spans) in self.ledger.take_untold().iter() {
-            self.diagnostics.dropped(reason, spans, error);
-        }
-    }
-
-    pub(super) fn lose_queued(&self, reason: DropReason, spans: u64) {
-        if spans == 0 {
-            return;
-        }
-        self.ledger.step(|account| {
-            account.queued -= spans;
-            account.dropped.add(reason, spans);
-        });
-        self.diagnostics.dropped(reason, spans, None);
-    }
-
-    pub(super) fn tell_dropped_before(&self, reason: DropReason, spans: u64) {
-        if let Some(observer) = &self.settings.observer
-            && spans > 0
-        {
-            observer.dropped_before(reason.as_str(), spans);
-        }
-    }
-
-    /// Counts everything that is held as lost at shutdown, in flight or not.
-    pub(super) fn abandon(&self) {
-        let (remains, error) = {
-            let mut schedule = self.lock();
-            let error = schedule.last_error();
-            (schedule.end(), error)
-        };
-        let lost = remains.queued + remains.in_flight;
-        self.ledger.step(|account| {
-            account.queued -= remains.queued;
-            account.in_flight -= remains.in_flight;
-            account.dropped.add(DropReason::Shutdown, lost);
-        });
-        self.budget.give_back(remains.charged, lost as usize);
-        self.tell_dropped_before(DropReason::Shutdown, remains.untried);
-        self.diagnostics
-            .dropped(DropReason::Shutdown, lost, error.as_ref());
-        self.progress.send_replace(());
-    }
-
-    pub(super) fn held(&self) -> Held {
-        Held {
-            spans: self.ledger.read().open(),
-            bytes: self.budget.bytes(),
-            bytes_max: self.budget.bytes_max(),
-        }
-    }
-
-    pub(super) fn lock(&self) -> MutexGuard<'_, Schedule> {
-        self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

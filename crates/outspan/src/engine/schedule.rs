@@ -1,7 +1,7 @@
 //! Which batch goes next, and when: the queue's state without any I/O.
 
-use std::any::Any;
-use std::collections::VecDeque;
+use std::collections::HashMap;
+#[cfg(feature = "_network")]
 use std::sync::Arc;
 #[cfg(feature = "_network")]
 use std::sync::atomic::AtomicUsize;
@@ -12,10 +12,19 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Backoff;
+use super::Settings;
 use super::WAIT_MAX;
-use crate::Batch;
+use super::health::Admission;
+use super::health::AskedWait;
+use super::health::Health;
+use super::tracked::Completed;
+use super::tracked::Tracked;
+use super::waiting::Waiting;
 use crate::Deadline;
+use crate::Delivery;
 use crate::Error;
+use crate::ErrorKind;
+use crate::Result;
 
 /// The shortest wait between two attempts while somebody waits for a flush.
 const HURRIED_WAIT_MIN: Duration = Duration::from_millis(100);
@@ -43,13 +52,12 @@ enum Place {
 }
 
 /// A batch in the queue.
-#[derive(Clone, Debug)]
+// All fields but the first are `Copy`, so that parts can share them.
+#[derive(Debug)]
 pub(super) struct Item {
-    pub(super) batch: Batch,
-    /// Bytes taken from the budget for it.
-    pub(super) charged: usize,
+    pub(super) tracked: Tracked,
     /// Its place in the order of arrival; the parts of a batch share it.
-    arrival: u64,
+    pub(super) arrival: u64,
     /// Names its flight.
     pub(super) number: u64,
     /// When its first attempt began.
@@ -60,44 +68,65 @@ pub(super) struct Item {
     /// Whether this flight finds out if the destination is back.
     pub(super) is_probe: bool,
     place: Place,
-    /// When it may be tried again.
-    due: Option<Instant>,
+    /// When the time of all its attempts together ends, if it ends.
+    pub(super) expires_at: Option<Instant>,
+    /// How many exports had succeeded when it failed last, or when its first attempt started.
+    successes: Option<u64>,
+    /// Its own next wait, before it is spread, once it failed while others succeeded.
+    interval: Option<Duration>,
+    /// Whether this attempt has less than half the time of a first one, because all attempts together have a limit.
+    pub(super) is_cut_short: bool,
     /// Whether it was sent since the shutdown began.
     pub(super) is_sent_at_shutdown: bool,
-    /// Goes with the batch and every part of it; whoever made it learns by its end that nothing of the batch is left.
-    _witness: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl Item {
-    /// What has to be sent again.
-    pub(super) fn failed_part(&self, batch: Batch) -> Self {
+    pub(super) fn new(tracked: Tracked, arrival: u64) -> Self {
         Self {
-            charged: batch.own_memory(),
-            batch,
-            place: Place::Failed,
-            ..self.clone()
+            tracked,
+            arrival,
+            number: 0,
+            began: None,
+            attempts: 0,
+            turns: 0,
+            is_probe: false,
+            place: Place::Front,
+            expires_at: None,
+            successes: None,
+            interval: None,
+            is_cut_short: false,
+            is_sent_at_shutdown: false,
         }
+    }
+
+    /// Ends the flight. Returns the parts that were not delivered, each with its error.
+    pub(super) fn complete(self, answer: Result<Delivery>) -> (Completed, Vec<(Self, Error)>) {
+        let mut completed = self.tracked.complete(answer);
+        let mut parts = Vec::with_capacity(completed.rest.len());
+        for (tracked, error) in completed.rest.drain(..) {
+            parts.push((Self { tracked, ..self }, error));
+        }
+        (completed, parts)
+    }
+
+    /// What has to be sent again.
+    pub(super) fn failed(mut self) -> Self {
+        self.tracked.retry();
+        self.place = Place::Failed;
+        self
     }
 
     /// What was not sent because it takes long: others go first.
-    pub(super) fn later_part(&self, batch: Batch, gives_way: bool) -> Self {
-        Self {
-            charged: batch.own_memory(),
-            batch,
-            turns: self.turns + u32::from(gives_way),
-            place: Place::Back,
-            due: None,
-            ..self.clone()
-        }
-    }
-
-    /// Whether the exporter never had it, nor what it is a part of.
-    pub(super) fn is_untried(&self) -> bool {
-        self.attempts == 0
+    pub(super) fn later(mut self, gives_way: bool) -> Self {
+        self.tracked.retry();
+        self.turns += u32::from(gives_way);
+        self.place = Place::Back;
+        self.successes = None;
+        self
     }
 
     fn spans(&self) -> u64 {
-        self.batch.spans() as u64
+        self.tracked.spans()
     }
 }
 
@@ -106,42 +135,44 @@ impl Item {
 pub(super) enum Step {
     /// Starts an export.
     Start(Item),
+    /// Drops batches whose time has run out.
+    Expire,
     /// Waits for an answer, for a batch, or until then.
     Wait(Option<Instant>),
 }
 
-/// What was held at the end.
-#[derive(Debug, Default)]
-pub(super) struct Remains {
-    pub(super) queued: u64,
-    /// Those of the queued ones that the exporter never had.
-    pub(super) untried: u64,
-    pub(super) in_flight: u64,
-    pub(super) charged: usize,
-}
-
+/// An export in flight.
 #[derive(Debug)]
 struct Flight {
-    number: u64,
     arrival: u64,
     spans: u64,
-    charged: usize,
+    is_probe: bool,
+    is_sent_at_shutdown: bool,
+    /// As in its [`Item`].
+    successes: u64,
+    has_failed_before: bool,
 }
 
-/// The destination's trouble.
+/// What an export says about the destination.
 #[derive(Debug)]
-struct Down {
-    error: Error,
-    probe_at: Instant,
-    is_probing: bool,
-    asked: Option<Asked>,
+pub(super) struct Answer<'a> {
+    /// Whether the export ended without asking the destination, or without time to answer.
+    pub(super) is_inconclusive: bool,
+    /// Whether the destination took or rejected something.
+    pub(super) is_success: bool,
+    /// What keeps the rest from being delivered for now.
+    pub(super) failure: Option<&'a Error>,
 }
 
-/// A wait that the destination asked for.
-#[derive(Clone, Debug)]
-struct Asked {
-    end: Instant,
-    error: Error,
+/// A flush in progress.
+#[derive(Debug)]
+struct Flush {
+    number: u64,
+    deadline: Deadline,
+    /// The last arrival that it waits for.
+    mark: u64,
+    /// How many spans that arrived up to then are held.
+    pending: u64,
 }
 
 /// Attempts since a shutdown began that found nothing listening.
@@ -154,14 +185,23 @@ struct Refusals {
 #[derive(Debug)]
 pub(super) struct Schedule {
     concurrent: usize,
-    fresh: VecDeque<Item>,
-    again: VecDeque<Item>,
-    /// How many are in `fresh`, for those who do not hold the lock.
+    export_limit: Option<Duration>,
+    waiting: Waiting,
+    /// How many fresh batches wait, for those who do not hold the lock.
     #[cfg(feature = "_network")]
-    waiting: Arc<AtomicUsize>,
-    flights: Vec<Flight>,
-    down: Option<Down>,
-    hurries: Vec<(u64, Deadline)>,
+    fresh: Arc<AtomicUsize>,
+    flights: HashMap<u64, Flight>,
+    /// Spans that wait or are in flight.
+    held: u64,
+    health: Health,
+    /// How many exports succeeded. A batch that fails after others succeeded since its last failure fails alone.
+    successes: u64,
+    /// The only batch that failed since the last success: the next export finds out whether it fails alone. `None` while the
+    /// destination is up, and once it is known to be down.
+    suspect: Option<u64>,
+    /// Why batches fail that fail alone.
+    lone_error: Option<Error>,
+    flushes: Vec<Flush>,
     closing: Option<Deadline>,
     /// Whether a shutdown may still send one batch before the end of a wait that was asked for.
     may_probe_early: bool,
@@ -179,17 +219,21 @@ pub(super) struct Schedule {
 }
 
 impl Schedule {
-    pub(super) fn new(concurrent: usize, gives_up_early: bool) -> Self {
+    pub(super) fn new(settings: &Settings) -> Self {
         Self {
-            concurrent,
-            gives_up_early,
-            fresh: VecDeque::new(),
-            again: VecDeque::new(),
+            concurrent: settings.concurrent_exports,
+            export_limit: settings.export_limit,
+            gives_up_early: settings.gives_up_early,
+            health: Health::new(Backoff::new(&settings.retry)),
+            waiting: Waiting::default(),
             #[cfg(feature = "_network")]
-            waiting: Arc::default(),
-            flights: Vec::new(),
-            down: None,
-            hurries: Vec::new(),
+            fresh: Arc::default(),
+            flights: HashMap::new(),
+            held: 0,
+            successes: 0,
+            suspect: None,
+            lone_error: None,
+            flushes: Vec::new(),
             closing: None,
             may_probe_early: false,
             is_partial_at_shutdown: false,
@@ -202,195 +246,178 @@ impl Schedule {
         }
     }
 
-    /// Adds a batch; false when it is too late.
-    pub(super) fn push(
-        &mut self,
-        batch: Batch,
-        charged: usize,
-        witness: Option<Arc<dyn Any + Send + Sync>>,
-    ) -> bool {
+    /// Adds a batch.
+    ///
+    /// # Errors
+    ///
+    /// Gives it back when it is too late.
+    pub(super) fn push(&mut self, tracked: Tracked) -> Result<(), Tracked> {
         if self.closing.is_some() || self.has_ended {
-            return false;
+            return Err(tracked);
         }
         self.arrivals += 1;
-        self.fresh.push_back(Item {
-            batch,
-            charged,
-            arrival: self.arrivals,
-            number: 0,
-            began: None,
-            attempts: 0,
-            turns: 0,
-            is_probe: false,
-            place: Place::Front,
-            due: None,
-            is_sent_at_shutdown: false,
-            _witness: witness,
-        });
-        self.note_waiting();
-        true
+        self.held += tracked.spans();
+        self.waiting.push_back(Item::new(tracked, self.arrivals));
+        self.note_fresh();
+        Ok(())
     }
 
     /// Decides what to do now.
     pub(super) fn next(&mut self, now: Instant) -> Step {
         // An export that starts when the time is over would be blamed on the destination.
         let is_over = self.closing.is_some_and(|until| until.has_passed());
-        if self.flights.len() >= self.concurrent || self.has_given_up || is_over {
+        if self.has_given_up || is_over {
             return Step::Wait(None);
         }
-        if self.goes_on_in_part()
-            && let Some(item) = self.take_unsent_at_shutdown()
-        {
-            return self.take_off(item);
+        // Before anything is started, so that no export begins without time.
+        if self.waiting.next_expiry().is_some_and(|end| end <= now) {
+            return Step::Expire;
         }
-        let Some(down) = &mut self.down else {
-            return self.next_while_up(now);
-        };
-        if down.is_probing {
-            return Step::Wait(None);
+        match self.take_next(now) {
+            Ok(item) => self.start(item),
+            Err(wait_end) => {
+                let ends = wait_end.into_iter().chain(self.waiting.next_expiry());
+                Step::Wait(ends.min())
+            }
         }
-        let is_early = now < down.probe_at;
-        let is_asked = down.asked.as_ref().is_some_and(|asked| now < asked.end);
-        if is_early && !(is_asked && self.may_probe_early) {
-            return Step::Wait(Some(down.probe_at));
-        }
-        let Some(mut item) = self.fresh.pop_front().or_else(|| self.again.pop_front()) else {
-            return Step::Wait(None);
-        };
-        self.may_probe_early &= !is_early;
-        down.is_probing = true;
-        item.is_probe = true;
-        self.take_off(item)
     }
 
-    fn next_while_up(&mut self, now: Instant) -> Step {
-        let is_due = |item: &Item| item.due.is_none_or(|due| due <= now);
-        let due = self.again.iter().position(is_due);
-        let item = due
-            .and_then(|place| self.again.remove(place))
-            .or_else(|| self.fresh.pop_front());
-        match item {
-            Some(item) => self.take_off(item),
-            None => Step::Wait(self.again.iter().filter_map(|item| item.due).min()),
+    /// Takes the batch to send now. If there is none, says when there may be one, unless something else happens before.
+    fn take_next(&mut self, now: Instant) -> Result<Item, Option<Instant>> {
+        if self.flights.len() >= self.concurrent {
+            return Err(None);
         }
+        if self.goes_on_in_part()
+            && let Some(item) = self.waiting.pop_unsent()
+        {
+            return Ok(item);
+        }
+        let item = match self.health.admission(now) {
+            Admission::Open => {
+                let due = self.waiting.pop_due(now);
+                let item = due.or_else(|| self.waiting.pop_fresh());
+                return item.ok_or_else(|| self.waiting.next_due());
+            }
+            Admission::Probing => return Err(None),
+            // One that has not failed goes first: it says more about the destination.
+            Admission::Probe => {
+                let fresh = self.waiting.pop_fresh();
+                fresh.or_else(|| self.waiting.pop_due(now))
+            }
+            Admission::Wait(at) => {
+                if !self.may_probe_early || self.health.asked_wait(now).is_none() {
+                    return Err(Some(at));
+                }
+                let fresh = self.waiting.pop_fresh();
+                let item = fresh.or_else(|| self.waiting.pop_failed());
+                self.may_probe_early &= item.is_none();
+                item
+            }
+        };
+        let mut item = item.ok_or_else(|| self.waiting.next_due())?;
+        item.is_probe = true;
+        self.health.start_probe();
+        Ok(item)
     }
 
     /// Whether a shutdown offers each batch once although the destination is down: it is one of several that get the same
     /// batches, and the other ones take them.
     fn goes_on_in_part(&self) -> bool {
-        self.is_partial_at_shutdown
-            && self.down.is_some()
-            && self.unsent_at_shutdown().next().is_some()
+        self.is_partial_at_shutdown && !self.health.is_up() && self.waiting.has_unsent()
     }
 
-    fn unsent_at_shutdown(&self) -> impl Iterator<Item = &Item> {
-        let waiting = self.fresh.iter().chain(&self.again);
-        waiting.filter(|item| !item.is_sent_at_shutdown)
-    }
-
-    fn take_unsent_at_shutdown(&mut self) -> Option<Item> {
-        let is_unsent = |item: &Item| !item.is_sent_at_shutdown;
-        if let Some(place) = self.fresh.iter().position(is_unsent) {
-            return self.fresh.remove(place);
-        }
-        let place = self.again.iter().position(is_unsent)?;
-        self.again.remove(place)
-    }
-
-    fn take_off(&mut self, mut item: Item) -> Step {
+    fn start(&mut self, mut item: Item) -> Step {
         item.is_sent_at_shutdown = self.closing.is_some();
-        self.note_waiting();
+        self.note_fresh();
         self.numbers += 1;
         item.number = self.numbers;
-        self.flights.push(Flight {
-            number: item.number,
+        let flight = Flight {
             arrival: item.arrival,
             spans: item.spans(),
-            charged: item.charged,
-        });
+            is_probe: item.is_probe,
+            is_sent_at_shutdown: item.is_sent_at_shutdown,
+            has_failed_before: item.successes.is_some(),
+            successes: *item.successes.get_or_insert(self.successes),
+        };
+        self.flights.insert(item.number, flight);
         Step::Start(item)
     }
 
-    /// A flight has its answer.
-    pub(super) fn landed(&mut self, number: u64) {
-        self.flights.retain(|flight| flight.number != number);
-    }
-
-    /// The destination answered.
-    pub(super) fn works(&mut self) {
-        self.down = None;
-        self.has_answered = true;
-        self.refusals = None;
-        if self.closing.is_some() {
-            // There is no later: what failed before goes now.
-            self.again.iter_mut().for_each(|item| item.due = None);
-        }
-    }
-
-    /// A flight ended without asking the destination; if it was to find out something, the next one does.
-    pub(super) fn found_out_nothing(&mut self, is_probe: bool) {
-        if let Some(down) = &mut self.down
-            && is_probe
-        {
-            down.is_probing = false;
-        }
-    }
-
-    /// The destination failed for now. `max_wait` bounds what it may ask for.
-    pub(super) fn fails(
+    /// Notes the answer to an export, and takes back what has to be sent again.
+    pub(super) fn complete(
         &mut self,
-        error: &Error,
-        is_probe: bool,
-        backoff: &mut Backoff<'_>,
+        number: u64,
+        answer: &Answer<'_>,
+        again: Vec<Item>,
         now: Instant,
     ) {
-        let asked = error
-            .retry_after()
-            .map(|asked| asked.min(backoff.max_retry_after()));
-        let is_news = self.down.is_none() || is_probe;
-        self.has_answered |= asked.is_some() || error.status().is_some();
-        if is_news {
-            self.note_refusal(error, now);
-        }
-        // One that was under way when the trouble began only adds what the destination asks for.
-        let own = match is_news {
-            // A user's number is no reason to overflow.
-            true => self.hurried(backoff.next(None).min(WAIT_MAX)),
-            false => Duration::ZERO,
+        let Some(flight) = self.flights.remove(&number) else {
+            return;
         };
-        let asked = asked.map(|asked| backoff.spread(asked));
-        let mut probe_at = now + own.max(asked.unwrap_or_default());
-        let before = self.down.take();
-        let mut wanted = asked.map(|asked| Asked {
-            end: now + asked,
-            error: error.clone(),
-        });
-        if let Some(before) = &before {
-            // What was asked for stays, whatever failed since: the longer of two waits holds.
-            let earlier = before.asked.clone().filter(|asked| now < asked.end);
-            wanted = match (wanted, earlier) {
-                (Some(new), Some(old)) if old.end > new.end => Some(old),
-                (new, old) => new.or(old),
-            };
-            if !is_news {
-                probe_at = probe_at.max(before.probe_at);
+        if answer.is_inconclusive {
+            self.health.probe_inconclusive(flight.is_probe);
+        } else if answer.is_success {
+            self.succeeded(now);
+        }
+        let mut is_alone = false;
+        if let Some(error) = answer.failure {
+            is_alone = self.failed(error, &flight, now);
+            if flight.is_sent_at_shutdown {
+                self.is_partial_at_shutdown = error.is_partial();
             }
         }
-        if let Some(asked) = &wanted {
-            probe_at = probe_at.max(asked.end);
-        }
-        let was_probing = before.is_some_and(|before| before.is_probing);
-        self.down = Some(Down {
-            error: error.clone(),
-            probe_at,
-            is_probing: was_probing && !is_probe,
-            asked: wanted,
-        });
+        let kept = again.iter().map(Item::spans).sum();
+        self.release(flight.arrival, flight.spans.saturating_sub(kept));
+        self.put_back(again, is_alone, now);
     }
 
-    /// Takes note of how a batch failed that was sent since the shutdown began.
-    pub(super) fn failed_at_shutdown(&mut self, error: &Error) {
-        self.is_partial_at_shutdown = error.is_partial();
+    fn succeeded(&mut self, now: Instant) {
+        self.successes += 1;
+        self.suspect = None;
+        self.has_answered = true;
+        self.refusals = None;
+        let was_down = self.health.mark_up();
+        if was_down && self.closing.is_some() {
+            // There is no later: what failed before goes now.
+            self.waiting.release(now);
+        }
+    }
+
+    /// Notes a failure, and says whether it is that of one batch alone, which then waits by itself.
+    ///
+    /// The evidence is what happened to others: a batch that fails while others succeed fails alone. If none succeeded since it
+    /// failed last, but some did before, the next export decides: the destination is down if another batch fails as well. A
+    /// destination that never took anything is down at once, and so is one that asks to be left alone.
+    fn failed(&mut self, error: &Error, flight: &Flight, now: Instant) -> bool {
+        self.has_answered |= error.retry_after().is_some() || error.status().is_some();
+        let is_about_all = error.retry_after().is_some() || error.kind() == ErrorKind::Throttled;
+        let is_up = self.health.is_up();
+        let is_verifying = self.suspect.is_some();
+        let others_succeeded = self.successes > flight.successes;
+        // No other batch has failed since the last success.
+        let is_only_one = is_up || self.suspect == Some(flight.arrival);
+        let may_be_alone = others_succeeded || (is_only_one && self.successes > 0);
+        if may_be_alone && !is_about_all && (is_up || is_verifying) {
+            self.lone_error = Some(error.clone());
+            if is_up && others_succeeded {
+                return true;
+            }
+            if is_only_one {
+                self.suspect = Some(flight.arrival);
+            }
+            self.health.verify(error, flight.is_probe, now);
+            return true;
+        }
+        let decides = is_up || flight.is_probe || (is_verifying && !self.health.is_probing());
+        if decides {
+            self.suspect = None;
+            self.note_refusal(error, now);
+            let max_wait = self.shortened(WAIT_MAX);
+            self.health.mark_down(error, flight.is_probe, max_wait, now);
+        } else {
+            self.health.note_failure(error, now);
+        }
+        false
     }
 
     /// Counts attempts of a shutdown that find nothing listening, and gives up when they are enough.
@@ -413,11 +440,11 @@ impl Schedule {
     }
 
     /// A shorter wait if somebody waits for a flush: several tries in the time that is left.
-    fn hurried(&self, wait: Duration) -> Duration {
+    fn shortened(&self, wait: Duration) -> Duration {
         let left = self
-            .hurries
+            .flushes
             .iter()
-            .filter_map(|(_, until)| until.remaining())
+            .filter_map(|flush| flush.deadline.remaining())
             .max();
         let wait = match left {
             Some(left) => wait.min((left / HURRIED_ATTEMPTS).max(HURRIED_WAIT_MIN)),
@@ -430,58 +457,83 @@ impl Schedule {
     }
 
     /// Takes back what has to be sent again.
-    pub(super) fn put_back(&mut self, items: Vec<Item>) {
-        let due = self.down.as_ref().map(|down| down.probe_at);
+    fn put_back(&mut self, items: Vec<Item>, is_alone: bool, now: Instant) {
+        let failed = items.iter().find(|item| item.place == Place::Failed);
+        let lone = failed.filter(|_| is_alone).map(|item| {
+            let (wait, next) = self.health.wait_of_batch(item.interval);
+            (now + self.shortened(wait), next)
+        });
+        let probe_at = self.health.probe_at().unwrap_or(now);
         for mut item in items.into_iter().rev() {
             item.is_probe = false;
+            let end = self.export_limit.zip(item.began);
+            item.expires_at = end.and_then(|(limit, began)| began.checked_add(limit));
             match item.place {
-                Place::Front => self.fresh.push_front(item),
-                Place::Back => self.fresh.push_back(item),
+                Place::Front => self.waiting.push_front(item),
+                Place::Back => self.waiting.push_back(item),
                 Place::Failed => {
-                    item.due = due;
-                    self.again.push_back(item);
+                    item.successes = Some(self.successes);
+                    let due = match lone {
+                        Some((due, interval)) => {
+                            item.interval = Some(interval);
+                            due
+                        }
+                        None => probe_at,
+                    };
+                    self.waiting.push_failed(item, due);
                 }
             }
         }
-        self.note_waiting();
+        self.note_fresh();
     }
 
-    /// How many batches wait for their turn, at any time.
+    /// Notes that so many spans of an arrival are not held any more.
+    fn release(&mut self, arrival: u64, spans: u64) {
+        debug_assert!(self.held >= spans, "more spans end than are held");
+        self.held = self.held.saturating_sub(spans);
+        for flush in &mut self.flushes {
+            if arrival <= flush.mark {
+                flush.pending = flush.pending.saturating_sub(spans);
+            }
+        }
+    }
+
+    /// How many batches wait that have not failed.
     #[cfg(feature = "_network")]
     pub(super) fn waiting(&self) -> Arc<AtomicUsize> {
-        Arc::clone(&self.waiting)
+        Arc::clone(&self.fresh)
     }
 
-    fn note_waiting(&self) {
+    fn note_fresh(&self) {
         #[cfg(feature = "_network")]
-        self.waiting.store(self.fresh.len(), Ordering::Relaxed);
+        self.fresh.store(self.waiting.fresh(), Ordering::Relaxed);
     }
 
-    /// Begins a flush: says who it is and up to which arrival it goes, and lets waits that nobody asked for end now.
-    pub(super) fn begin_hurry(&mut self, until: Deadline, now: Instant) -> (u64, u64) {
+    /// Begins a flush of what is held: returns its number, and lets waits that nobody asked for end now.
+    pub(super) fn begin_flush(&mut self, deadline: Deadline, now: Instant) -> u64 {
         self.numbers += 1;
-        self.hurries.push((self.numbers, until));
-        let asked = self.asked_until().filter(|end| now < *end);
-        if let Some(down) = &mut self.down {
-            // What was asked for stays; what the queue waits on top of it ends.
-            down.probe_at = down.probe_at.min(asked.unwrap_or(now));
-        }
-        for item in &mut self.again {
-            item.due = item.due.min(asked);
-        }
-        (self.numbers, self.arrivals)
+        self.flushes.push(Flush {
+            number: self.numbers,
+            deadline,
+            mark: self.arrivals,
+            pending: self.held,
+        });
+        // What was asked for stays; what the queue waits on top of it ends.
+        self.health.end_backoff(now);
+        let asked = self.health.asked_wait(now).map(|asked| asked.end);
+        self.waiting.release(asked.unwrap_or(now));
+        self.numbers
     }
 
-    pub(super) fn end_hurry(&mut self, number: u64) {
-        self.hurries.retain(|(other, _)| *other != number);
+    pub(super) fn end_flush(&mut self, number: u64) {
+        self.flushes.retain(|flush| flush.number != number);
     }
 
-    /// How many spans that arrived up to `mark` are held.
-    pub(super) fn held_before(&self, mark: u64) -> u64 {
-        let waiting = self.fresh.iter().chain(&self.again);
-        let waiting = waiting.filter(|item| item.arrival <= mark);
-        let flying = self.flights.iter().filter(|flight| flight.arrival <= mark);
-        waiting.map(Item::spans).sum::<u64>() + flying.map(|flight| flight.spans).sum::<u64>()
+    /// How many spans are held that a flush waits for.
+    pub(super) fn pending(&self, flush: u64) -> u64 {
+        let mut flushes = self.flushes.iter();
+        let flush = flushes.find(|other| other.number == flush);
+        flush.map_or(0, |flush| flush.pending)
     }
 
     /// Whether nothing can be sent before `until`: the destination asked for a longer wait, and a shutdown has tried one batch
@@ -496,41 +548,45 @@ impl Schedule {
         if self.goes_on_in_part() {
             return false;
         }
-        let Some(Asked { end, .. }) = self.down.as_ref().and_then(|down| down.asked.as_ref())
-        else {
+        let now = Instant::now();
+        let Some(AskedWait { end, .. }) = self.health.asked_wait(now) else {
             return false;
         };
-        let wait = end.saturating_duration_since(Instant::now());
+        let wait = end.saturating_duration_since(now);
         !self.may_probe_early && !until.allows(wait)
     }
 
     /// When the next attempt is made, while the destination is down and none is under way.
     pub(super) fn next_attempt(&self) -> Option<Instant> {
-        let down = self.down.as_ref().filter(|down| !down.is_probing)?;
-        Some(down.probe_at)
+        let probe_at = self.health.probe_at()?;
+        match self.waiting.fresh() {
+            0 => Some(self.waiting.next_due().unwrap_or(probe_at).max(probe_at)),
+            _ => Some(probe_at),
+        }
     }
 
     /// When the wait ends that the destination asked for.
     pub(super) fn asked_until(&self) -> Option<Instant> {
-        let asked = self.down.as_ref()?.asked.as_ref()?;
+        let asked = self.health.asked_wait(Instant::now())?;
         Some(asked.end)
+    }
+
+    /// Takes the batches whose time has run out.
+    pub(super) fn take_expired(&mut self, now: Instant) -> Vec<Item> {
+        let expired: Vec<_> = std::iter::from_fn(|| self.waiting.pop_expired(now)).collect();
+        for item in &expired {
+            self.release(item.arrival, item.spans());
+        }
+        self.note_fresh();
+        expired
     }
 
     /// Takes the batch that waits longest.
     pub(super) fn take_oldest(&mut self) -> Option<Item> {
-        let oldest = |items: &VecDeque<Item>| {
-            let numbered = items.iter().map(|item| item.arrival).enumerate();
-            numbered.min_by_key(|(_, arrival)| *arrival)
-        };
-        let taken = match (oldest(&self.again), oldest(&self.fresh)) {
-            (Some((place, again)), fresh) if fresh.is_none_or(|(_, fresh)| again <= fresh) => {
-                self.again.remove(place)
-            }
-            (_, Some((place, _))) => self.fresh.remove(place),
-            _ => None,
-        };
-        self.note_waiting();
-        taken
+        let item = self.waiting.pop_oldest()?;
+        self.note_fresh();
+        self.release(item.arrival, item.spans());
+        Some(item)
     }
 
     /// How many exports are in flight.
@@ -540,15 +596,20 @@ impl Schedule {
 
     /// How many batches are held.
     pub(super) fn batches(&self) -> usize {
-        self.fresh.len() + self.again.len() + self.flights.len()
+        self.waiting.fresh() + self.waiting.failed() + self.flights.len()
     }
 
-    /// What keeps the destination from taking spans. While it asked for a wait, that is the reason, whatever failed since.
+    /// What keeps the destination from taking spans. While it asked for a wait, that is the reason, whatever failed since. While it
+    /// takes other batches, it is why some fail.
     pub(super) fn last_error(&self) -> Option<Error> {
-        let down = self.down.as_ref()?;
-        let asked = down.asked.as_ref();
-        let Some(asked) = asked.filter(|asked| Instant::now() < asked.end) else {
-            return Some(down.error.clone());
+        let Some(error) = self.health.error() else {
+            let mut flights = self.flights.values();
+            let has_failed =
+                self.waiting.failed() > 0 || flights.any(|flight| flight.has_failed_before);
+            return self.lone_error.clone().filter(|_| has_failed);
+        };
+        let Some(asked) = self.health.asked_wait(Instant::now()) else {
+            return Some(error.clone());
         };
         let wait = asked.error.retry_after().unwrap_or_default();
         let error = asked.error.clone();
@@ -559,8 +620,9 @@ impl Schedule {
     pub(super) fn close(&mut self, until: Deadline) {
         // Only a wait of before the shutdown is cut short; a new one is the destination's answer to the shutdown.
         let has_begun = self.closing.is_some();
-        let may_meet_a_wait = self.down.is_some() || !self.flights.is_empty();
+        let may_meet_a_wait = !self.health.is_up() || !self.flights.is_empty();
         self.may_probe_early |= !has_begun && may_meet_a_wait;
+        self.waiting.begin_shutdown();
         self.closing = Some(until);
     }
 
@@ -573,23 +635,14 @@ impl Schedule {
         self.closing.unwrap_or_else(Deadline::never)
     }
 
-    /// Lets go of everything, and says what it was.
-    pub(super) fn end(&mut self) -> Remains {
+    /// Lets go of everything, and returns what waits. The driver has what is in flight.
+    pub(super) fn end(&mut self) -> Vec<Item> {
         self.has_ended = true;
-        let mut held = Remains::default();
-        for item in self.fresh.drain(..).chain(self.again.drain(..)) {
-            held.queued += item.spans();
-            held.untried += u64::from(item.is_untried()) * item.spans();
-            held.charged += item.charged;
+        self.held = 0;
+        for flush in &mut self.flushes {
+            flush.pending = 0;
         }
-        for flight in self.flights.drain(..) {
-            held.in_flight += flight.spans;
-            held.charged += flight.charged;
-        }
-        held
-    }
-
-    pub(super) fn has_ended(&self) -> bool {
-        self.has_ended
+        self.flights.clear();
+        self.waiting.take_all().collect()
     }
 }

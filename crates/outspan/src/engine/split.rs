@@ -196,7 +196,7 @@ impl Splitter {
             let part = self.batch.part(place.clone());
             memory.shrink_to(part.own_memory());
             let sent = run_guarded(self.until, "export", export(part.clone()));
-            let answer = mark_single_spans(run_until_closed(sent).await, &part);
+            let answer = mark_single_spans(run_until_closed(sent, |until| until).await, &part);
             let stop = self.note(place, &part, answer);
             drop(part);
             drop(memory);
@@ -450,7 +450,7 @@ impl PartMemory {
             turn.ok_or_else(|| Error::timeout(message, until).for_next_turn())
         };
         // The semaphore is never closed.
-        let turn = run_until_closed(turn).await?.ok();
+        let turn = run_until_closed(turn, |until| until).await?.ok();
         Ok(Self {
             budget: None,
             bytes: 0,

@@ -1,3 +1,5 @@
+mod health;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -26,7 +28,6 @@ use crate::ErrorKind;
 use crate::Export;
 use crate::Exporter;
 use crate::Result;
-use crate::account::Ledger;
 use crate::diagnostics::Diagnostics;
 
 /// What a scripted exporter does with one call.
@@ -238,7 +239,7 @@ impl EncodeSpan for TestSpan {
     }
 }
 
-fn batch_of(spans: usize) -> Batch {
+pub(super) fn batch_of(spans: usize) -> Batch {
     let mut encoder = Encoder::default();
     for number in 1..=spans {
         encoder.push(&EncodedResource::default(), &TestSpan(number as u64));
@@ -252,8 +253,7 @@ fn batch_of(spans: usize) -> Batch {
 struct Rig {
     queue: Queue,
     script: Arc<Script>,
-    ledger: Arc<Ledger>,
-    budget: Arc<Budget>,
+    books: Arc<Books>,
 }
 
 /// Counts what a queue says of spans that went to the exporter or never will.
@@ -286,7 +286,6 @@ fn settings() -> Settings {
         attempt_timeout: Some(Duration::from_secs(10)),
         export_limit: None,
         retry: Retry::default().jitter(0.0),
-        observer: None,
         gives_up_early: false,
         takes_turns: false,
     }
@@ -298,35 +297,44 @@ impl Rig {
     }
 
     fn with(settings: Settings, script: Arc<Script>) -> Self {
-        let ledger = Arc::new(Ledger::default());
+        Self::observed(settings, script, None)
+    }
+
+    fn observed(
+        settings: Settings,
+        script: Arc<Script>,
+        observer: Option<Arc<dyn HandOver>>,
+    ) -> Self {
         let budget = Arc::new(Budget::new(1 << 30, Some(1 << 20)));
+        let diagnostics = Arc::new(Diagnostics::default());
+        let books = Books::new(budget, Arc::clone(&diagnostics), observer);
         let queue = Queue::start(
             Exporter::new(Scripted(Arc::clone(&script))),
             settings,
-            Arc::clone(&ledger),
-            Arc::clone(&budget),
-            Arc::new(Diagnostics::default()),
+            Arc::clone(&books),
+            diagnostics,
             &Handle::current(),
         );
         Self {
             queue,
             script,
-            ledger,
-            budget,
+            books,
         }
     }
 
     fn push(&self, spans: usize) {
         let batch = batch_of(spans);
-        let size = batch.memory();
-        assert!(self.budget.try_take(size, spans));
-        self.ledger.queue(spans as u64);
-        self.queue.push(batch, size);
+        let entry = self.books.try_reserve(batch.memory(), spans);
+        let entry = entry.expect("there is room");
+        for tracked in entry.into_tracked(vec![batch]) {
+            self.queue.push(tracked);
+        }
     }
 
     fn account(&self) -> Account {
-        let account = self.ledger.read();
+        let account = self.books.account();
         assert!(account.closes(), "{account}");
+        assert_eq!(self.books.abandoned(), 0, "no token is forgotten");
         account
     }
 
@@ -343,7 +351,7 @@ impl Rig {
             .run(open)
             .await
             .expect("everything comes to an end");
-        assert_eq!(self.budget.bytes(), 0, "all room is given back");
+        assert_eq!(self.books.budget().bytes(), 0, "all room is given back");
         self.account()
     }
 }
@@ -432,11 +440,11 @@ async fn what_is_delivered_in_part_gives_its_room_back() {
     let down = Error::unavailable("down");
     let rig = Rig::new([Answer::DeliverHalf(down.clone())], Answer::Fail(down));
     rig.push(1000);
-    let whole = rig.budget.bytes();
+    let whole = rig.books.budget().bytes();
     // Sleeps: in the test's time, until the first attempt ended.
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(rig.account().delivered, 500);
-    assert!(rig.budget.bytes() < whole * 3 / 4);
+    assert!(rig.books.budget().bytes() < whole * 3 / 4);
 }
 
 #[tokio::test(start_paused = true)]
@@ -490,7 +498,6 @@ async fn a_span_counts_as_handed_over_when_the_first_attempt_begins_and_never_ag
     let heard = Arc::new(Heard::default());
     let one_at_once = Settings {
         concurrent_exports: 1,
-        observer: Some(Arc::clone(&heard) as _),
         ..settings()
     };
     let answers = [
@@ -498,7 +505,8 @@ async fn a_span_counts_as_handed_over_when_the_first_attempt_begins_and_never_ag
         Answer::Fail(Error::too_large("too many bytes")),
         Answer::DeliverHalf(Error::unavailable("down")),
     ];
-    let rig = Rig::with(one_at_once, Script::new(answers, Answer::Deliver));
+    let script = Script::new(answers, Answer::Deliver);
+    let rig = Rig::observed(one_at_once, script, Some(Arc::clone(&heard) as _));
     rig.push(3);
     rig.push(8);
     // Lets the first attempt begin.
@@ -516,11 +524,11 @@ async fn a_span_that_is_dropped_before_it_is_handed_over_counts_as_that() {
     let one_at_once = Settings {
         concurrent_exports: 1,
         attempt_timeout: None,
-        observer: Some(Arc::clone(&heard) as _),
         ..settings()
     };
     let down = Answer::Fail(Error::unavailable("down"));
-    let rig = Rig::with(one_at_once, Script::new([down], Answer::Stall));
+    let script = Script::new([down], Answer::Stall);
+    let rig = Rig::observed(one_at_once, script, Some(Arc::clone(&heard) as _));
     rig.push(1);
     // Sleeps: in the test's time, until the first attempt failed.
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -966,7 +974,7 @@ async fn a_shutdown_delivers_what_it_can_and_counts_the_rest() {
     assert_eq!(account.dropped.of(DropReason::Shutdown), 2);
     assert_eq!(account.open(), 0);
     assert_eq!(rig.script.shut_down.load(Ordering::SeqCst), 1);
-    assert_eq!(rig.budget.bytes(), 0);
+    assert_eq!(rig.books.budget().bytes(), 0);
 
     let again = rig.queue.shutdown(soon()).await;
     assert!(!again.out_of_time);
@@ -1009,7 +1017,7 @@ async fn what_is_pushed_after_the_shutdown_is_counted() {
     rig.queue.shutdown(soon()).await;
     rig.push(4);
     assert_eq!(rig.account().dropped.of(DropReason::Shutdown), 4);
-    assert_eq!(rig.budget.bytes(), 0);
+    assert_eq!(rig.books.budget().bytes(), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -1033,18 +1041,13 @@ async fn a_dropped_queue_counts_what_it_held() {
     rig.push(3);
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(rig.account().in_flight, 2);
-    let Rig {
-        queue,
-        ledger,
-        budget,
-        ..
-    } = rig;
+    let Rig { queue, books, .. } = rig;
     drop(queue);
-    while ledger.read().open() > 0 {
+    while books.account().open() > 0 {
         tokio::task::yield_now().await;
     }
-    assert_eq!(ledger.read().dropped.of(DropReason::Shutdown), 5);
-    assert_eq!(budget.bytes(), 0);
+    assert_eq!(books.account().dropped.of(DropReason::Shutdown), 5);
+    assert_eq!(books.budget().bytes(), 0);
 }
 
 fn arbitrary_answer() -> impl Strategy<Value = Answer> {
@@ -1106,10 +1109,10 @@ proptest! {
             let heard = Arc::new(Heard::default());
             let settings = Settings {
                 export_limit: export_limit.map(Duration::from_secs),
-                observer: Some(Arc::clone(&heard) as _),
                 ..settings()
             };
-            let rig = Rig::with(settings, Script::new(answers, otherwise));
+            let script = Script::new(answers, otherwise);
+            let rig = Rig::observed(settings, script, Some(Arc::clone(&heard) as _));
             let mut pushed = 0;
             for act in acts {
                 match act {
@@ -1139,7 +1142,7 @@ proptest! {
             let account = rig.account();
             assert_eq!(account.open(), 0);
             assert_eq!(account.received, pushed);
-            assert_eq!(rig.budget.bytes(), 0);
+            assert_eq!(rig.books.budget().bytes(), 0);
             assert_eq!(rig.script.in_flight.load(Ordering::SeqCst), 0, "no export is left behind");
             let (handed_over, dropped_before) = heard.read();
             assert!(handed_over >= account.delivered + account.refused);
@@ -1475,9 +1478,10 @@ async fn exports_give_way_while_others_wait_and_the_queue_goes_on() {
         };
         let queue = queue.start().unwrap();
         let batches: Vec<_> = (1..=3).map(batch_of).collect();
-        let bytes = batches.iter().map(Batch::own_memory).sum();
-        let room = queue.reserve(bytes, 6).unwrap();
-        queue.push(batches, room);
+        for batch in batches {
+            let permit = queue.try_reserve(batch.own_memory(), batch.spans());
+            queue.push(batch, permit.unwrap(), Ack::none()).unwrap();
+        }
         may_look.add_permits(3);
         assert!(queue.flush(soon()).await.unwrap().is_complete());
         assert_eq!(*heard.lock().unwrap(), expected);

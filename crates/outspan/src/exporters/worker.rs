@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 use crate::Deadline;
 use crate::Error;
 use crate::Result;
+use crate::runtime::tracing_off;
 
 /// What lives on a worker's thread.
 pub(crate) trait Work: Send + 'static {
@@ -133,17 +134,18 @@ fn caught<R>(work: impl FnOnce() -> R) -> Option<R> {
 fn run_jobs<W: Work>(incoming: &mpsc::Receiver<Job<W>>, mut work: W) {
     #[cfg(feature = "sdk")]
     let _suppressed = opentelemetry::Context::enter_telemetry_suppressed_scope();
-    let _quiet = tracing::dispatcher::set_default(&tracing::Dispatch::none());
     // A wake that panicked would panic again at once; it gets its next chance after the next job.
     let mut may_wake = true;
     loop {
         let wakes_at = work.wakes_at().filter(|_| may_wake);
         if wakes_at.is_some_and(|at| at <= Instant::now()) {
+            let _off = tracing_off();
             may_wake = caught(|| work.wake()).is_some();
             continue;
         }
         match next_job(incoming, wakes_at) {
             Ok(job) => {
+                let _off = tracing_off();
                 job(&mut work);
                 may_wake = true;
             }
@@ -151,6 +153,7 @@ fn run_jobs<W: Work>(incoming: &mpsc::Receiver<Job<W>>, mut work: W) {
             Err(RecvTimeoutError::Disconnected) => break,
         }
     }
+    let _off = tracing_off();
     // Nobody is left to be told.
     let _ended = caught(|| work.end());
 }

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::task::Context;
@@ -19,21 +20,39 @@ use crate::Error;
 use crate::Result;
 
 /// A request body: an optional prefix and the payload, each sent as it is.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Body {
     prefix: Bytes,
     payload: Bytes,
     sent: Sent,
 }
 
-/// Counts the bytes of payload that were handed to connections. Clones count together.
+/// Counts the bytes of payload that were handed to connections, and how often a request was sent again. Clones count
+/// together.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Sent(Arc<AtomicU64>);
+pub(crate) struct Sent(Arc<Counts>);
+
+// Numbers for reports: nothing else is published with them, so every access is relaxed.
+#[derive(Debug, Default)]
+struct Counts {
+    bytes: AtomicU64,
+    repeats: AtomicU32,
+}
 
 impl Sent {
     /// How many bytes there were so far.
     pub(crate) fn bytes(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.0.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Takes note that a request is sent once more within its attempt.
+    pub(crate) fn repeat(&self) {
+        self.0.repeats.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often a request was sent once more.
+    pub(crate) fn repeats(&self) -> u32 {
+        self.0.repeats.load(Ordering::Relaxed)
     }
 }
 
@@ -46,10 +65,16 @@ impl Body {
         }
     }
 
+    /// Where the requests of this body are counted.
+    pub(crate) fn sent(&self) -> &Sent {
+        &self.sent
+    }
+
     fn take_payload(&mut self) -> Bytes {
         let payload = std::mem::take(&mut self.payload);
         self.sent
             .0
+            .bytes
             .fetch_add(payload.len() as u64, Ordering::Relaxed);
         payload
     }

@@ -3,6 +3,8 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::future::Future;
+use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -13,7 +15,10 @@ use http::Response;
 use http::header::PROXY_AUTHORIZATION;
 use hyper::body::Incoming;
 use hyper::rt::Executor;
+use hyper_util::client::legacy;
 use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::CaptureConnection;
+use hyper_util::client::legacy::connect::capture_connection;
 use hyper_util::rt::TokioTimer;
 
 use super::Body;
@@ -24,13 +29,15 @@ use super::connector::Heard;
 use super::connector::Route;
 use super::connector::Speaks;
 use super::connector::root_cause;
+use super::link::Links;
+use super::link::Waiting;
 use super::proxy::Proxied;
 use super::proxy::ProxyFailure;
 use super::proxy::ProxyOptions;
 use super::tls::TlsInUse;
 use crate::Error;
 use crate::Result;
-use crate::runtime;
+use crate::runtime::Runtime;
 
 /// Which versions of HTTP an exporter speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,12 +52,14 @@ pub(crate) enum Versions {
 #[derive(Clone, Debug)]
 pub(crate) struct ConnectionOptions {
     pub(crate) connect_timeout: Duration,
-    /// HTTP/2 pings: interval and how long to wait for the answer.
+    /// HTTP/2 pings while an answer is awaited: interval, and how long to wait for theirs.
     pub(crate) keep_alive: Option<(Duration, Duration)>,
     pub(crate) idle_timeout: Duration,
     pub(crate) max_idle: usize,
     pub(crate) proxy: ProxyOptions,
     pub(crate) versions: Versions,
+    /// Where the connections are driven. Requests have to be sent from there.
+    pub(crate) runtime: Runtime,
     /// What to say when the server speaks another version of HTTP: empty, or words that begin with a space.
     pub(crate) wrong_version_hint: &'static str,
 }
@@ -59,6 +68,7 @@ pub(crate) struct ConnectionOptions {
 pub(crate) struct Connections {
     pool: Mutex<Option<Pool>>,
     heard: Heard,
+    links: Links,
     versions: Versions,
     wrong_version_hint: &'static str,
     is_secure: bool,
@@ -100,9 +110,12 @@ impl Connections {
             (None, Some(socket)) => Route::Socket(Arc::clone(socket)),
             (None, None) => Route::Direct,
         };
-        let connector = Connector::new(route, tls, options.connect_timeout);
+        let links = Links::new(versions == Versions::Two);
+        let interval = options.keep_alive.map(|(interval, _)| interval);
+        let connect_timeout = options.connect_timeout;
+        let connector = Connector::new(route, tls, links.clone(), connect_timeout, interval);
         let heard = connector.heard().clone();
-        let mut builder = Client::builder(OurRuntime);
+        let mut builder = Client::builder(Drivers(options.runtime.clone()));
         builder
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
@@ -118,11 +131,13 @@ impl Connections {
             builder
                 .http2_keep_alive_interval(interval)
                 .http2_keep_alive_timeout(timeout)
-                .http2_keep_alive_while_idle(true);
+                // Servers on stock gRPC libraries hang up on clients that send pings while they wait for nothing.
+                .http2_keep_alive_while_idle(false);
         }
         Ok(Self {
             pool: Mutex::new(Some(builder.build(connector))),
             heard,
+            links,
             versions,
             wrong_version_hint: options.wrong_version_hint,
             is_secure,
@@ -131,22 +146,70 @@ impl Connections {
         })
     }
 
-    /// Sends a request and waits for the head of the answer. Runs in the library's runtime.
+    /// Sends a request and waits for the head of the answer. Has to be called on the runtime of the connections.
+    ///
+    /// A request that met the end of a connection which had answered before is sent once more, over a new one: a server
+    /// may close a connection at any time, and is not at fault when a request is on its way then.
+    ///
+    /// The caller tells what comes back beside the answer when it has read the answer whole.
     ///
     /// # Errors
     ///
     /// Temporary, with words about what to do, when the server cannot be reached or not be understood.
-    pub(crate) async fn send(&self, mut request: Request<Body>) -> Result<Response<Incoming>> {
+    pub(crate) async fn send(
+        &self,
+        mut request: Request<Body>,
+    ) -> Result<(Response<Incoming>, Waiting)> {
         let pool = self.lock().clone();
         let pool = pool.ok_or_else(Error::shut_down)?;
         let proxied = self.proxied.as_ref();
         if let Some(value) = proxied.and_then(|proxied| proxied.authorization()) {
             request.headers_mut().insert(PROXY_AUTHORIZATION, value);
         }
-        let answer = pool.request(request).await.map_err(|e| self.explain(&e))?;
+        let again = copy_of(&request);
+        let mut sent = self.send_once(&pool, request).await;
+        if let Err((error, is_reused)) = &sent
+            && met_an_end(error, *is_reused)
+        {
+            again.body().sent().repeat();
+            sent = self.send_once(&pool, again).await;
+        }
+        let (answer, waiting) = sent.map_err(|(error, _)| self.explain(&error))?;
         match proxied.and_then(|proxied| proxied.refusal(answer.status())) {
-            Some(error) => Err(error),
-            None => Ok(answer),
+            Some(error) => {
+                waiting.answered();
+                Err(error)
+            }
+            None => Ok((answer, waiting)),
+        }
+    }
+
+    /// Sends a request over a connection of the pool. The error comes with whether the connection had answered before.
+    async fn send_once(
+        &self,
+        pool: &Pool,
+        mut request: Request<Body>,
+    ) -> std::result::Result<(Response<Incoming>, Waiting), (legacy::Error, bool)> {
+        let mut waiting = self.links.begin();
+        let mut captured = capture_connection(&mut request);
+        let mut response = pin!(pool.request(request));
+        // The connection is noted as soon as it has the request, not with the answer: there may be none.
+        let early = tokio::select! {
+            biased;
+            response = &mut response => Some(response),
+            () = wait_for_connection(&mut captured) => {
+                waiting.connected(&captured);
+                None
+            }
+        };
+        let result = match early {
+            Some(result) => result,
+            None => response.await,
+        };
+        waiting.connected(&captured);
+        match result {
+            Ok(response) => Ok((response, waiting)),
+            Err(error) => Err((error, waiting.is_reused())),
         }
     }
 
@@ -160,6 +223,11 @@ impl Connections {
         }
     }
 
+    /// Whether the last request that waited long had no answer, and there was none since.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.links.is_silent()
+    }
+
     /// Closes the connections as soon as they are idle; later requests are refused.
     pub(crate) fn close(&self) {
         self.lock().take();
@@ -169,7 +237,7 @@ impl Connections {
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn explain(&self, error: &hyper_util::client::legacy::Error) -> Error {
+    fn explain(&self, error: &legacy::Error) -> Error {
         if let Some(failure) = proxy_failure(error) {
             return self.mark_refused(Error::unavailable(failure.to_string()), error);
         }
@@ -189,7 +257,7 @@ impl Connections {
         self.mark_refused(explained, error)
     }
 
-    fn mark_refused(&self, explained: Error, error: &hyper_util::client::legacy::Error) -> Error {
+    fn mark_refused(&self, explained: Error, error: &legacy::Error) -> Error {
         match error.is_connect() && self.nobody_listens(error) {
             true => explained.with_connection_refused(),
             false => explained,
@@ -248,6 +316,7 @@ impl fmt::Debug for Connections {
             .field("versions", &self.versions)
             .field("is_secure", &self.is_secure)
             .field("proxy", &self.proxied)
+            .field("links", &self.links)
             .finish_non_exhaustive()
     }
 }
@@ -308,6 +377,65 @@ fn is_unknown_name(error: &std::io::Error) -> bool {
     words.iter().any(|words| text.contains(words))
 }
 
+/// The request once more. Extensions are not copied: those that there are belong to one attempt.
+fn copy_of(request: &Request<Body>) -> Request<Body> {
+    let mut copy = Request::new(request.body().clone());
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.headers_mut() = request.headers().clone();
+    copy
+}
+
+/// Waits until a connection has the request.
+async fn wait_for_connection(captured: &mut CaptureConnection) {
+    drop(captured.wait_for_connection_metadata().await);
+}
+
+/// Whether the request met the end of a connection that worked, so that a new one may take it: the connection had answered
+/// before, or the server has said that it did not begin with the request.
+fn met_an_end(error: &legacy::Error, is_reused: bool) -> bool {
+    if error.is_connect() {
+        return false;
+    }
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<h2::Error>() {
+            // RFC 9113, 6.8 and 8.7: streams after the last one that GOAWAY names, and refused streams, were not processed.
+            let is_end = error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR);
+            let is_refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+            return error.is_remote() && (is_end || is_refused)
+                || is_reused && error.get_io().is_some_and(is_end_of_connection);
+        }
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return is_reused && is_end_of_connection(error);
+        }
+        if let Some(error) = error.downcast_ref::<hyper::Error>() {
+            let is_end = error.is_incomplete_message()
+                || error.is_closed()
+                || error.is_canceled()
+                // Nothing answered a PING.
+                || error.is_timeout();
+            if is_end {
+                return is_reused;
+            }
+        }
+        cause = error.source();
+    }
+    false
+}
+
+fn is_end_of_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe
+            | io::ErrorKind::NotConnected
+            | io::ErrorKind::TimedOut
+            | io::ErrorKind::UnexpectedEof
+    )
+}
+
 /// What went wrong with the proxy, if that is the cause.
 fn proxy_failure<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a ProxyFailure> {
     let mut cause = Some(error);
@@ -320,16 +448,16 @@ fn proxy_failure<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a ProxyFai
     None
 }
 
-/// Starts the drivers of connections in the library's runtime.
-#[derive(Clone, Copy, Debug)]
-struct OurRuntime;
+/// Starts the drivers of connections on the runtime of the exporter.
+#[derive(Clone, Debug)]
+struct Drivers(Runtime);
 
-impl<F> Executor<F> for OurRuntime
+impl<F> Executor<F> for Drivers
 where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, work: F) {
-        runtime::spawn_detached(work);
+        self.0.detach_network(work);
     }
 }
 

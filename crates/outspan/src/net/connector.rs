@@ -29,6 +29,9 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tower_service::Service;
 
+use super::hedge::hedged;
+use super::link::Link;
+use super::link::Links;
 use super::proxy::Proxied;
 use super::resolver::Resolver;
 use super::tls::TlsInUse;
@@ -117,17 +120,29 @@ pub(crate) struct Connector {
     tcp: HttpConnector<Resolver>,
     tls: Option<Arc<TlsInUse>>,
     heard: Heard,
+    links: Links,
     timeout: Duration,
 }
 
 impl Connector {
-    pub(super) fn new(route: Route, tls: Option<TlsInUse>, timeout: Duration) -> Self {
+    pub(super) fn new(
+        route: Route,
+        tls: Option<TlsInUse>,
+        links: Links,
+        timeout: Duration,
+        keep_alive: Option<Duration>,
+    ) -> Self {
         let resolver = Resolver::new();
         let mut tcp = HttpConnector::new_with_resolver(resolver.clone());
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(timeout));
-        tcp.set_keepalive(Some(Duration::from_secs(30)));
+        // The kernel asks an idle peer after 30 s, and gives it up after another 30 s.
+        let idle = Duration::from_secs(30);
+        let idle = keep_alive.map_or(idle, |interval| interval.min(idle));
+        tcp.set_keepalive(Some(idle.max(Duration::from_secs(1))));
+        tcp.set_keepalive_interval(Some(Duration::from_secs(10)));
+        tcp.set_keepalive_retries(Some(3));
         // A peer that vanished without a word is noticed while bytes wait for it, not after the kernel's 15 minutes.
         #[cfg(target_os = "linux")]
         tcp.set_tcp_user_timeout(Some(Duration::from_secs(30)));
@@ -137,6 +152,7 @@ impl Connector {
             tcp,
             tls: tls.map(Arc::new),
             heard: Heard::default(),
+            links,
             timeout,
         }
     }
@@ -156,13 +172,13 @@ impl Connector {
         let forwards = matches!(&route, Route::Proxied(proxied) if proxied.forwards());
         let Some(tls) = &self.tls else {
             let socket = Socket::Plain(TokioIo::new(transport));
-            return Ok(Stream::new(socket, self.heard, forwards));
+            return Ok(Stream::new(socket, self.heard, self.links.open(), forwards));
         };
-        let handshake = TlsConnector::from(tls.config()).connect(tls.name(), transport);
+        let handshake = TlsConnector::from(tls.config().await).connect(tls.name(), transport);
         match tokio::time::timeout(self.timeout, handshake).await {
             Ok(stream) => {
                 let socket = Socket::Tls(Box::new(TokioIo::new(stream?)));
-                Ok(Stream::new(socket, self.heard, forwards))
+                Ok(Stream::new(socket, self.heard, self.links.open(), forwards))
             }
             Err(_) => Err(too_late("TLS handshake", self.timeout)),
         }
@@ -211,8 +227,12 @@ impl Service<Uri> for Connector {
         self.tcp.poll_ready(context).map_err(Into::into)
     }
 
+    /// Dials, and dials once more beside it while there is no connection: a server or a proxy may have lost the first
+    /// attempt, and a new one may reach a server that works.
     fn call(&mut self, uri: Uri) -> Dial {
-        Box::pin(self.clone().dial(uri))
+        let connector = self.clone();
+        let dial = move || connector.clone().dial(uri.clone());
+        Box::pin(hedged(dial(), move || Some(dial()), Result::is_ok))
     }
 }
 
@@ -247,6 +267,7 @@ fn too_late(what: &str, timeout: Duration) -> Failure {
 pub(crate) struct Stream {
     socket: Socket,
     heard: Heard,
+    link: Link,
     /// Whether a proxy at the other end takes whole requests.
     forwards: bool,
     has_answered: bool,
@@ -262,10 +283,11 @@ enum Socket {
 }
 
 impl Stream {
-    fn new(socket: Socket, heard: Heard, forwards: bool) -> Self {
+    fn new(socket: Socket, heard: Heard, link: Link, forwards: bool) -> Self {
         Self {
             socket,
             heard,
+            link,
             forwards,
             has_answered: false,
             has_failed: false,
@@ -335,7 +357,7 @@ impl Socket {
 
 impl Connection for Stream {
     fn connected(&self) -> Connected {
-        let connected = Connected::new().proxy(self.forwards);
+        let connected = self.link.mark(Connected::new().proxy(self.forwards));
         match &self.socket {
             Socket::Plain(_) => connected,
             Socket::Tls(stream) => match stream.inner().get_ref().1.alpn_protocol() {
@@ -353,6 +375,7 @@ impl Read for Stream {
         mut buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        this.link.check_open(context)?;
         let read = match &this.socket {
             Socket::Plain(_) if !this.has_answered => this.poll_first_read(context, &mut buf),
             _ => this.socket.poll_read(context, buf),
@@ -372,6 +395,7 @@ impl Write for Stream {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        this.link.error_if_closed()?;
         let written = match &mut this.socket {
             Socket::Plain(transport) => Pin::new(transport).poll_write(context, buf),
             Socket::Tls(stream) => Pin::new(stream.as_mut()).poll_write(context, buf),
@@ -381,6 +405,7 @@ impl Write for Stream {
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        this.link.error_if_closed()?;
         let flushed = match &mut this.socket {
             Socket::Plain(transport) => Pin::new(transport).poll_flush(context),
             Socket::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(context),
@@ -389,7 +414,9 @@ impl Write for Stream {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().socket {
+        let this = self.get_mut();
+        this.link.error_if_closed()?;
+        match &mut this.socket {
             Socket::Plain(transport) => Pin::new(transport).poll_shutdown(context),
             Socket::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(context),
         }
@@ -408,6 +435,7 @@ impl Write for Stream {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        this.link.error_if_closed()?;
         let written = match &mut this.socket {
             Socket::Plain(transport) => Pin::new(transport).poll_write_vectored(context, bufs),
             Socket::Tls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(context, bufs),
@@ -443,7 +471,7 @@ mod tests {
         let (ours, theirs) = UnixStream::pair().unwrap();
         drop(theirs);
         let socket = Socket::Plain(TokioIo::new(Transport::Unix(ours)));
-        let mut stream = Stream::new(socket, Heard::default(), false);
+        let mut stream = Stream::new(socket, Heard::default(), Links::default().open(), false);
         let mut polls = 0;
         let written = poll_fn(|context| {
             polls += 1;

@@ -31,7 +31,8 @@ const RESERVED: [&str; 9] = [
 ///
 /// It is asked at each attempt with `refresh` false; when the destination answers 401 or `UNAUTHENTICATED`, it is asked
 /// once more with `refresh` true, and the attempt is repeated with the new headers. Closures that return a future
-/// implement it. It runs within the attempt's deadline, on the library's thread: it must not block.
+/// implement it. It runs within the attempt's deadline, on the [runtime](crate::Runtime) of the
+/// exporter, which is the library's one thread by default: it must not block.
 ///
 /// # Examples
 ///

@@ -17,6 +17,8 @@ mod connections;
 mod connector;
 mod endpoint;
 mod headers;
+mod hedge;
+mod link;
 mod options;
 mod pieces;
 mod proxy;

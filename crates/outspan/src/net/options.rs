@@ -14,6 +14,7 @@ use crate::Compression;
 use crate::Error;
 use crate::Result;
 use crate::Secret;
+use crate::runtime::Runtime;
 
 use super::ConnectionOptions;
 use super::Connections;
@@ -26,6 +27,14 @@ use super::sender::Limits;
 use super::sender::Protocol;
 use super::sender::Sender;
 use super::without_credentials;
+
+/// The interval of HTTP/2 pings while an answer is awaited, and how long to wait for theirs.
+///
+/// Servers on stock gRPC libraries count a ping within 5 min of the one before as a strike unless they sent something in
+/// between, and hang up after the third (`EnforcementPolicy.MinTime` of grpc-go, `permitKeepAliveTime` of grpc-java,
+/// `GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS` of the C core). So the default stays above that. 20 s is the time
+/// that all of them wait.
+const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(6 * 60), Duration::from_secs(20));
 
 /// The name under which we announce ourselves where no specification says how.
 pub(crate) const OUR_USER_AGENT: &str = concat!("outspan/", env!("CARGO_PKG_VERSION"));
@@ -48,6 +57,7 @@ pub(crate) struct HttpOptions {
     pub(crate) keep_alive: Option<(Duration, Duration)>,
     pub(crate) idle_timeout: Duration,
     pub(crate) user_agent: Option<String>,
+    pub(crate) runtime: Runtime,
 }
 
 /// What the exporters differ in.
@@ -78,9 +88,10 @@ impl HttpOptions {
             max_response_bytes: 4 << 20,
             max_concurrent_exports: 16,
             connect_timeout: Duration::from_secs(10),
-            keep_alive: None,
+            keep_alive: Some(KEEP_ALIVE),
             idle_timeout: Duration::from_secs(90),
             user_agent: None,
+            runtime: Runtime::shared(),
         }
     }
 
@@ -115,6 +126,7 @@ impl HttpOptions {
     ) -> Result<Sender<P>> {
         self.check_numbers()?;
         self.check_durations()?;
+        self.runtime.check()?;
         let options = ConnectionOptions {
             connect_timeout: self.connect_timeout,
             keep_alive: self.keep_alive,
@@ -122,6 +134,7 @@ impl HttpOptions {
             max_idle: self.max_concurrent_exports,
             proxy: self.proxy.clone(),
             versions: manner.versions,
+            runtime: self.runtime.clone(),
             wrong_version_hint: manner.wrong_version_hint,
         };
         let connections = Connections::new(&endpoint, &self.tls, &options)?;
@@ -130,6 +143,7 @@ impl HttpOptions {
             response_bytes: self.max_response_bytes,
             exports: self.max_concurrent_exports,
         };
+        let runtime = self.runtime.clone();
         let headers = self.into_headers(&endpoint, manner.user_agent)?;
         Ok(Sender::new(
             protocol,
@@ -137,6 +151,7 @@ impl HttpOptions {
             headers,
             connections,
             limits,
+            runtime,
         ))
     }
 
@@ -369,11 +384,17 @@ macro_rules! http_options {
             self
         }
 
-        /// Sends HTTP/2 pings every `interval`, and gives the connection up when one is not answered within `timeout`.
+        /// Sends an HTTP/2 ping when an answer is awaited and nothing has come for `interval`, and gives the connection
+        /// up when the ping is not answered within `timeout`.
         ///
-        /// Default: off. Servers on stock gRPC libraries refuse clients that ping more often than every 5 minutes. A
-        /// peer that vanishes is noticed without pings as well, by the kernel, 30 s after bytes for it were not
-        /// acknowledged. Over HTTP/1.1 there are no pings.
+        /// Default: 6 min and 20 s. Servers on stock gRPC libraries hang up on clients that send pings more often than
+        /// every 5 min while they get no data, unless they are set to allow it (`EnforcementPolicy` of grpc-go,
+        /// `keepalive.enforcement_policy` of the Collector's gRPC receivers). Allow a shorter interval there first.
+        ///
+        /// Pings are not needed to get away from a connection that does not answer. One over which an attempt had no
+        /// answer for 2 s or more, or three attempts in a row, takes no more requests: new ones open another. The kernel
+        /// notices a peer that vanished 30 s after bytes for it were not acknowledged, on an idle connection after 60 s;
+        /// a shorter `interval` is that of its probes as well. Over HTTP/1.1 there are no pings.
         pub fn keep_alive(
             mut self,
             interval: std::time::Duration,
@@ -383,9 +404,21 @@ macro_rules! http_options {
             self
         }
 
+        /// Sends no HTTP/2 pings; see [`keep_alive`](Self::keep_alive).
+        pub fn no_keep_alive(mut self) -> Self {
+            self.http.keep_alive = None;
+            self
+        }
+
         /// Sets how long an unused connection stays open. Default: 90 s.
         pub fn idle_timeout(mut self, timeout: std::time::Duration) -> Self {
             self.http.idle_timeout = timeout;
+            self
+        }
+
+        /// Sets where connections and requests run; see [`Runtime`](crate::Runtime). Default: the library's own thread.
+        pub fn runtime(mut self, runtime: impl Into<$crate::Runtime>) -> Self {
+            self.http.runtime = runtime.into();
             self
         }
 

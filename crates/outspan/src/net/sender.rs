@@ -27,7 +27,7 @@ use crate::engine::Turn;
 use crate::failures::Failures;
 use crate::forms::Charge;
 use crate::forms::paid;
-use crate::runtime;
+use crate::runtime::Runtime;
 
 use super::Body;
 use super::Connections;
@@ -35,6 +35,7 @@ use super::Endpoint;
 use super::Headers;
 use super::Sent;
 use super::fit_to_show;
+use super::hedge::hedged;
 use super::read_limited;
 
 /// The bounds of an exporter.
@@ -144,7 +145,11 @@ pub(crate) struct Sender<P> {
     headers: Headers,
     connections: Connections,
     limits: Limits,
+    /// Where the connections are, and every request.
+    runtime: Runtime,
     permits: Semaphore,
+    /// One request at a time is sent again before it has an answer.
+    hedges: Semaphore,
     is_closed: AtomicBool,
 }
 
@@ -155,6 +160,7 @@ impl<P: Protocol> Sender<P> {
         headers: Headers,
         connections: Connections,
         limits: Limits,
+        runtime: Runtime,
     ) -> Self {
         Self {
             protocol,
@@ -162,7 +168,9 @@ impl<P: Protocol> Sender<P> {
             headers,
             connections,
             limits,
+            runtime,
             permits: Semaphore::new(limits.exports.min(Semaphore::MAX_PERMITS)),
+            hedges: Semaphore::new(1),
             is_closed: AtomicBool::new(false),
         }
     }
@@ -187,7 +195,8 @@ impl<P: Protocol> Sender<P> {
         }
         engine::note_server(&self.endpoint.server);
         let sender = Arc::clone(self);
-        runtime::run(async move { sender.deliver(batch, until).await }).await
+        let work = async move { sender.deliver(batch, until).await };
+        self.runtime.run_network(until, work).await
     }
 
     /// Delivers a batch, in parts where it has more bytes than a request may. One part is held at a time.
@@ -319,7 +328,7 @@ impl<P: Protocol> Sender<P> {
         let mut refresh = false;
         loop {
             attempts += 1;
-            let attempt = self.attempt(body.clone(), refresh, until, &sent);
+            let attempt = self.attempt_hedged(&body, refresh, until, &sent);
             let result = until.run(attempt).await.unwrap_or_else(|| {
                 let server = &self.endpoint.server;
                 Err(Error::timeout(format!("no answer from {server}"), until))
@@ -327,7 +336,7 @@ impl<P: Protocol> Sender<P> {
             match result {
                 Ok(accepted) => {
                     let mut delivery = delivery(spans as u64, accepted);
-                    delivery.attempts = attempts;
+                    delivery.attempts = attempts + sent.repeats();
                     delivery.wire_bytes = sent.bytes();
                     delivery.server = Some(Arc::clone(&self.endpoint.server));
                     return Ok(delivery);
@@ -339,7 +348,7 @@ impl<P: Protocol> Sender<P> {
                         .name_proxy(error)
                         .with_context("endpoint", self.endpoint.to_string())
                         .with_server(Arc::clone(&self.endpoint.server))
-                        .with_attempts(attempts)
+                        .with_attempts(attempts + sent.repeats())
                         .with_wire_bytes(sent.bytes()));
                 }
             }
@@ -348,6 +357,39 @@ impl<P: Protocol> Sender<P> {
 
     fn may_refresh(&self, error: &Error) -> bool {
         self.headers.can_refresh() && error.status() == Some(self.protocol.unauthenticated())
+    }
+
+    /// Sends one request and reads its answer. While the destination answers nothing, the request is sent again over a new
+    /// connection every few seconds: that one may reach a server that works.
+    ///
+    /// A destination that is slow gets no request twice: one that waits is sent again only if an attempt before ended
+    /// without an answer and nothing was answered since, and only one request at a time.
+    async fn attempt_hedged(
+        &self,
+        body: &Bytes,
+        refresh: bool,
+        until: Deadline,
+        sent: &Sent,
+    ) -> Result<Accepted> {
+        let is_silent = self.connections.is_silent();
+        let attempt = |permit| {
+            let attempt = self.attempt(body.clone(), refresh, until, sent);
+            async move {
+                let _permit = permit;
+                attempt.await
+            }
+        };
+        let another = || {
+            if !is_silent {
+                return None;
+            }
+            let permit = self.hedges.try_acquire().ok()?;
+            sent.repeat();
+            Some(attempt(Some(permit)))
+        };
+        // An error that the server answered ends the silence as well; that a connection failed does not.
+        let is_answered = |_: &Result<Accepted>| !self.connections.is_silent();
+        hedged(attempt(None), another, is_answered).await
     }
 
     /// Sends one request and reads its answer.
@@ -368,9 +410,10 @@ impl<P: Protocol> Sender<P> {
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.endpoint.uri.clone();
         *request.headers_mut() = headers;
-        let response = self.connections.send(request).await?;
+        let (response, waiting) = self.connections.send(request).await?;
         let (head, body) = response.into_parts();
         let (body, trailers) = read_limited(body, self.limits.response_bytes).await?;
+        waiting.answered();
         let answer = Answer {
             status: head.status,
             headers: head.headers,

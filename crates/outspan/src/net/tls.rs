@@ -5,7 +5,9 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::time::Duration;
 use std::time::SystemTime;
 
 use rustls::ClientConfig;
@@ -19,10 +21,14 @@ use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::ServerName;
 use rustls::pki_types::UnixTime;
 use rustls::pki_types::pem::PemObject;
+use tokio::sync::Semaphore;
+use tokio::sync::oneshot;
 
 use crate::Error;
 use crate::Result;
-use crate::runtime;
+
+/// How long a new connection waits for its files to be checked. After that it uses what was read before.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Says whom to trust and who we are, for encrypted connections.
 ///
@@ -259,6 +265,8 @@ pub(crate) struct TlsInUse {
     protocols: &'static [&'static [u8]],
     name: ServerName<'static>,
     current: Mutex<Current>,
+    /// Held by the thread that checks the files, so that a file system that hangs has one thread at most.
+    check: Arc<Semaphore>,
 }
 
 struct Current {
@@ -300,6 +308,7 @@ impl TlsInUse {
             protocols,
             name,
             current: Mutex::new(Current { config, stamps }),
+            check: Arc::new(Semaphore::new(1)),
         })
     }
 
@@ -307,24 +316,59 @@ impl TlsInUse {
         self.name.clone()
     }
 
-    /// The configuration for a new connection.
-    pub(crate) fn config(&self) -> Arc<ClientConfig> {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        let stamps = stamps(&self.settings);
-        if stamps != current.stamps {
-            match self.settings.config(self.protocols) {
-                Ok(config) => current.config = Arc::new(config),
-                Err(error) => runtime::say(move || {
-                    tracing::warn!(
-                        target: "outspan",
-                        "TLS files have changed but cannot be used, the old ones stay in use: {}",
-                        error.chain()
-                    );
-                }),
-            }
-            current.stamps = stamps;
+    /// The configuration for a new connection, from the files as they are now.
+    ///
+    /// A file system that hangs blocks a thread of its own, and no runtime: the connection then uses the last good content.
+    pub(crate) async fn config(self: &Arc<Self>) -> Arc<ClientConfig> {
+        if self.settings.files().next().is_some() {
+            // An error says that the check goes on; the next connection uses what it finds.
+            drop(tokio::time::timeout(CHECK_TIMEOUT, self.check_files()).await);
         }
-        Arc::clone(&current.config)
+        Arc::clone(&self.lock().config)
+    }
+
+    /// Reads the files again if they have changed, on a thread of its own.
+    async fn check_files(self: &Arc<Self>) {
+        let Ok(turn) = Arc::clone(&self.check).acquire_owned().await else {
+            return;
+        };
+        let (done, ended) = oneshot::channel::<()>();
+        let tls = Arc::clone(self);
+        let thread = std::thread::Builder::new().name("outspan-files".into());
+        let started = thread.spawn(move || {
+            tls.read_changed();
+            drop((turn, done));
+        });
+        if started.is_ok() {
+            // The thread drops its end when it is done.
+            ended.await.unwrap_or_default();
+        }
+    }
+
+    fn read_changed(&self) {
+        let stamps = stamps(&self.settings);
+        if stamps == self.lock().stamps {
+            return;
+        }
+        // Read without the lock: new connections take it.
+        let read = self.settings.config(self.protocols);
+        let mut current = self.lock();
+        current.stamps = stamps;
+        match read {
+            Ok(config) => current.config = Arc::new(config),
+            Err(error) => {
+                drop(current);
+                tracing::warn!(
+                    target: "outspan",
+                    "TLS files have changed but cannot be used, the old ones stay in use: {}",
+                    error.chain()
+                );
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Current> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -476,6 +520,41 @@ mod tests {
         assert!(before == stamps(&settings) && before.iter().all(Option::is_some));
         std::fs::rename(second, first).unwrap();
         assert!(before != stamps(&settings));
+    }
+
+    #[cfg(unix)]
+    #[tokio::test(start_paused = true)]
+    async fn file_that_cannot_be_read_in_time_blocks_no_runtime() {
+        let directory = tempfile::tempdir().unwrap();
+        let [file, pipe] = ["ca.pem", "pipe"].map(|name| directory.path().join(name));
+        std::fs::write(&file, authority()).unwrap();
+        let tls = TlsInUse::new(Tls::new().ca_file(&file), "localhost", &[b"h2"]).unwrap();
+        let tls = Arc::new(tls);
+        let before = tls.config().await;
+        // Reading a pipe that nobody writes to takes as long as a file system that hangs.
+        let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
+        assert!(made.success());
+        std::fs::rename(&pipe, &file).unwrap();
+        for _ in 0..3 {
+            let config = tls.config().await;
+            assert!(
+                Arc::ptr_eq(&before, &config),
+                "the last good content is used"
+            );
+            assert_eq!(tls.check.available_permits(), 0, "one thread, which waits");
+        }
+        let changed = std::fs::File::options().write(true).open(&file).unwrap();
+        drop(std::io::Write::write_all(
+            &mut &changed,
+            authority().as_bytes(),
+        ));
+        drop(changed);
+        drop(tls.check.acquire().await.unwrap());
+        let after = Arc::clone(&tls.lock().config);
+        assert!(
+            !Arc::ptr_eq(&before, &after),
+            "and replaced when it is read"
+        );
     }
 
     #[test]

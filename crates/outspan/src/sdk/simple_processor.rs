@@ -29,17 +29,17 @@ use crate::Account;
 use crate::Batch;
 use crate::Cause;
 use crate::Deadline;
-use crate::Delivery;
 use crate::Drained;
 use crate::DropReason;
 use crate::Error;
 use crate::Export;
 use crate::Exporter;
 use crate::Result;
-use crate::account::Ledger;
 use crate::diagnostics::tell;
 use crate::ending::Ending;
-use crate::engine::HandOver;
+use crate::engine::Books;
+use crate::engine::Completed;
+use crate::engine::Tracked;
 use crate::guard::GRACE;
 use crate::guard::run_drain;
 
@@ -86,7 +86,6 @@ pub struct SimpleProcessor {
     encoder: Mutex<Encoder>,
     resource: EncodedResource,
     limit: Duration,
-    observer: Option<Arc<dyn HandOver>>,
 }
 
 /// Looks at a [`SimpleProcessor`] from outside.
@@ -100,7 +99,7 @@ struct Shared {
     exporter: Exporter,
     /// Exports one at a time (trace/sdk.md, "Simple processor").
     turn: tokio::sync::Mutex<()>,
-    ledger: Arc<Ledger>,
+    books: Arc<Books>,
     /// Spans that were lost in a row.
     lost_in_a_row: AtomicU64,
     /// Spans that were started and will be counted as received when they end.
@@ -119,7 +118,7 @@ impl SimpleProcessor {
             shared: Arc::new(Shared {
                 exporter,
                 turn: tokio::sync::Mutex::new(()),
-                ledger: Arc::default(),
+                books: Books::unlogged(),
                 lost_in_a_row: AtomicU64::new(0),
                 started: AtomicU64::new(0),
                 last_error: Mutex::default(),
@@ -130,7 +129,6 @@ impl SimpleProcessor {
             encoder: Mutex::new(Encoder::new(SpanLimits::unlimited())),
             resource: EncodedResource::default(),
             limit: Duration::from_secs(10),
-            observer: None,
         }
     }
 
@@ -156,8 +154,9 @@ impl SimpleProcessor {
     /// came). `otel.component.type` is `simple_span_processor`, `otel.component.name` that with a number from 0.
     #[cfg(feature = "metrics")]
     #[must_use]
-    pub fn meter(mut self, meter: &Meter) -> Self {
-        self.observer = Some(Arc::new(Instruments::new(meter, SIMPLE)));
+    pub fn meter(self, meter: &Meter) -> Self {
+        let instruments = Arc::new(Instruments::new(meter, SIMPLE));
+        self.shared.books.set_observer(instruments);
         self
     }
 
@@ -179,7 +178,7 @@ impl SimpleProcessor {
 impl SimpleHandle {
     /// Says where every span is.
     pub fn account(&self) -> Account {
-        self.shared.ledger.read()
+        self.shared.books.account()
     }
 
     /// Flushes the exporter. Blocks this thread; there are no spans that wait.
@@ -236,19 +235,16 @@ impl SpanProcessor for SimpleProcessor {
             return;
         }
         if self.shared.is_shut_down.load(Ordering::Acquire) {
-            self.shared.ledger.turn_away(DropReason::Shutdown, 1);
-            if let Some(observer) = &self.observer {
-                observer.dropped_before("already_shutdown", 1);
-            }
-            return;
+            let reason = DropReason::Shutdown;
+            return self.shared.books.turn_away(reason, 1).report();
         }
         let Some(batch) = self.encode(&span) else {
             return;
         };
         drop(span);
-        let flight = Flight::begin(&self.shared, self.observer.clone());
         let until = Deadline::after(self.limit).named("limit of the simple processor");
-        let waited = wait(until, flight.export(batch, until));
+        let flight = Flight::begin(&self.shared, batch);
+        let waited = wait(until, flight.export(until));
         if let Err(error) = waited {
             // The flight ended with the work, and its span is counted; the log is all that is left to do.
             self.shared.tell_lost(1, &error);
@@ -302,7 +298,7 @@ impl Debug for SimpleProcessor {
 impl Shared {
     /// Waits for spans on their way, then flushes the exporter.
     async fn flush(&self, until: Deadline) -> Result<Drained> {
-        let before = self.ledger.read();
+        let before = self.books.account();
         let work = async {
             drop(self.turn.lock().await);
             self.exporter.flush(until).await
@@ -314,11 +310,11 @@ impl Shared {
 
     /// Waits for spans on their way, then shuts the exporter down, in any case.
     async fn shutdown(&self, until: Deadline) -> Result<Drained> {
-        let before = self.ledger.read();
+        let before = self.books.account();
         let turn = until.run(self.turn.lock()).await;
         let inside = run_drain(until, GRACE, "shutdown", self.exporter.shutdown(until)).await;
         drop(turn);
-        self.ledger.abandon_pending();
+        self.books.abandon_pending();
         let unended = self.unended();
         match inside {
             Ok(inside) => {
@@ -327,8 +323,8 @@ impl Shared {
                 Ok(drained)
             }
             // Exports that are under way hold spans, and nobody waits for them any longer.
-            Err(error) if self.ledger.read().open() > 0 => {
-                let account = self.ledger.read();
+            Err(error) if self.books.account().open() > 0 => {
+                let account = self.books.account();
                 let mut drained = account.since(&before);
                 drained.left = account.open();
                 drained.unended = unended;
@@ -343,12 +339,12 @@ impl Shared {
     fn unended(&self) -> u64 {
         // Read first: a span that starts and ends meanwhile must not look as if it had not ended.
         let started = self.started.load(Ordering::Relaxed);
-        started.saturating_sub(self.ledger.read().received)
+        started.saturating_sub(self.books.account().received)
     }
 
     /// Tells what was lost and was not told before, once the shutdown has begun.
     fn report_losses(&self) {
-        let account = self.ledger.read();
+        let account = self.books.account();
         let error = lock(&self.last_error).clone();
         let server = error.as_ref().and_then(Error::shared_server);
         self.report.tell(&account, self.unended(), server, |_, _| {
@@ -359,14 +355,14 @@ impl Shared {
     /// What became of spans since `before`. What the exporter inside had acknowledged was counted as delivered; here it
     /// turns out what became of it.
     fn since(&self, before: &Account, inside: &Drained) -> Drained {
-        self.ledger.take_back(inside);
+        self.books.take_back(inside, None);
         let lost = &inside.lost;
         if lost.total() > lost.of(DropReason::Filtered) {
             tracing::warn!(target: "outspan", "spans that the exporter had taken were lost inside it: {lost}");
         }
-        let mut drained = self.ledger.read().since(before);
+        let mut drained = self.books.account().since(before);
         // Pending spans are not counted as delivered in the first place.
-        let left = inside.left.saturating_sub(self.ledger.pending());
+        let left = inside.left.saturating_sub(self.books.pending());
         drained.delivered = drained.delivered.saturating_sub(left);
         drained.left = inside.left;
         for cause in inside.causes() {
@@ -399,87 +395,65 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A span on its way. Ends in the account however the export ends, also when its future is dropped.
+/// A span on its way. It is in the account however the export ends, also when its future is dropped.
 struct Flight {
     shared: Arc<Shared>,
-    has_landed: bool,
-    /// Who is to hear of the hand-over, until that happens.
-    observer: Option<Arc<dyn HandOver>>,
+    /// Nothing after the export has ended.
+    tracked: Option<Tracked>,
 }
 
 impl Flight {
-    fn begin(shared: &Arc<Shared>, observer: Option<Arc<dyn HandOver>>) -> Self {
-        shared.ledger.step(|account| {
-            account.received += 1;
-            account.in_flight += 1;
-        });
+    fn begin(shared: &Arc<Shared>, batch: Batch) -> Self {
+        let entry = shared.books.enter(0, batch.spans());
         Self {
             shared: Arc::clone(shared),
-            has_landed: false,
-            observer,
+            tracked: entry.into_tracked(vec![batch]).pop(),
         }
     }
 
-    async fn export(mut self, batch: Batch, until: Deadline) {
+    async fn export(mut self, until: Deadline) {
         let shared = Arc::clone(&self.shared);
-        let observer = &mut self.observer;
+        let Some(tracked) = &mut self.tracked else {
+            return;
+        };
         let work = async {
             let _turn = shared.turn.lock().await;
-            if let Some(observer) = observer.take() {
-                observer.handed_over(1);
-            }
-            shared.exporter.export(batch.clone(), until).await
+            tracked.start();
+            shared.exporter.export(tracked.batch().clone(), until).await
         };
         let exported = until.run(work).await;
         let exported = exported.unwrap_or_else(|| Err(Error::timeout("no answer", until)));
-        match exported {
-            Ok(delivery) => self.land(delivery),
-            Err(error) => self.land(Delivery::failed(batch, error)),
+        match (self.tracked.take(), exported) {
+            (Some(tracked), Err(error)) if !tracked.was_started() => {
+                tracked.drop_unstarted(error.drop_reason(), Some(&error), "timeout");
+                self.shared.tell_lost(1, &error);
+            }
+            (Some(tracked), exported) => self.land(tracked.complete(exported)),
+            (None, _) => {}
         }
     }
 
-    fn land(&mut self, mut delivery: Delivery) {
-        self.has_landed = true;
-        let (pending, pending_spans) = delivery.take_pending();
-        if pending_spans == 1 {
-            // It stays in flight until it is written.
-            self.shared.ledger.add_pending(1);
-            return self.shared.ledger.follow(&pending);
+    fn land(&self, completed: Completed) {
+        // A span that is pending stays in flight until it is written.
+        if completed.accepted > completed.pending {
+            self.shared.tell_delivered();
         }
-        let part = delivery.rest.first();
-        self.shared.ledger.step(|account| {
-            account.in_flight -= 1;
-            match part {
-                Some(part) => account.dropped.add(part.error.drop_reason(), 1),
-                None if delivery.refused > 0 => account.refused += 1,
-                None if delivery.filtered > 0 => account.dropped.add(DropReason::Filtered, 1),
-                None => account.delivered += 1,
-            }
-        });
-        match part {
-            Some(part) => self.shared.tell_lost(1, &part.error),
-            None if delivery.refused > 0 => {
-                let why = delivery.message.as_deref().unwrap_or("no reason given");
-                self.shared.tell_lost(1, &Error::refused(why));
-            }
-            // It says nothing about the destination.
-            None if delivery.filtered > 0 => {}
-            None => self.shared.tell_delivered(),
+        if let Some(error) = completed.error.filter(|_| completed.accepted == 0) {
+            self.shared.tell_lost(1, &error);
+        }
+        for (part, error) in completed.rest {
+            part.drop_spans(error.drop_reason(), Some(&error));
+            self.shared.tell_lost(1, &error);
         }
     }
 }
 
 impl Drop for Flight {
     fn drop(&mut self) {
-        if let Some(observer) = self.observer.take() {
-            observer.dropped_before("timeout", 1);
+        match self.tracked.take() {
+            Some(tracked) if tracked.was_started() => tracked.drop_spans(DropReason::Failed, None),
+            Some(tracked) => tracked.drop_unstarted(DropReason::Failed, None, "timeout"),
+            None => {}
         }
-        if self.has_landed {
-            return;
-        }
-        self.shared.ledger.step(|account| {
-            account.in_flight -= 1;
-            account.dropped.add(DropReason::Failed, 1);
-        });
     }
 }

@@ -3,15 +3,13 @@
 use std::future::Future;
 use std::sync::mpsc;
 use std::sync::mpsc::RecvTimeoutError;
-use std::thread;
 use std::time::Duration;
-
-use tokio::runtime::Handle;
 
 use crate::Deadline;
 use crate::Error;
 use crate::Result;
-use crate::runtime;
+use crate::runtime::Runtime;
+use crate::runtime::is_own_thread;
 
 /// How long a caller waits beyond a deadline for work that keeps deadlines by itself.
 const GRACE: Duration = Duration::from_secs(1);
@@ -30,14 +28,13 @@ where
     F: Future + Send + 'static,
     F::Output: Send,
 {
-    let ours = runtime::handle()?;
-    if is_thread_of(ours) {
+    if is_own_thread() {
         return Err(Error::internal(
             "an exporter waits for its own processor: do that on another thread",
         ));
     }
     let (sender, receiver) = mpsc::sync_channel(1);
-    let task = runtime::spawn(async move {
+    let task = Runtime::shared().spawn(async move {
         // If nobody waits any more, the output is of no use to anyone.
         sender.send(work.await).ok();
     })?;
@@ -50,12 +47,6 @@ where
         RecvTimeoutError::Timeout => Error::timeout("no answer", until),
         RecvTimeoutError::Disconnected => Error::internal("the exporter panicked"),
     })
-}
-
-/// Whether this is the thread that drives our runtime. Other threads may have entered it, and may wait.
-fn is_thread_of(ours: &Handle) -> bool {
-    let is_inside = Handle::try_current().is_ok_and(|current| current.id() == ours.id());
-    is_inside && thread::current().name() == Some("outspan")
 }
 
 #[cfg(test)]
@@ -74,8 +65,21 @@ mod tests {
     #[test]
     fn threads_that_have_only_entered_our_runtime_may_wait() {
         let until = Deadline::after(Duration::from_secs(10));
-        let _entered = runtime::handle().unwrap().enter();
+        let ours = Runtime::shared().handle().unwrap();
+        let _entered = ours.enter();
         assert_eq!(wait(until, async { 3 }).unwrap(), 3);
+    }
+
+    #[test]
+    fn thread_with_the_name_of_ours_may_wait() {
+        let until = Deadline::after(Duration::from_secs(10));
+        let ours = Runtime::shared().handle().unwrap();
+        let namesake = std::thread::Builder::new().name("outspan".to_owned());
+        let waited = namesake.spawn(move || {
+            let _entered = ours.enter();
+            wait(until, async { 4 })
+        });
+        assert_eq!(waited.unwrap().join().unwrap().unwrap(), 4);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::Format;
 use super::Position;
 use super::RawRecord;
 use super::look::BYTE_ORDER_MARK;
+use super::look::begins_record;
 use super::source::Source;
 use super::source::fill;
 
@@ -114,13 +115,6 @@ impl JsonTexts {
             None => self.lines.next().map_err(Fault::Io),
         }
     }
-}
-
-/// Whether a line can only be the beginning of a request.
-pub(super) fn begins_record(line: &[u8]) -> bool {
-    line.trim_ascii_start()
-        .strip_prefix(b"{")
-        .is_some_and(|inside| inside.trim_ascii_start().starts_with(b"\"resourceSpans\""))
 }
 
 /// A line with its line feed, or the beginning of one that is too long.

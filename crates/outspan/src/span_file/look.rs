@@ -202,10 +202,16 @@ fn owner(key: &[u8]) -> Option<Keys> {
     }
 }
 
+/// Whether a line can only be the beginning of a request.
+pub(super) fn begins_record(line: &[u8]) -> bool {
+    line.trim_ascii_start()
+        .strip_prefix(b"{")
+        .is_some_and(|inside| inside.trim_ascii_start().starts_with(b"\"resourceSpans\""))
+}
+
 /// Whether some later line begins like a record: a file that was cut at its front.
 fn has_json_record_line(head: &[u8]) -> bool {
-    head.split(|&byte| byte == b'\n')
-        .any(super::json::begins_record)
+    head.split(|&byte| byte == b'\n').any(begins_record)
 }
 
 /// Whether protobuf that begins with field 1 is a list of Zipkin's spans rather than a request of OTLP; nothing when that

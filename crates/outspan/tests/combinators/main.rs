@@ -21,8 +21,12 @@ mod measured;
 mod merger;
 mod queue;
 mod queue_log;
+mod queue_runtime;
 mod queued;
+mod retiring;
 mod retry;
+mod shares;
+mod span_queue;
 mod split;
 mod stacks;
 

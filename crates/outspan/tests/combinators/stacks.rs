@@ -74,21 +74,22 @@ async fn errors_say_which_of_two_limits_passed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_primary_with_a_limit_leaves_time_for_the_backup() {
-    let [primary, backup] = children();
-    primary.always(Act::Hang);
-    let right = primary
-        .exporter()
-        .timeout(SECOND * 2)
-        .fallback(backup.exporter());
-    assert!(export(&right, &batch_of(1)).await.unwrap().is_complete());
-
-    let [primary, backup] = children();
-    primary.always(Act::Hang);
-    backup.always(Act::after(SECOND, Act::Deliver));
-    let wrong = primary.exporter().fallback(backup.exporter());
-    export(&wrong, &batch_of(1)).await.unwrap_err();
-    assert_eq!(backup.received(), []);
+async fn a_primary_with_a_limit_falls_back_sooner() {
+    for (limit, expected) in [(Some(SECOND * 2), SECOND * 3), (None, SECOND * 151)] {
+        let [primary, backup] = children();
+        primary.always(Act::Hang);
+        backup.always(Act::after(SECOND, Act::Deliver));
+        let primary = match limit {
+            Some(limit) => primary.exporter().timeout(limit),
+            None => primary.exporter(),
+        };
+        let either = primary.fallback(backup.exporter());
+        let began = Instant::now();
+        assert!(export(&either, &batch_of(1)).await.unwrap().is_complete());
+        let waited = began.elapsed();
+        assert!(waited >= expected, "{waited:?}");
+        assert!(waited < expected + SECOND / 2, "{waited:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -12,6 +12,7 @@ use outspan::combinators::Breaker;
 use outspan::combinators::Fallback;
 use outspan::combinators::FanOut;
 use outspan::combinators::Queued;
+use outspan::engine::Ack;
 use outspan::engine::MemoryQueue;
 use outspan_testkit::Act;
 use outspan_testkit::ScriptedExporter;
@@ -102,8 +103,8 @@ async fn queue_with_spans(child: &ScriptedExporter, exporter: Exporter) -> Memor
         .unwrap();
     for _ in 0..3 {
         let batch = batch_of(2);
-        let room = queue.reserve(batch.memory(), 2).unwrap();
-        queue.push(vec![batch], room);
+        let permit = queue.try_reserve(batch.memory(), 2).unwrap();
+        queue.push(batch, permit, Ack::none()).unwrap();
     }
     child.wait_for_exports(1).await;
     queue
@@ -185,8 +186,8 @@ async fn queue_of_three(waiting: &[usize], batches: usize) -> ([ScriptedExporter
         .unwrap();
     for _ in 0..batches {
         let batch = batch_of(2);
-        let room = queue.reserve(batch.memory(), 2).unwrap();
-        queue.push(vec![batch], room);
+        let permit = queue.try_reserve(batch.memory(), 2).unwrap();
+        queue.push(batch, permit, Ack::none()).unwrap();
     }
     for child in &children {
         child.wait_for_exports(1).await;
@@ -246,13 +247,18 @@ async fn destination_that_hangs_is_named_among_several_at_shutdown() {
                 .to("healthy", children[0].exporter())
                 .to("hanging", children[1].exporter())
                 .build(),
-            _ => Fallback::new()
-                .to("hanging", children[1].exporter())
-                .to("healthy", children[0].exporter())
-                .build(),
+            _ => {
+                // A healthy one would have the other half of the time, and take everything.
+                children[0].always(Act::Hang);
+                Fallback::new()
+                    .to("first", children[0].exporter())
+                    .to("hanging", children[1].exporter())
+                    .build()
+            }
         };
         // The exports begin before the shutdown, and have much more time than that.
-        let queue = queue_with_spans(&children[1], exporter.unwrap()).await;
+        let first = usize::from(shape == "fan-out");
+        let queue = queue_with_spans(&children[first], exporter.unwrap()).await;
         let end = Deadline::after(Duration::from_millis(100)).named("my limit");
         let drained = queue.shutdown(end).await.unwrap();
         let text = drained.to_string();

@@ -14,3 +14,4 @@ mod log;
 mod messages;
 mod order;
 mod sizes;
+mod unanswered;

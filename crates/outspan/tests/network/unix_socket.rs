@@ -29,7 +29,7 @@ use tokio::net::UnixListener;
 const WIRES: [Transport; 2] = [Transport::Grpc, Transport::Http];
 
 /// Listens on a socket, and leads every connection to a collector, until the test ends.
-fn listen(socket: impl AsRef<Path>, to: SocketAddr) {
+pub(crate) fn listen(socket: impl AsRef<Path>, to: SocketAddr) {
     let listener = UnixListener::bind(socket).unwrap();
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {

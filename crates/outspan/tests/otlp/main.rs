@@ -14,6 +14,7 @@ mod concurrency;
 mod connections;
 mod delivery;
 mod endpoints;
+mod given_runtime;
 mod hooks;
 mod limits;
 mod log;

@@ -18,6 +18,7 @@ mod processor;
 mod processor_metrics;
 mod processor_network;
 mod processor_self_tracing;
+mod runtime_self_tracing;
 mod sdk_exporter;
 mod simple_processor;
 mod simple_processor_log;

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::collections::VecDeque;
 
+use super::json_value::write_json_text;
 use super::parts::Log;
 use super::parts::Process;
 use super::parts::Span;
@@ -11,7 +12,6 @@ use super::parts::Value;
 use crate::jaeger::marks;
 use crate::jaeger::names;
 use crate::jaeger::names::Reserved;
-use crate::json::write_json_text;
 use crate::otlp::SpanKind;
 use crate::otlp::StatusCode;
 use crate::otlp::ValueWriter;

@@ -2,6 +2,7 @@
 
 pub(super) mod assemble;
 mod input;
+mod json_value;
 mod limits;
 mod meaning;
 pub(super) mod parts;

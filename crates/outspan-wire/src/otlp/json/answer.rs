@@ -5,6 +5,7 @@ mod write;
 use std::borrow::Cow;
 use std::time::Duration;
 
+use crate::error::WireError;
 use crate::json::Kind;
 use crate::json::Text;
 use crate::otlp::answer::Detail;
@@ -13,7 +14,6 @@ use crate::otlp::answer::PartialSuccess;
 use crate::otlp::answer::RETRY_DELAY_MAX;
 use crate::otlp::answer::RpcStatus;
 use crate::otlp::answer::VIOLATIONS_MAX;
-use crate::otlp::error::WireError;
 
 pub use self::write::write_json_response;
 pub use self::write::write_json_status;

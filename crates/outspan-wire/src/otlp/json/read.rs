@@ -6,11 +6,11 @@ use base64::engine::DecodePaddingMode;
 use base64::engine::GeneralPurpose;
 use base64::engine::GeneralPurposeConfig;
 
+use crate::error::WireError;
+use crate::error::WireErrorKind;
 use crate::json::Kind;
 use crate::json::RawString;
 use crate::json::Text;
-use crate::otlp::error::WireError;
-use crate::otlp::error::WireErrorKind;
 use crate::otlp::fields::any_value;
 use crate::otlp::fields::array_value;
 use crate::otlp::fields::entity_ref;

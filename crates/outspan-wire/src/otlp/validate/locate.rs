@@ -4,8 +4,6 @@
 
 use std::fmt::Write;
 
-use super::super::error::WireError;
-use super::super::error::WireErrorKind;
 use super::super::reader::Fault;
 use super::super::reader::Field;
 use super::super::reader::FieldValue;
@@ -13,6 +11,8 @@ use super::super::reader::Fields;
 use super::super::reader::NESTING_MAX;
 use super::super::reader::offset_of;
 use super::super::reader::read_key;
+use crate::error::WireError;
+use crate::error::WireErrorKind;
 
 /// Turns a fault into an error with offset, field and path.
 #[cold]

@@ -1,7 +1,7 @@
 //! The check that text is UTF-8, quick on the short ASCII texts that spans are made of.
 
-use super::super::error::WireErrorKind;
 use super::super::reader::Fault;
+use crate::error::WireErrorKind;
 
 /// The highest bit of each byte, which ASCII never sets.
 const HIGH_BITS: u64 = 0x8080_8080_8080_8080;

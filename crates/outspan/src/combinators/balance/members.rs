@@ -23,7 +23,10 @@ use crate::Error;
 use crate::Export;
 use crate::Exporter;
 use crate::Result;
-use crate::runtime;
+use crate::guard::GRACE;
+use crate::guard::call_guarded;
+use crate::guard::run_drain;
+use crate::runtime::Runtime;
 
 /// The least time between two look-ups.
 pub(super) const PAUSE: Duration = Duration::from_secs(1);
@@ -43,7 +46,26 @@ pub(super) struct Members {
     is_resolved: bool,
     state: Mutex<State>,
     wanted: Notify,
-    left: watch::Sender<usize>,
+    /// Members that are gone and not shut down yet.
+    retiring: watch::Sender<usize>,
+    /// The end of the shutdown, once it has begun: members that are gone end by then as well.
+    closing: watch::Sender<Option<Deadline>>,
+}
+
+/// Counts a member as retiring, however its shutdown ends.
+struct Retiring(Arc<Members>);
+
+impl Retiring {
+    fn begin(members: &Arc<Members>) -> Self {
+        members.retiring.send_modify(|retiring| *retiring += 1);
+        Self(Arc::clone(members))
+    }
+}
+
+impl Drop for Retiring {
+    fn drop(&mut self) {
+        self.0.retiring.send_modify(|retiring| *retiring -= 1);
+    }
 }
 
 #[derive(Debug, Default)]
@@ -66,7 +88,8 @@ impl Members {
             is_resolved,
             state: Mutex::default(),
             wanted: Notify::new(),
-            left: watch::Sender::new(0),
+            retiring: watch::Sender::new(0),
+            closing: watch::Sender::new(None),
         }
     }
 
@@ -95,11 +118,17 @@ impl Members {
         Arc::clone(&self.current.borrow())
     }
 
-    /// Takes no more members, and hands out those that are there.
-    pub(super) fn close(&self) -> Arc<[Arc<Destination>]> {
+    /// Takes no more members, and hands out those that are there. Those that are gone end by `until`.
+    pub(super) fn close(&self, until: Deadline) -> Arc<[Arc<Destination>]> {
         self.lock().is_closed = true;
+        self.closing.send_replace(Some(until));
         self.wanted.notify_one();
         self.current()
+    }
+
+    /// Whether members may come and go.
+    pub(super) fn may_change(&self) -> bool {
+        self.is_resolved && !self.lock().is_closed
     }
 
     /// Has addresses looked up before their time.
@@ -109,11 +138,15 @@ impl Members {
         }
     }
 
-    /// What members achieved that are gone, since the last time; waits until they are.
+    /// What members achieved that are gone, since the last time; waits until they are shut down.
     pub(super) async fn retired(&self, until: Deadline) -> Drained {
-        let mut left = self.left.subscribe();
+        let mut retiring = self.retiring.subscribe();
         // Out of time, what is not told now is told the next time.
-        drop(until.run(left.wait_for(|left| *left == 0)).await);
+        drop(
+            until
+                .run(retiring.wait_for(|retiring| *retiring == 0))
+                .await,
+        );
         std::mem::take(&mut self.lock().retired)
     }
 
@@ -139,7 +172,7 @@ impl Members {
             }
         };
         // It ends by itself when the members are gone.
-        drop(runtime::handle()?.spawn(work));
+        drop(Runtime::shared().detach(work)?);
         Ok(())
     }
 
@@ -207,7 +240,9 @@ impl Members {
                 members.push(Arc::clone(known));
                 continue;
             }
-            match make(address) {
+            // A panic must not end the look-ups: the next one tries again.
+            let made = call_guarded("function that makes members", || make(address));
+            match made.and_then(|made| made) {
                 Ok(exporter) => {
                     let member = Destination::new(&name, exporter, &self.breakers);
                     members.push(Arc::new(member));
@@ -234,19 +269,38 @@ impl Members {
 
     /// Shuts a member down that is gone, and keeps what it says.
     fn retire(self: &Arc<Self>, member: Arc<Destination>) {
-        self.left.send_modify(|left| *left += 1);
-        let members = Arc::clone(self);
+        let retiring = Retiring::begin(self);
         let work = async move {
-            let until = Deadline::after(RETIREMENT);
-            let drained = member.exporter.shutdown(until).await;
-            if let Ok(drained) = drained {
-                members.lock().retired.merge(&drained);
+            let members = &retiring.0;
+            let drained = members.shut_down(&member).await;
+            match drained {
+                Ok(drained) => members.lock().retired.merge(&drained),
+                Err(error) => tracing::warn!(
+                    target: "outspan",
+                    member = %member.name,
+                    error = %error.chain(),
+                    "shutdown of a member that is gone failed"
+                ),
             }
-            members.left.send_modify(|left| *left -= 1);
         };
-        if let Ok(runtime) = runtime::handle() {
-            drop(runtime.spawn(work));
-        }
+        // It fails only where the library's thread cannot start, and then no address was looked up.
+        drop(Runtime::shared().detach(work));
+    }
+
+    /// Shuts a member down, within its own time or that of the shutdown of all, if that ends before.
+    async fn shut_down(&self, member: &Destination) -> Result<Drained> {
+        let until = Deadline::after(RETIREMENT);
+        let mut closing = self.closing.subscribe();
+        let shutdown = member.exporter.shutdown(until);
+        let end = tokio::select! {
+            biased;
+            drained = run_drain(until, GRACE / 2, "shutdown", shutdown) => return drained,
+            end = closing.wait_for(Option::is_some) => end.ok().and_then(|end| *end),
+        };
+        // The first call was dropped: this one goes on where it stopped.
+        let until = until.min(end.unwrap_or(until));
+        let shutdown = member.exporter.shutdown(until);
+        run_drain(until, GRACE, "shutdown", shutdown).await
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -271,7 +325,10 @@ async fn ask(
     let (found, answer) = oneshot::channel();
     let thread = std::thread::Builder::new()
         .name("outspan-lookup".into())
-        .spawn(move || drop(found.send(look_up())));
+        .spawn(move || {
+            let answer = call_guarded("look-up of addresses", || look_up());
+            drop(found.send(answer.unwrap_or_else(|e| Err(io::Error::other(e.to_string())))));
+        });
     if let Err(error) = thread {
         return Some(Err(error));
     }

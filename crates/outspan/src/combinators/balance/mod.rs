@@ -13,6 +13,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use futures_util::future::join;
 use futures_util::stream::FuturesUnordered;
 use outspan_wire::otlp;
 use outspan_wire::otlp::Split;
@@ -26,6 +27,7 @@ use super::children::check_names;
 use super::children::drain_all;
 use super::route::Destination;
 use super::route::Open;
+use super::route::SharedTime;
 use super::route::deliver_along;
 use super::route::finish;
 use super::route::hand_on;
@@ -35,10 +37,14 @@ use crate::Deadline;
 use crate::Delivery;
 use crate::Drained;
 use crate::Error;
+use crate::ErrorKind;
 use crate::Export;
 use crate::Exporter;
 use crate::Result;
-use crate::engine;
+use crate::guard::GRACE;
+
+/// How long a flush without a deadline waits for members that a name no longer has.
+const FLUSH_RETIRED: Duration = Duration::from_secs(5);
 
 /// How often names are looked up again unless told: what the Collector's resolver does by default is 5 s; most
 /// records live longer than that.
@@ -66,6 +72,9 @@ pub enum BalanceBy {
 ///
 /// A member that fails is left alone by its [`Breaker`] and found again; meanwhile the others take its share. What one member
 /// could not deliver is offered to the next, so trouble of one member is no trouble of the export.
+///
+/// As long as there is another member to ask, a member has half of the time that is left until the deadline, or 10 s if there is no
+/// deadline. So a member that never answers leaves time for the next.
 ///
 /// # Examples
 ///
@@ -104,8 +113,9 @@ pub enum BalanceBy {
 ///
 /// # Errors
 ///
-/// The last member's, with its name, when every member failed. It creates one of its own: no member is known, because the
-/// name has no address yet, which is temporary.
+/// The last member's, with its name, when every member failed. It creates two of its own: no member is known, because the
+/// name has no address yet or `make` fails for all, which is temporary; and [`Timeout`](crate::ErrorKind::Timeout) without an attempt, when
+/// the deadline has passed at the beginning.
 ///
 /// # Cancellation
 ///
@@ -117,7 +127,8 @@ pub enum BalanceBy {
 /// The batches of exports that are under way; for [`BalanceBy::TraceId`] their parts as well, which are made one after the
 /// other where they take more than 8 MiB and more than twice the batch, because each repeats its resources. Members that a name no longer
 /// has are shut down in the background, with 30 s to deliver what they hold. Flush and shutdown reach every member, at the
-/// same time.
+/// same time. A flush waits for members that are gone for half of its time at most, or 5 s without a deadline; a shutdown ends
+/// theirs with its own.
 ///
 /// # Where it belongs
 ///
@@ -157,7 +168,8 @@ impl Balance {
     /// Takes a member for each address that `host` (`NAME:PORT`) has, made by `make`.
     ///
     /// The name is looked up on a thread of its own, when this is built, then every 30 s (see [`every`](Self::every)), and, at
-    /// most once a second, when a member fails. If that does not work the known members stay.
+    /// most once a second, when a member fails. If that does not work the known members stay. An address for which `make` fails or
+    /// panics has no member until the next look-up.
     pub fn resolved(
         host: impl Into<String>,
         make: impl Fn(SocketAddr) -> Result<Exporter> + Send + Sync + 'static,
@@ -286,6 +298,7 @@ impl Balanced {
         until: Deadline,
     ) -> Result<Delivery> {
         let all: Vec<&Destination> = members.iter().map(Arc::as_ref).collect();
+        let time = SharedTime::new(until);
         let max_held = HELD_BYTES.max(2 * batch.size());
         let mut total = Delivery::default();
         let mut candidates: Vec<bool> = vec![true; all.len()];
@@ -297,8 +310,7 @@ impl Balanced {
         loop {
             while let Some(part) = waiting.pop() {
                 // Nobody is asked, and blamed, when the time is over.
-                let is_over = part.error.is_some() && engine::is_over(until);
-                if is_over || !candidates.contains(&true) {
+                if time.is_over() || !candidates.contains(&true) {
                     open.push(part);
                     join_if_large(&mut open, max_held);
                     continue;
@@ -310,7 +322,7 @@ impl Balanced {
                     {
                         held -= size;
                         total.absorb(achieved);
-                        let left = hand_on(left, FallOn::Temporary, until, &mut total);
+                        let left = hand_on(left, FallOn::Temporary, time, &mut total);
                         candidates[place] &= left.is_empty();
                         waiting.extend(left);
                     }
@@ -323,11 +335,17 @@ impl Balanced {
                         continue;
                     };
                     let member = all[place];
+                    let mut others = all.iter().zip(&candidates).enumerate();
+                    let is_last = !others.any(|(other, (member, is_candidate))| {
+                        other != place && *is_candidate && member.circuit.is_available()
+                    });
                     let size = piece.size();
                     held += size;
                     under_way.push(async move {
                         let mut achieved = Delivery::default();
-                        let left = member.deliver(piece, pass, until, &mut achieved).await;
+                        let left = member
+                            .deliver(piece, pass, time, is_last, &mut achieved)
+                            .await;
                         (place, size, achieved, left)
                     });
                 }
@@ -337,11 +355,11 @@ impl Balanced {
             };
             held -= size;
             total.absorb(achieved);
-            let left = hand_on(left, FallOn::Temporary, until, &mut total);
+            let left = hand_on(left, FallOn::Temporary, time, &mut total);
             candidates[place] &= left.is_empty();
             waiting.extend(left);
         }
-        finish(&all, open, total, until).await
+        finish(&all, open, total, time).await
     }
 }
 
@@ -419,7 +437,10 @@ impl Export for Balanced {
         if super::breaker::trouble(&result).is_some() {
             self.members.look_up_soon();
         }
-        result
+        match self.members.may_change() {
+            true => temporary_if_shut_down(result),
+            false => result,
+        }
     }
 
     async fn flush(&self, until: Deadline) -> Result<Drained> {
@@ -427,18 +448,40 @@ impl Export for Balanced {
         let flushes = members
             .iter()
             .map(|to| (&*to.name, to.exporter.flush(until)));
-        let drained = drain_all(flushes, "flush", until).await;
-        with_retired(drained, &self.members.retired(until).await)
+        // One that is gone and does not end must not hold up the flush of those that are there.
+        let half = until.min(match until.remaining() {
+            Some(left) => Deadline::after(left / 2),
+            None => Deadline::after(FLUSH_RETIRED),
+        });
+        let flushes = drain_all(flushes, "flush", until);
+        let (drained, retired) = join(flushes, self.members.retired(half)).await;
+        with_retired(drained, &retired)
     }
 
     async fn shutdown(&self, until: Deadline) -> Result<Drained> {
-        let members = self.members.close();
+        let members = self.members.close(until);
         let shutdowns = members
             .iter()
             .map(|to| (&*to.name, to.exporter.shutdown(until)));
-        let drained = drain_all(shutdowns, "shutdown", until).await;
-        with_retired(drained, &self.members.retired(until).await)
+        let shutdowns = drain_all(shutdowns, "shutdown", until);
+        // A member that is gone has the grace to count what it drops.
+        let retired = self.members.retired(until.at_least_later(2 * GRACE));
+        let (drained, retired) = join(shutdowns, retired).await;
+        with_retired(drained, &retired)
     }
+}
+
+/// An export may meet a member just when its address is gone. Another attempt goes to the other members.
+fn temporary_if_shut_down(result: Result<Delivery>) -> Result<Delivery> {
+    let mark = |error: Error| match error.kind() {
+        ErrorKind::ShutDown => error.with_temporary(true),
+        _ => error,
+    };
+    let mut delivery = result.map_err(mark)?;
+    for left in &mut delivery.rest {
+        left.error = mark(left.error.clone());
+    }
+    Ok(delivery)
 }
 
 /// Adds what members that have left achieved. Their losses are reported even if the others failed.

@@ -6,7 +6,6 @@ use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::future::join_all;
@@ -27,20 +26,20 @@ use crate::Error;
 use crate::Export;
 use crate::Exporter;
 use crate::Result;
+use crate::Retry;
 use crate::diagnostics::Diagnostics;
 use crate::engine;
+use crate::engine::Backoff;
+use crate::engine::Health;
 use crate::fates;
 use crate::fates::Fate;
 use crate::fates::Pending;
 use crate::guard::run_guarded;
 use crate::pending::PendingSpans;
-use crate::runtime;
+use crate::runtime::Runtime;
 
 /// How many exports a child that nobody waits for may have under way: enough for a slow one, and a bound for one that hangs.
 const BEHIND_MAX: u32 = 16;
-
-/// The longest wait that a shutdown remembers, which no shutdown lasts.
-const ASKED_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Says for whom a [`FanOut`] waits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -151,7 +150,7 @@ impl FanOut {
                 name,
                 exporter,
                 behind: Arc::new(Semaphore::new(BEHIND_MAX as usize)),
-                asked: Mutex::default(),
+                health: Mutex::new(Health::new(Backoff::new(&Retry::default()))),
             })
         });
         Ok(Exporter::new(Fan {
@@ -170,15 +169,8 @@ struct Child {
     /// Permits for exports that nobody waits for.
     behind: Arc<Semaphore>,
     diagnostics: Diagnostics,
-    /// The wait that it asked for during a shutdown of the queue outside.
-    asked: Mutex<Option<Asked>>,
-}
-
-/// A wait that a child asked for.
-#[derive(Clone, Debug)]
-struct Asked {
-    end: Instant,
-    error: Error,
+    /// Has the wait that it asked for during a shutdown of the queue outside. Before that the queue keeps the waits.
+    health: Mutex<Health>,
 }
 
 /// The exporter that a [`FanOut`] makes.
@@ -380,6 +372,21 @@ enum Behind {
     LeftOut(Box<Delivery>),
 }
 
+/// An export that may end with its runtime; then its spans count as dropped.
+struct Unended {
+    child: Arc<Child>,
+    spans: u64,
+}
+
+impl Drop for Unended {
+    fn drop(&mut self) {
+        if self.spans > 0 {
+            let diagnostics = &self.child.diagnostics;
+            diagnostics.dropped(DropReason::Shutdown, self.spans, None);
+        }
+    }
+}
+
 impl Behind {
     async fn ended(self) -> Option<Delivery> {
         match self {
@@ -397,17 +404,6 @@ fn close_account(total: &mut Delivery, spans: u64) {
     total.accepted = settled - total.refused - total.filtered;
 }
 
-impl Asked {
-    /// Reads the wait that an error asks for, if it asks for one.
-    fn by(error: &Error) -> Option<Self> {
-        let end = Instant::now() + error.retry_after()?.min(ASKED_MAX);
-        Some(Self {
-            end,
-            error: error.clone(),
-        })
-    }
-}
-
 impl Child {
     async fn export(&self, batch: Batch, until: Deadline) -> Result<Delivery> {
         // A shutdown of the queue outside sends one batch to a child before the end of a wait that it asked for. If it asks
@@ -417,22 +413,27 @@ impl Child {
             return Err(error);
         }
         let export = run_guarded(until, "export", self.exporter.export(batch, until));
-        let result = engine::run_until_closed(export).await;
+        // All children are asked at the same time, so each may use all of it.
+        let result = engine::run_until_closed(export, |end| end).await;
         if is_closing {
-            *self.lock_asked() = trouble(&result).and_then(Asked::by);
+            let mut health = self.lock_health();
+            match trouble(&result) {
+                Some(error) => health.note_failure(error, Instant::now()),
+                None => drop(health.mark_up()),
+            }
         }
         result
     }
 
     /// Returns the error with which the child asked for a wait, until that is over.
     fn asked_to_wait(&self) -> Option<Error> {
-        let asked = self.lock_asked();
-        let asked = asked.as_ref().filter(|asked| Instant::now() < asked.end)?;
+        let health = self.lock_health();
+        let asked = health.asked_wait(Instant::now())?;
         Some(asked.error.clone())
     }
 
-    fn lock_asked(&self) -> MutexGuard<'_, Option<Asked>> {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_health(&self) -> MutexGuard<'_, Health> {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sends one part after the other.
@@ -445,7 +446,7 @@ impl Child {
         total
     }
 
-    /// Sends in the library's runtime, whoever waits for it; tells of what goes wrong.
+    /// Sends on the runtime that polls this export, also when nobody waits for it; tells of what goes wrong.
     fn export_behind(self: &Arc<Self>, batch: Batch, until: Deadline) -> Result<Behind> {
         let Ok(permit) = Arc::clone(&self.behind).try_acquire_owned() else {
             let error = Error::throttled(format!("{BEHIND_MAX} exports are under way"));
@@ -454,14 +455,18 @@ impl Child {
             let delivery = Delivery::failed(batch, error);
             return Ok(Behind::LeftOut(Box::new(delivery)));
         };
-        let child = Arc::clone(self);
-        let task = runtime::handle()?.spawn(async move {
-            let delivery = child.export_parts(vec![batch], until).await;
-            child.tell(&delivery);
+        let mut unended = Unended {
+            child: Arc::clone(self),
+            spans: batch.spans() as u64,
+        };
+        let work = async move {
+            let delivery = unended.child.export_parts(vec![batch], until).await;
+            unended.spans = 0;
+            unended.child.tell(&delivery);
             drop(permit);
             delivery
-        });
-        Ok(Behind::Running(task))
+        };
+        Ok(Behind::Running(Runtime::surrounding().detach(work)?))
     }
 
     fn tell(&self, delivery: &Delivery) {

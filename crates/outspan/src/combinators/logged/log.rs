@@ -17,7 +17,7 @@ use super::state::Begun;
 use super::state::Line;
 use super::state::State;
 use super::state::ended_line;
-use crate::runtime;
+use crate::runtime::Runtime;
 
 /// How many lines about single exports may wait to be written.
 const DETAILS_MAX: usize = 256;
@@ -78,18 +78,16 @@ impl Log {
         }
     }
 
-    /// Writes the summary when the interval is over, in the library's runtime. There is at most one task for each interval in
+    /// Writes the summary when the interval is over, on the library's thread. There is at most one task for each interval in
     /// which anything ended.
     fn close_in_time(self: &Arc<Self>) {
         let log = Arc::clone(self);
-        if let Ok(handle) = runtime::handle() {
-            drop(handle.spawn(async move {
-                tokio::time::sleep(log.interval).await;
-                if let Some(line) = log.summary() {
-                    log.say(&line);
-                }
-            }));
-        }
+        drop(Runtime::shared().detach(async move {
+            tokio::time::sleep(log.interval).await;
+            if let Some(line) = log.summary() {
+                log.say(&line);
+            }
+        }));
     }
 
     fn summary(&self) -> Option<Line> {
@@ -114,13 +112,11 @@ impl Log {
         }
         let line = line();
         let log = Arc::clone(self);
-        if let Ok(handle) = runtime::handle() {
-            drop(handle.spawn(async move {
-                // First, so that a subscriber that panics takes no room for ever.
-                log.details.fetch_sub(1, Ordering::Relaxed);
-                log.say(&line);
-            }));
-        }
+        drop(Runtime::shared().detach(async move {
+            // First, so that a subscriber that panics takes no room for ever.
+            log.details.fetch_sub(1, Ordering::Relaxed);
+            log.say(&line);
+        }));
     }
 
     fn write(self: &Arc<Self>, lines: impl IntoIterator<Item = Line>) {
@@ -132,8 +128,8 @@ impl Log {
     /// Writes a line on the library's thread.
     fn spawn(self: &Arc<Self>, line: Line) -> Option<tokio::task::JoinHandle<()>> {
         let log = Arc::clone(self);
-        let handle = runtime::handle().ok()?;
-        Some(handle.spawn(async move { log.say(&line) }))
+        let work = async move { log.say(&line) };
+        Runtime::shared().detach(work).ok()
     }
 
     fn say(&self, line: &Line) {

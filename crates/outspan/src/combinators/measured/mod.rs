@@ -45,7 +45,7 @@ use crate::Export;
 use crate::Exporter;
 use crate::Result;
 use crate::component::numbered_name;
-use crate::runtime;
+use crate::runtime::Runtime;
 
 /// The type of an exporter that nobody has named: the conventions ask for the name of the type in its language.
 const COMPONENT_TYPE: &str = "outspan::Exporter";
@@ -244,7 +244,7 @@ impl Measured {
         if let Some(reporting) = reporting {
             let core = Arc::clone(&measuring.core);
             let reports = report::run(reporting, core, measuring.stop.subscribe());
-            measuring.reports = Mutex::new(Some(runtime::handle()?.spawn(reports)));
+            measuring.reports = Mutex::new(Some(Runtime::shared().detach(reports)?));
         }
         Ok((Exporter::new(measuring), handle))
     }
@@ -450,10 +450,8 @@ impl Core {
         };
         let event = alert.event(&self.name, crossing, error);
         let hook = Arc::clone(&alert.hook);
-        if let Ok(handle) = runtime::handle() {
-            // A panic ends the task, and nothing else.
-            drop(handle.spawn(async move { hook(&event) }));
-        }
+        // A panic ends the task, and nothing else.
+        drop(Runtime::shared().detach(async move { hook(&event) }));
     }
 
     fn lock(&self) -> MutexGuard<'_, Numbers> {

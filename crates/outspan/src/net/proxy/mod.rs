@@ -107,7 +107,10 @@ impl ProxyOptions {
         };
         let tls = self.tls.clone().unwrap_or_else(|| tls.trust_alone());
         let tls = match proxy.kind {
-            Kind::Https => Some(TlsInUse::new(tls, proxy.place.host(), &[b"http/1.1"])?),
+            Kind::Https => {
+                let tls = TlsInUse::new(tls, proxy.place.host(), &[b"http/1.1"])?;
+                Some(Arc::new(tls))
+            }
             _ => None,
         };
         let forwards =
@@ -233,7 +236,7 @@ impl fmt::Display for Proxy {
 /// A proxy on the way to one destination.
 pub(super) struct Proxied {
     proxy: Proxy,
-    tls: Option<TlsInUse>,
+    tls: Option<Arc<TlsInUse>>,
     /// Whether it is sent whole requests, instead of being asked for a tunnel.
     forwards: bool,
     host: String,
@@ -311,11 +314,11 @@ impl Proxied {
 
     async fn encrypt(
         &self,
-        tls: &TlsInUse,
+        tls: &Arc<TlsInUse>,
         tcp: TcpStream,
         limit: Duration,
     ) -> Result<Transport, ProxyFailure> {
-        let handshake = TlsConnector::from(tls.config()).connect(tls.name(), tcp);
+        let handshake = TlsConnector::from(tls.config().await).connect(tls.name(), tcp);
         match tokio::time::timeout(limit, handshake).await {
             Ok(Ok(stream)) => Ok(Transport::ProxyTls(Box::new(stream))),
             Ok(Err(error)) => Err(self.tls_failed(&error)),

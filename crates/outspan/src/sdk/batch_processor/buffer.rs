@@ -23,8 +23,9 @@ use tokio::sync::watch;
 use crate::Account;
 use crate::DropReason;
 use crate::Losses;
-use crate::account::Ledger;
-use crate::engine::Budget;
+use crate::engine::Books;
+use crate::engine::Entry;
+use crate::engine::Unreported;
 use crate::sdk::span_data;
 
 /// Shards for each processor of the machine: threads that were stopped while they held a lock must not stop others.
@@ -48,11 +49,11 @@ const GRANT_MAX: usize = 256 * 1024;
 const RAW_SHARE: usize = 4;
 
 /// Ended spans that belong together because they came after one another.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Chunk {
     pub(super) spans: Vec<SpanData>,
-    /// Bytes taken from the budget for them.
-    pub(super) bytes: usize,
+    /// What the books hold for them.
+    pub(super) entry: Entry,
 }
 
 /// What the thread that ended a span has to do next.
@@ -78,8 +79,9 @@ pub(super) struct Buffer {
     shards: Box<[Padded]>,
     backlog: Mutex<Backlog>,
     helped: watch::Sender<()>,
-    ledger: Arc<Ledger>,
-    budget: Arc<Budget>,
+    books: Arc<Books>,
+    /// Whether the number of spans is bounded, too.
+    is_span_bounded: bool,
     chunk_spans: usize,
     chunk_bytes: usize,
     batch_spans: usize,
@@ -109,7 +111,10 @@ struct Noted {
 
 #[derive(Debug, Default)]
 struct Shard {
-    chunk: Chunk,
+    /// The unfinished chunk. Its spans are in no entry of the books yet, so that a span costs no step of the ledger.
+    spans: Vec<SpanData>,
+    /// Bytes charged for these spans.
+    bytes: usize,
     /// Bytes taken from the budget and not used yet.
     grant: usize,
     /// Spans that were turned away, until the worker takes the count.
@@ -130,8 +135,7 @@ struct Backlog {
 
 impl Buffer {
     pub(super) fn new(
-        ledger: Arc<Ledger>,
-        budget: Arc<Budget>,
+        books: Arc<Books>,
         batch_spans: usize,
         batch_bytes: usize,
         wait_when_full: Option<Duration>,
@@ -143,17 +147,18 @@ impl Buffer {
         let mut chunk_spans = batch_spans
             .min(CHUNK_SPANS_MAX)
             .min(SHARDED_SPANS_MAX / shards);
-        if let Some(spans_max) = budget.spans_max() {
+        let spans_max = books.budget().spans_max();
+        if let Some(spans_max) = spans_max {
             // The worker must hear of them before the bound is reached.
             chunk_spans = chunk_spans.min(spans_max / 2 / shards);
         }
-        let bytes_max = budget.bytes_max();
+        let bytes_max = books.budget().bytes_max();
         Self {
             shards: (0..shards).map(|_| Padded::default()).collect(),
             backlog: Mutex::default(),
             helped: watch::Sender::new(()),
-            ledger,
-            budget,
+            books,
+            is_span_bounded: spans_max.is_some(),
             chunk_spans: chunk_spans.max(1),
             chunk_bytes: batch_bytes.min(bytes_max / 4 / shards).max(1),
             batch_spans,
@@ -191,14 +196,14 @@ impl Buffer {
         }
         // First the move, then the estimate: the processor estimates while the moved bytes are still on their way to
         // memory, which the end of the lock waits for.
-        shard.chunk.spans.push(span);
-        let bytes = shard.chunk.spans.last().map_or(0, span_data::memory);
+        shard.spans.push(span);
+        let bytes = shard.spans.last().map_or(0, span_data::memory);
         if !self.has_room(shard, bytes) {
             return self.add_when_full(guard, bytes);
         }
-        shard.chunk.bytes += bytes;
-        let count = shard.chunk.spans.len();
-        if count >= self.chunk_spans || shard.chunk.bytes >= self.chunk_bytes {
+        shard.bytes += bytes;
+        let count = shard.spans.len();
+        if count >= self.chunk_spans || shard.bytes >= self.chunk_bytes {
             return self.hand_over(guard);
         }
         if count.is_multiple_of(NOTE_EVERY) {
@@ -210,23 +215,23 @@ impl Buffer {
     /// Takes back the span that was added last, and waits for room if that was chosen.
     #[cold]
     fn add_when_full(&self, mut guard: MutexGuard<'_, Shard>, bytes: usize) -> Next {
-        let span = guard.chunk.spans.pop();
+        let span = guard.spans.pop();
         let Some(time) = self.wait_when_full else {
             return guard.lose(DropReason::QueueFull);
         };
         drop(guard);
-        let is_taken = self.budget.take_within(bytes, 1, time);
+        let is_taken = self.books.charge_within(bytes, 1, time);
         let mut guard = self.shard();
         if !is_taken {
             return guard.lose(DropReason::QueueFull);
         }
         if guard.is_closed {
-            self.budget.give_back(bytes, 1);
+            self.books.uncharge(bytes, 1);
             return guard.lose(DropReason::Shutdown);
         }
-        guard.chunk.spans.extend(span);
-        guard.chunk.bytes += bytes;
-        match guard.chunk.spans.len() >= self.chunk_spans {
+        guard.spans.extend(span);
+        guard.bytes += bytes;
+        match guard.spans.len() >= self.chunk_spans {
             true => self.hand_over(guard),
             false => Next::Nothing,
         }
@@ -257,27 +262,27 @@ impl Buffer {
 
     #[inline]
     fn has_room(&self, shard: &mut Shard, bytes: usize) -> bool {
-        if self.budget.spans_max().is_some() {
-            return self.budget.try_take(bytes, 1);
+        if self.is_span_bounded {
+            return self.books.try_charge(bytes, 1);
         }
         if let Some(left) = shard.grant.checked_sub(bytes) {
             shard.grant = left;
             return true;
         }
-        if self.budget.try_take(self.grant.saturating_add(bytes), 1) {
+        if self.books.try_charge(self.grant.saturating_add(bytes), 1) {
             shard.grant += self.grant;
             return true;
         }
-        self.budget.try_take(bytes, 1)
+        self.books.try_charge(bytes, 1)
     }
 
     #[cold]
     fn hand_over(&self, mut shard: MutexGuard<'_, Shard>) -> Next {
         let mut backlog = self.backlog();
         let spare = backlog.spare.pop();
-        let spare = spare.unwrap_or_else(|| Vec::with_capacity(shard.chunk.spans.len()));
+        let spare = spare.unwrap_or_else(|| Vec::with_capacity(shard.spans.len()));
         let chunk = self.take_chunk(&mut shard, spare);
-        if backlog.bytes + chunk.bytes <= self.raw_bytes_max {
+        if backlog.bytes + chunk.entry.bytes() <= self.raw_bytes_max {
             backlog.push(chunk);
             return Next::Wake;
         }
@@ -287,14 +292,14 @@ impl Buffer {
         Next::Help(Help { chunk, number })
     }
 
-    /// Takes the shard's spans; from here on they are in the ledger.
+    /// Takes the shard's spans; from here on they are in the books.
     fn take_chunk(&self, shard: &mut Shard, spare: Vec<SpanData>) -> Chunk {
-        self.ledger.queue(shard.chunk.spans.len() as u64);
-        let next = Chunk {
-            spans: spare,
-            bytes: 0,
-        };
-        std::mem::replace(&mut shard.chunk, next)
+        let spans = std::mem::replace(&mut shard.spans, spare);
+        let bytes = std::mem::take(&mut shard.bytes);
+        Chunk {
+            entry: self.books.enter(bytes, spans.len()),
+            spans,
+        }
     }
 
     /// Ends a help, after its batches are in the queue.
@@ -326,8 +331,8 @@ impl Buffer {
         for shard in &self.shards {
             let mut shard = shard.lock();
             let grant = std::mem::take(&mut shard.grant);
-            self.budget.give_back(grant, 0);
-            if shard.chunk.spans.is_empty() {
+            self.books.uncharge(grant, 0);
+            if shard.spans.is_empty() {
                 continue;
             }
             let mut backlog = self.backlog();
@@ -353,7 +358,7 @@ impl Buffer {
     pub(super) fn pop(&self) -> Option<Chunk> {
         let mut backlog = self.backlog();
         let chunk = backlog.chunks.pop_front()?;
-        backlog.bytes -= chunk.bytes;
+        backlog.bytes -= chunk.entry.bytes();
         Some(chunk)
     }
 
@@ -366,27 +371,27 @@ impl Buffer {
         }
     }
 
-    /// Moves the counts of lost spans into the ledger, and returns them.
-    pub(super) fn take_losses(&self) -> Losses {
-        let mut all = Losses::default();
+    /// Moves the counts of dropped spans into the books, and returns what is to be reported.
+    pub(super) fn take_losses(&self) -> Vec<Unreported> {
+        let mut dropped = Vec::new();
         for shard in &self.shards {
             let mut shard = shard.lock();
-            let lost = std::mem::take(&mut shard.lost);
-            for (reason, spans) in lost.iter() {
-                self.ledger.turn_away(reason, spans);
+            // Counted under the lock of the shard, so that each span is in the shard or in the books. Reported after it: the
+            // log may end spans.
+            for (reason, spans) in std::mem::take(&mut shard.lost).iter() {
+                dropped.push(self.books.turn_away(reason, spans));
             }
-            all.merge(&lost);
         }
-        all
+        dropped
     }
 
     /// Reads the account of spans here and beyond.
     pub(super) fn account(&self) -> Account {
         // All locks at once, because spans move from shards to the ledger.
         let shards: Vec<_> = self.shards.iter().map(Padded::lock).collect();
-        let mut account = self.ledger.read();
+        let mut account = self.books.account();
         for shard in &shards {
-            let waiting = shard.chunk.spans.len() as u64;
+            let waiting = shard.spans.len() as u64;
             account.received += waiting + shard.lost.total();
             account.queued += waiting;
             account.dropped.merge(&shard.lost);
@@ -439,7 +444,7 @@ impl Shard {
 
 impl Backlog {
     fn push(&mut self, chunk: Chunk) {
-        self.bytes += chunk.bytes;
+        self.bytes += chunk.entry.bytes();
         self.chunks.push_back(chunk);
     }
 }

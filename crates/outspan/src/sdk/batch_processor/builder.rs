@@ -22,16 +22,16 @@ use crate::Error;
 use crate::Exporter;
 use crate::Result;
 use crate::Retry;
-use crate::account::Ledger;
 use crate::diagnostics::Diagnostics;
 use crate::diagnostics::DropEvent;
 use crate::diagnostics::Hook;
 use crate::ending::Ending;
 use crate::engine;
+use crate::engine::Books;
 use crate::engine::Budget;
 use crate::engine::HandOver;
 use crate::engine::Queue;
-use crate::runtime;
+use crate::runtime::Runtime;
 use crate::sdk::loss_report::LossReport;
 #[cfg(feature = "metrics")]
 use crate::sdk::metrics::BATCHING;
@@ -224,7 +224,7 @@ impl BatchProcessorBuilder {
     /// system cannot start the thread.
     pub fn build(self) -> Result<BatchProcessor> {
         self.check()?;
-        let runtime = runtime::handle()?.clone();
+        let runtime = Runtime::shared().handle()?;
         Ok(self.build_on(runtime))
     }
 
@@ -247,7 +247,6 @@ impl BatchProcessorBuilder {
 
     /// Makes the processor, with its work on `runtime`.
     pub(super) fn build_on(self, runtime: Handle) -> BatchProcessor {
-        let ledger = Arc::new(Ledger::default());
         let budget = Arc::new(Budget::new(self.queue_bytes, self.queue_spans));
         let diagnostics = Arc::new(Diagnostics::new(self.on_drop));
         #[cfg(feature = "metrics")]
@@ -258,6 +257,7 @@ impl BatchProcessorBuilder {
         let observer: Option<Arc<dyn HandOver>> = None;
         #[cfg(feature = "metrics")]
         let observer = observer.or_else(|| instruments.clone().map(|all| all as _));
+        let books = Books::new(budget, Arc::clone(&diagnostics), observer);
         let queue = Queue::start(
             self.exporter,
             engine::Settings {
@@ -265,12 +265,10 @@ impl BatchProcessorBuilder {
                 attempt_timeout: self.attempt_timeout,
                 export_limit: self.export_limit,
                 retry: self.retry,
-                observer: observer.clone(),
                 gives_up_early: true,
                 takes_turns: false,
             },
-            Arc::clone(&ledger),
-            Arc::clone(&budget),
+            Arc::clone(&books),
             Arc::clone(&diagnostics),
             &runtime,
         );
@@ -280,15 +278,13 @@ impl BatchProcessorBuilder {
         };
         let core = Arc::new(Core {
             buffer: Buffer::new(
-                ledger,
-                Arc::clone(&budget),
+                Arc::clone(&books),
                 self.max_batch_spans,
                 self.max_batch_bytes,
                 wait_when_full,
             ),
             queue,
-            observer,
-            budget,
+            books,
             diagnostics,
             runtime: runtime.clone(),
             resource: Mutex::new(EncodedResource::default()),

@@ -21,7 +21,6 @@ use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::Span;
 use opentelemetry_sdk::trace::SpanData;
 use opentelemetry_sdk::trace::SpanProcessor;
-use tokio::runtime::Handle;
 
 use self::buffer::Next;
 pub use self::builder::BatchProcessorBuilder;
@@ -38,6 +37,7 @@ use crate::Exporter;
 use crate::Result;
 use crate::diagnostics::tell;
 use crate::drained::add_cause;
+use crate::runtime::is_own_thread;
 use crate::sdk::DROP_TIMEOUT;
 use crate::sdk::span_data;
 
@@ -233,7 +233,7 @@ impl ProcessorHandle {
     /// Says how many bytes are held now, waiting or on their way, of the at most
     /// [`queue_bytes`](BatchProcessorBuilder::queue_bytes).
     pub fn held_bytes(&self) -> usize {
-        self.core.budget.bytes()
+        self.core.books.budget().bytes()
     }
 
     /// Delivers what is held now, within `timeout`, and says what became of it. Blocks the calling thread.
@@ -296,7 +296,7 @@ impl Core {
         // Nobody listens any more when the caller gave up waiting.
         let reply = Box::new(move |outcome| drop(sender.send(outcome)));
         self.ask(Kind::Flush, until, reply);
-        self.check_thread()?;
+        Self::check_thread()?;
         let outcome = receiver.recv_timeout(timeout.saturating_add(ANSWER_GRACE));
         Ok(outcome.unwrap_or_else(|_| self.unfinished(until)))
     }
@@ -313,7 +313,7 @@ impl Core {
             core.ask(Kind::Shutdown, until, reply);
             turn.leave_running();
         }
-        core.check_thread()?;
+        Self::check_thread()?;
         let ended = core.ending.wait(timeout);
         core.report_losses();
         ended.unwrap_or_else(|| Ok(core.unfinished(until)))
@@ -357,12 +357,12 @@ impl Core {
     }
 
     /// Says that the library's own thread cannot wait for itself.
-    fn check_thread(&self) -> Result<()> {
-        match Handle::try_current() {
-            Ok(current) if current.id() == self.runtime.id() => Err(Error::internal(
+    fn check_thread() -> Result<()> {
+        match is_own_thread() {
+            true => Err(Error::internal(
                 "the library's own thread cannot wait for itself; it goes on in the background",
             )),
-            _ => Ok(()),
+            false => Ok(()),
         }
     }
 }

@@ -73,7 +73,7 @@ impl Rig {
     fn new(set: impl FnOnce(BatchProcessorBuilder) -> BatchProcessorBuilder) -> Self {
         let destination = Moody::default();
         let builder = BatchProcessor::builder(Exporter::new(destination.clone()));
-        let processor = set(builder).build_on(Handle::current());
+        let processor = set(builder).build_on(tokio::runtime::Handle::current());
         let handle = processor.handle();
         let provider = SdkTracerProvider::builder()
             .with_span_processor(processor)
@@ -248,10 +248,10 @@ async fn memory_is_given_back_to_the_last_byte() {
     let rig = Rig::new(|builder| builder);
     rig.destination.become_(Mood::Slow(Duration::from_secs(1)));
     rig.end_spans(5000);
-    assert!(rig.handle.core.budget.bytes() > 5000 * 352);
+    assert!(rig.handle.core.books.budget().bytes() > 5000 * 352);
     rig.ask(Kind::Shutdown, Duration::from_secs(60)).await;
     assert_eq!(rig.account().delivered, 5000);
-    assert_eq!(rig.handle.core.budget.bytes(), 0);
+    assert_eq!(rig.handle.core.books.budget().bytes(), 0);
 }
 
 #[test]
@@ -275,7 +275,7 @@ fn threads_help_when_the_worker_is_late_and_the_bound_holds() {
         let attributes = (0..8).map(|key| opentelemetry::KeyValue::new("key", key));
         let span = tracer.span_builder("busy").with_attributes(attributes);
         span.start(&tracer).end();
-        most = most.max(handle.core.budget.bytes());
+        most = most.max(handle.core.books.budget().bytes());
     }
     // Unencoded they would take some 8 MiB and more; the worker has encoded none of them.
     let account = handle.account();
@@ -297,7 +297,62 @@ fn threads_help_when_the_worker_is_late_and_the_bound_holds() {
     let outcome = runtime.block_on(receiver).expect("the worker answers");
     handle.core.ending.finish(Ok(outcome.clone()));
     assert_eq!(outcome.drained.delivered, 10_000);
-    assert_eq!(handle.core.budget.bytes(), 0);
+    assert_eq!(handle.core.books.budget().bytes(), 0);
+}
+
+/// Keeps the spans that end.
+#[derive(Clone, Debug, Default)]
+struct Keep(Arc<Mutex<Vec<SpanData>>>);
+
+impl SpanProcessor for Keep {
+    fn on_start(&self, _span: &mut Span, _context: &Context) {}
+
+    fn on_end(&self, span: SpanData) {
+        self.0.lock().unwrap().push(span);
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        Ok(())
+    }
+
+    fn shutdown_with_timeout(&self, _timeout: Duration) -> OTelSdkResult {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn flush_waits_for_spans_that_a_thread_is_encoding() {
+    let kept = Keep::default();
+    let provider = SdkTracerProvider::builder()
+        .with_span_processor(kept.clone())
+        .build();
+    provider.tracer("test").start("work").end();
+    let span = kept.0.lock().unwrap().pop().expect("it has ended");
+
+    for kind in [Kind::Flush, Kind::Shutdown] {
+        let rig = Rig::new(|builder| builder.queue_bytes(1 << 20));
+        let core = &rig.handle.core;
+        let mut added = 0;
+        // The thread has taken its spans out of the buffer, and is stopped before it pushes their batches.
+        let help = loop {
+            added += 1;
+            if let Next::Help(help) = core.buffer.add(span.clone()) {
+                break help;
+            }
+        };
+        let began = tokio::time::Instant::now();
+        let goes_on = async {
+            // Sleeps: in the test's time, until the flush has begun.
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            core.help(help);
+        };
+        let (outcome, ()) = tokio::join!(rig.ask(kind, Duration::from_secs(20)), goes_on);
+        assert_eq!(began.elapsed().as_secs(), 1);
+        assert_eq!(outcome.drained.delivered, added);
+        assert_eq!(outcome.drained.left, 0);
+        assert_eq!(rig.account().delivered, added);
+        assert_eq!(core.books.budget().bytes(), 0);
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -381,7 +436,7 @@ proptest! {
                 drained.delivered + drained.refused + drained.lost.total(),
                 "the shutdown tells of every span that was open"
             );
-            assert_eq!(rig.handle.core.budget.bytes(), 0);
+            assert_eq!(rig.handle.core.books.budget().bytes(), 0);
         });
     }
 }

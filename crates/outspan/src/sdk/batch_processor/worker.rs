@@ -23,13 +23,12 @@ use crate::Account;
 use crate::Batch;
 use crate::Deadline;
 use crate::Drained;
-use crate::DropReason;
 use crate::Error;
 use crate::diagnostics::Diagnostics;
 use crate::ending::Ending;
-use crate::engine::Budget;
+use crate::engine::Books;
+use crate::engine::Entry;
 use crate::engine::Flushed;
-use crate::engine::HandOver;
 use crate::engine::Queue;
 use crate::sdk::loss_report::LossReport;
 use crate::sdk::span_data::SdkSpan;
@@ -42,8 +41,7 @@ const ENCODERS_MAX: usize = 16;
 pub(super) struct Core {
     pub(super) buffer: Buffer,
     pub(super) queue: Queue,
-    pub(super) observer: Option<Arc<dyn HandOver>>,
-    pub(super) budget: Arc<Budget>,
+    pub(super) books: Arc<Books>,
     pub(super) diagnostics: Arc<Diagnostics>,
     pub(super) runtime: Handle,
     pub(super) resource: Mutex<EncodedResource>,
@@ -121,7 +119,7 @@ impl Core {
         let encoder = lock(&self.encoders).pop();
         let mut packer = Packer {
             encoder: encoder.unwrap_or_else(|| Encoder::new(self.settings.limits)),
-            charged: 0,
+            entry: self.books.enter(0, 0),
         };
         let emptied = packer.pack(help.chunk, self);
         packer.ship(self);
@@ -133,19 +131,10 @@ impl Core {
         self.buffer.end_help(number, emptied);
     }
 
-    /// Tells of spans that were turned away since the last time.
-    fn tell_losses(&self) {
-        let lost = self.buffer.take_losses();
-        for (reason, spans) in lost.iter() {
-            self.diagnostics.dropped(reason, spans, None);
-            if let Some(observer) = &self.observer {
-                let error_type = match reason {
-                    // The conventions' word.
-                    DropReason::Shutdown => "already_shutdown",
-                    reason => reason.as_str(),
-                };
-                observer.dropped_before(error_type, spans);
-            }
+    /// Reports spans that were dropped before they were in the books.
+    fn report_dropped(&self) {
+        for dropped in self.buffer.take_losses() {
+            dropped.report();
         }
     }
 
@@ -162,7 +151,7 @@ impl Core {
         let helped = until.run(self.buffer.helped(helps)).await;
         let mut flushed = self.queue.shutdown(until).await;
         flushed.out_of_time |= helped.is_none();
-        self.tell_losses();
+        self.report_dropped();
         self.diagnostics.finish();
         let mut outcome = self.outcome(&command.account, flushed);
         outcome.drained.unended = self.buffer.unended();
@@ -188,7 +177,7 @@ impl Core {
 pub(super) async fn work(core: Arc<Core>) {
     let mut packer = Packer {
         encoder: Encoder::new(core.settings.limits),
-        charged: 0,
+        entry: core.books.enter(0, 0),
     };
     let diagnostics = Arc::clone(&core.diagnostics);
     let mut summaries = std::pin::pin!(diagnostics.run());
@@ -199,7 +188,7 @@ pub(super) async fn work(core: Arc<Core>) {
             () = sleep_until(tick) => true,
             () = &mut summaries => false,
         };
-        core.tell_losses();
+        core.report_dropped();
         if core.buffer.take_gathering_wanted() || is_tick {
             core.buffer.gather();
         }
@@ -217,7 +206,7 @@ pub(super) async fn work(core: Arc<Core>) {
             obey(&core, &mut packer, command).await;
         }
         if is_released {
-            core.tell_losses();
+            core.report_dropped();
             core.diagnostics.finish();
             return;
         }
@@ -273,30 +262,31 @@ async fn sleep_until(at: Option<Instant>) {
 #[derive(Debug)]
 struct Packer {
     encoder: Encoder,
-    /// Bytes taken from the budget for what the encoder holds.
-    charged: usize,
+    /// What the books hold for the spans in the encoder.
+    entry: Entry,
 }
 
 impl Packer {
     /// Encodes and frees the spans of a chunk, ships each batch that is complete, and returns the emptied list.
     fn pack(&mut self, chunk: Chunk, core: &Core) -> Vec<SpanData> {
-        let Chunk { mut spans, bytes } = chunk;
+        let Chunk { mut spans, entry } = chunk;
         let resource = lock(&core.resource).clone();
-        self.charged += bytes;
+        let merged = self.entry.merge(entry);
+        debug_assert!(merged.is_ok(), "the processor has one set of books");
         for span in spans.drain(..) {
             self.encoder.push(&resource, &SdkSpan(&span));
             if self.is_complete(&core.settings) {
                 self.finish_batch(core);
             }
         }
-        self.settle_charge(core);
+        self.settle_charge();
         spans
     }
 
     /// Ships what there is, complete batch or not.
     fn ship(&mut self, core: &Core) {
         self.finish_batch(core);
-        self.settle_charge(core);
+        self.settle_charge();
     }
 
     fn is_complete(&self, settings: &Settings) -> bool {
@@ -309,19 +299,17 @@ impl Packer {
             return;
         };
         let batch = Batch::trusted(request.bytes, request.spans);
-        let size = batch.own_memory();
         // The room for the batch is that of its spans, which are gone.
-        let from_spans = size.min(self.charged);
-        self.charged -= from_spans;
-        core.budget.add(size - from_spans);
-        core.queue.push(batch, size);
+        let from_spans = batch.own_memory().min(self.entry.bytes());
+        let entry = self.entry.split(from_spans, batch.spans());
+        for tracked in entry.into_tracked(vec![batch]) {
+            core.queue.push(tracked);
+        }
     }
 
     /// Gives back the room of spans that are encoded.
-    fn settle_charge(&mut self, core: &Core) {
-        let needed = self.encoder.encoded_len_max().min(self.charged);
-        core.budget.give_back(self.charged - needed, 0);
-        self.charged = needed;
+    fn settle_charge(&mut self) {
+        self.entry.shrink_to(self.encoder.encoded_len_max());
     }
 }
 

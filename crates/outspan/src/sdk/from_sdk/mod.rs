@@ -29,7 +29,6 @@ use outspan_wire::otlp::ResourceSpansView;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::Semaphore;
 use tokio::sync::oneshot;
-use tracing::subscriber::NoSubscriber;
 
 use crate::Batch;
 use crate::Deadline;
@@ -40,7 +39,8 @@ use crate::ErrorKind;
 use crate::Export;
 use crate::Exporter;
 use crate::Result;
-use crate::runtime;
+use crate::runtime::Runtime;
+use crate::runtime::tracing_off;
 
 use self::spans::Converter;
 
@@ -138,10 +138,10 @@ impl<E: SpanExporter + 'static> FromSdk<E> {
     ///
     /// [`Internal`](ErrorKind::Internal) if it cannot be started.
     pub fn build(self) -> Result<Exporter> {
-        let runtime = runtime::handle()?;
+        let runtime = Runtime::shared().handle()?;
         let (jobs, inbox) = mpsc::channel();
         let progress = Arc::new(Progress::default());
-        let worker = Worker {
+        let mut worker = Worker {
             exporter: self.exporter,
             resource: None,
             failures_are_temporary: self.failures_are_temporary,
@@ -153,7 +153,10 @@ impl<E: SpanExporter + 'static> FromSdk<E> {
             .spawn(move || {
                 let _reactor = runtime.enter();
                 let _suppressed = opentelemetry::Context::enter_telemetry_suppressed_scope();
-                tracing::subscriber::with_default(NoSubscriber::new(), || worker.run(&inbox));
+                worker.run(&inbox);
+                // Exporters emit events when they are dropped, too.
+                let _off = tracing_off();
+                drop(worker);
             })
             .map_err(|e| {
                 Error::internal("cannot start the thread of an SDK exporter").with_source(e)
@@ -347,10 +350,12 @@ struct Worker<E> {
 }
 
 impl<E: SpanExporter> Worker<E> {
-    fn run(mut self, inbox: &mpsc::Receiver<Job>) {
+    fn run(&mut self, inbox: &mpsc::Receiver<Job>) {
         while let Ok(job) = inbox.recv() {
             self.progress.running.store(job.number, Ordering::Release);
+            let off = tracing_off();
             let goes_on = self.answer(job.call);
+            drop(off);
             self.progress.running.store(0, Ordering::Release);
             // The turn ends with the job, after the call has left `running`.
             if !goes_on {

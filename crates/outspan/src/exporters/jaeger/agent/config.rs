@@ -13,6 +13,7 @@ use crate::Exporter;
 use crate::Result;
 use crate::net::Resolver;
 use crate::net::without_credentials;
+use crate::runtime::Runtime;
 
 use super::Agent;
 use super::address::Address;
@@ -38,6 +39,7 @@ pub struct AgentBuilder {
     options: WriteOptions,
     resolve_interval: Duration,
     bytes_per_second: usize,
+    runtime: Runtime,
 }
 
 impl AgentBuilder {
@@ -47,6 +49,7 @@ impl AgentBuilder {
             options: WriteOptions::datagram(),
             resolve_interval: RESOLVE_INTERVAL,
             bytes_per_second: BYTES_PER_SECOND,
+            runtime: Runtime::shared(),
         }
     }
 
@@ -101,6 +104,12 @@ impl AgentBuilder {
         self
     }
 
+    /// Sets where the socket is and exports run; see [`Runtime`]. Default: the library's own thread.
+    pub fn runtime(mut self, runtime: impl Into<Runtime>) -> Self {
+        self.runtime = runtime.into();
+        self
+    }
+
     /// Builds the exporter. No name is looked up and no socket opened yet: the first export does that.
     ///
     /// # Errors
@@ -123,6 +132,7 @@ impl AgentBuilder {
                 "0 bytes a second are no pace: set bytes_per_second to 1 or more",
             ));
         }
+        self.runtime.check()?;
         let port = match self.options.protocol {
             Protocol::Binary => 6832,
             _ => 6831,
@@ -132,6 +142,7 @@ impl AgentBuilder {
         let sender = Sender::new(self.options, whereabouts, self.bytes_per_second);
         Ok(Exporter::new(Agent {
             sender: Arc::new(sender),
+            runtime: self.runtime,
         }))
     }
 }

@@ -17,7 +17,7 @@ use crate::Drained;
 use crate::Error;
 use crate::Export;
 use crate::Result;
-use crate::runtime;
+use crate::runtime::Runtime;
 
 pub use self::config::AgentBuilder;
 
@@ -74,6 +74,8 @@ pub fn agent(address: impl Into<String>) -> AgentBuilder {
 #[derive(Debug)]
 struct Agent {
     sender: Arc<Sender>,
+    /// Where the socket is, and every export.
+    runtime: Runtime,
 }
 
 impl Export for Agent {
@@ -85,7 +87,8 @@ impl Export for Agent {
             return Ok(Delivery::default());
         }
         let sender = Arc::clone(&self.sender);
-        runtime::run(async move { sender.deliver(batch, until).await }).await
+        let work = async move { sender.deliver(batch, until).await };
+        self.runtime.run_network(until, work).await
     }
 
     async fn flush(&self, _until: Deadline) -> Result<Drained> {

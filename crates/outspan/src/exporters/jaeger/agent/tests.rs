@@ -396,6 +396,7 @@ async fn an_agent_that_was_shut_down_takes_nothing() {
     let whereabouts = Whereabouts::new(address, Box::new(Names::default()), MINUTE);
     let sender = Sender::new(WriteOptions::datagram(), whereabouts, usize::MAX);
     let agent = Agent {
+        runtime: crate::Runtime::shared(),
         sender: Arc::new(sender),
     };
     drop(agent.shutdown(soon()).await.unwrap());

@@ -1,7 +1,7 @@
 //! Lists and maps that other formats hold as JSON text, as OTLP values.
 
-use super::text::Kind;
-use super::text::Text;
+use crate::json::Kind;
+use crate::json::Text;
 use crate::otlp::ArrayWriter;
 use crate::otlp::MapWriter;
 use crate::otlp::ValueWriter;
