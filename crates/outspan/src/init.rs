@@ -568,7 +568,7 @@ impl Drop for Guard {
         if self.ending.result().is_none()
             && let Err(error) = self.shutdown(self.drop_timeout)
         {
-            tell(&format!("cannot shut down: {error}"));
+            tell(&format!("cannot shut down: {}", error.chain()));
         }
     }
 }

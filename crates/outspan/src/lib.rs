@@ -78,6 +78,7 @@
 
 mod account;
 mod batch;
+mod budget;
 pub mod combinators;
 mod component;
 mod compression;

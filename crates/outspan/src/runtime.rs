@@ -236,7 +236,7 @@ impl Runtime {
     {
         match self.handle() {
             Ok(handle) => drop(handle.spawn(Work::of_network(&handle, work))),
-            Err(error) => tracing::error!(target: "outspan", "{error}"),
+            Err(error) => tracing::error!(target: "outspan", "{}", error.chain()),
         }
     }
 

@@ -289,7 +289,7 @@ pub(crate) fn build(
         Destination::File(target) => build_file(target, options),
         Destination::Stdout(format) => build_stdout(*format, options, look),
     };
-    exporter.map_err(|error| error.to_string())
+    exporter.map_err(|error| error.chain().to_string())
 }
 
 /// Names the files that hold certificates and tokens of one destination over a network, to read them again.

@@ -11,9 +11,9 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::driver::Driver;
-use super::driver::Settings;
 use super::driver::Shared;
 use super::schedule::Schedule;
+use super::settings::Settings;
 use super::tracked::Books;
 use super::tracked::Tracked;
 use crate::Cause;

@@ -72,8 +72,8 @@ pub(super) struct Item {
     pub(super) expires_at: Option<Instant>,
     /// How many exports had succeeded when it failed last, or when its first attempt started.
     successes: Option<u64>,
-    /// Its own waits, once it failed while others succeeded.
-    backoff: Option<Backoff>,
+    /// Its own next wait, before it is spread, once it failed while others succeeded.
+    interval: Option<Duration>,
     /// Whether this attempt has less than half the time of a first one, because all attempts together have a limit.
     pub(super) is_cut_short: bool,
     /// Whether it was sent since the shutdown began.
@@ -93,7 +93,7 @@ impl Item {
             place: Place::Front,
             expires_at: None,
             successes: None,
-            backoff: None,
+            interval: None,
             is_cut_short: false,
             is_sent_at_shutdown: false,
         }
@@ -460,12 +460,8 @@ impl Schedule {
     fn put_back(&mut self, items: Vec<Item>, is_alone: bool, now: Instant) {
         let failed = items.iter().find(|item| item.place == Place::Failed);
         let lone = failed.filter(|_| is_alone).map(|item| {
-            let mut backoff = match &item.backoff {
-                Some(backoff) => *backoff,
-                None => self.health.backoff_of_batch(),
-            };
-            let wait = self.shortened(backoff.next(None).min(WAIT_MAX));
-            (backoff, now + wait)
+            let (wait, next) = self.health.wait_of_batch(item.interval);
+            (now + self.shortened(wait), next)
         });
         let probe_at = self.health.probe_at().unwrap_or(now);
         for mut item in items.into_iter().rev() {
@@ -478,8 +474,8 @@ impl Schedule {
                 Place::Failed => {
                     item.successes = Some(self.successes);
                     let due = match lone {
-                        Some((backoff, due)) => {
-                            item.backoff = Some(backoff);
+                        Some((due, interval)) => {
+                            item.interval = Some(interval);
                             due
                         }
                         None => probe_at,

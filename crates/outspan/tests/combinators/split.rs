@@ -21,6 +21,7 @@ use outspan::Result;
 use outspan::Retry;
 use outspan::combinators::FanOut;
 use outspan::combinators::WaitFor;
+use outspan::engine::Ack;
 use outspan::engine::MemoryQueue;
 use outspan_testkit::Act;
 use outspan_testkit::Gate;
@@ -58,8 +59,8 @@ fn queue_of(exporter: Exporter) -> outspan::engine::MemoryQueueBuilder {
 }
 
 fn push(queue: &MemoryQueue, batch: Batch) {
-    let room = queue.reserve(batch.memory(), batch.spans()).unwrap();
-    queue.push(vec![batch], room);
+    let permit = queue.try_reserve(batch.memory(), batch.spans()).unwrap();
+    queue.push(batch, permit, Ack::none()).unwrap();
 }
 
 #[tokio::test(start_paused = true)]

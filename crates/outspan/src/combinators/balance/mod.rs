@@ -464,7 +464,8 @@ impl Export for Balanced {
             .iter()
             .map(|to| (&*to.name, to.exporter.shutdown(until)));
         let shutdowns = drain_all(shutdowns, "shutdown", until);
-        let retired = self.members.retired(until.at_least_later(GRACE));
+        // A member that is gone has the grace to count what it drops.
+        let retired = self.members.retired(until.at_least_later(2 * GRACE));
         let (drained, retired) = join(shutdowns, retired).await;
         with_retired(drained, &retired)
     }

@@ -204,7 +204,8 @@ impl Drop for BatchProcessor {
             && let Err(error) = Core::shut_down(&self.core, DROP_TIMEOUT).and_then(drained)
         {
             tell(&format!(
-                "a processor was dropped before it was shut down: {error}"
+                "a processor was dropped before it was shut down: {}",
+                error.chain()
             ));
         }
         // Spans that ended after the shutdown.
@@ -378,7 +379,7 @@ fn drained(outcome: Outcome) -> Result<Drained> {
 fn sdk_result(call: &str, outcome: Result<Outcome>, timeout: Duration) -> OTelSdkResult {
     let outcome = match outcome {
         Ok(outcome) => outcome,
-        Err(error) => return Err(OTelSdkError::InternalFailure(error.to_string())),
+        Err(error) => return Err(OTelSdkError::InternalFailure(error.chain().to_string())),
     };
     if outcome.out_of_time {
         return Err(OTelSdkError::Timeout(timeout));
@@ -392,7 +393,8 @@ fn sdk_result(call: &str, outcome: Result<Outcome>, timeout: Duration) -> OTelSd
             Err(OTelSdkError::InternalFailure(format!("{call}: {drained}")))
         }
         Some(error) => Err(OTelSdkError::InternalFailure(format!(
-            "{call}: {drained}: {error}"
+            "{call}: {drained}: {}",
+            error.chain()
         ))),
     }
 }
