@@ -124,7 +124,7 @@ impl Retry {
     /// Calls `hook` before each wait; when it gives up, the error says so instead. It must not block. A panic in it is told
     /// in the log and changes nothing else.
     ///
-    /// Only [`Exporter::retry`] calls it: a queue tells what it does in its own way.
+    /// Only [`Exporter::retry`](crate::Exporter::retry) calls it: a queue tells what it does in its own way.
     #[must_use]
     pub fn on_retry(mut self, hook: impl Fn(&RetryEvent) + Send + Sync + 'static) -> Self {
         self.on_retry = Some(Arc::new(hook));
