@@ -285,7 +285,7 @@ impl Failure {
     /// A destination dropped spans of the request, or it may have. It was accepted, and counted as such.
     pub(super) fn dropped(dropped: &Dropped, wait: Duration) -> Box<Self> {
         let why = match &dropped.error {
-            Some(error) => format!("{}: {error}", dropped.reason),
+            Some(error) => format!("{}: {}", dropped.reason, error.chain()),
             None => dropped.reason.to_string(),
         };
         let mut failure = Self::later(

@@ -132,6 +132,10 @@ impl Item {
 
 /// What the driver does next.
 #[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "there is one at a time, on the stack"
+)]
 pub(super) enum Step {
     /// Starts an export.
     Start(Item),
