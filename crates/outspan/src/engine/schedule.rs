@@ -41,6 +41,10 @@ const REFUSED_ATTEMPTS: u32 = 3;
 
 /// What the driver does next.
 #[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "there is one at a time, on the stack"
+)]
 pub(super) enum Step {
     /// Starts an export.
     Start(Item),
