@@ -19,6 +19,7 @@
 )]
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::LazyLock;
 use std::sync::Mutex;
@@ -38,7 +39,6 @@ use crate::budget::Budget;
 use crate::budget::POOL_PIECE;
 use crate::budget::QUEUE_POOL_BYTES;
 use crate::budget::forms_pool;
-use crate::net::Message;
 use crate::runtime::Runtime;
 
 /// The largest plain form, in bytes, whatever an exporter allows: four times a batch of the usual size.
@@ -290,8 +290,32 @@ impl AsRef<[u8]> for Paid {
     }
 }
 
+/// One request's worth of a batch in the form of a destination.
+#[derive(Clone, Debug)]
+pub(crate) struct Message {
+    /// Which spans of the batch, counted from 0.
+    pub(crate) spans: Range<usize>,
+    /// Their bytes, compressed, or why there are none.
+    pub(crate) body: Result<Bytes>,
+}
+
+impl Message {
+    /// How many bytes it has.
+    pub(crate) fn len(&self) -> usize {
+        self.body.as_ref().map_or(0, Bytes::len)
+    }
+
+    /// Holds a charge for as long as anybody holds the bytes.
+    pub(crate) fn paid_by(self, charge: &Arc<Charge>) -> Self {
+        Self {
+            body: self.body.map(|body| paid(body, charge)),
+            ..self
+        }
+    }
+}
+
 /// Keeps a charge for as long as the bytes are held by anybody.
-pub(crate) fn paid(bytes: Bytes, charge: &Arc<Charge>) -> Bytes {
+fn paid(bytes: Bytes, charge: &Arc<Charge>) -> Bytes {
     match charge.source {
         Source::Nobody => bytes,
         _ => Bytes::from_owner(Paid {
