@@ -109,6 +109,7 @@ pub mod sdk;
 mod secret;
 mod span_file;
 mod time;
+mod work;
 
 pub use account::Account;
 pub use batch::Batch;

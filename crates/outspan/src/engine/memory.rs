@@ -60,7 +60,7 @@ use crate::diagnostics::Hook;
 use crate::ending::Ending;
 use crate::guard::GRACE;
 use crate::runtime::Runtime;
-use crate::runtime::Task;
+use crate::work::Task;
 
 /// How many bytes a queue holds unless told: what the batch processor holds, too.
 const BYTES: usize = 64 << 20;

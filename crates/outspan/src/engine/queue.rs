@@ -28,7 +28,7 @@ use crate::Result;
 use crate::diagnostics::Diagnostics;
 use crate::guard::GRACE;
 use crate::guard::run_drain;
-use crate::runtime::spawn_on;
+use crate::work::spawn_on;
 
 /// Holds batches in front of one exporter.
 #[derive(Debug)]

@@ -37,9 +37,9 @@ use crate::Exporter;
 use crate::Result;
 use crate::diagnostics::tell;
 use crate::drained::add_cause;
-use crate::runtime::is_own_thread;
 use crate::sdk::DROP_TIMEOUT;
 use crate::sdk::span_data;
+use crate::work::is_own_thread;
 
 /// How much later than its deadline the worker's answer may come: it is on its way then.
 const ANSWER_GRACE: Duration = Duration::from_millis(200);
