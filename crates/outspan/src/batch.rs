@@ -21,7 +21,7 @@ use crate::fates::Pending;
 use crate::forms::Forms;
 
 /// What a batch takes besides its bytes, in bytes: its own fields, those of its allocations, and its place in a queue.
-const OVERHEAD: usize = 256;
+const OVERHEAD: usize = 512;
 
 /// Holds finished spans: a valid `ExportTraceServiceRequest` in protobuf form, never changed.
 ///
