@@ -1,6 +1,6 @@
-//! The queue in memory in front of one exporter.
+//! Everything between "accepted" and "delivered, rejected or dropped": queues, batching, acks, splitting and health.
 //!
-//! It holds batches until the exporter delivered or refused them for good, or they are lost for a reason that is counted.
+//! A queue has a reader for each destination. A reader holds batches until its exporter delivered or refused them for good, or they are lost for a reason that is counted.
 //! Several exports are in flight at once. A batch that failed temporarily stays and is tried again, only what was not
 //! delivered of it, as long as memory and the export limit allow; what waits longer is dropped as expired. While the destination is
 //! down, one export at a time probes whether it is back; a batch that has not failed yet goes first. A batch that fails while
@@ -9,7 +9,7 @@
 //! ```text
 //!   push ──▶ fresh ──┬──▶ in flight ──▶ delivered, refused, dropped
 //!            again ──┘        │
-//!              ▲              │ failed for now
+//!              ▲              │ temporary error
 //!              └──────────────┘
 //! ```
 //!

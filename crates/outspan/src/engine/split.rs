@@ -138,7 +138,7 @@ struct Splitter {
     total: Delivery,
 }
 
-/// Why no more parts are sent for now.
+/// The error that ends the sending of parts in this attempt.
 struct Stop {
     error: Error,
     /// What was sent and failed.
