@@ -4,6 +4,7 @@ mod delivery;
 pub(crate) mod fates;
 #[cfg(feature = "_network")]
 pub(crate) mod forms;
+mod plan;
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -20,10 +21,10 @@ use crate::Compression;
 use crate::Error;
 use crate::Result;
 use crate::budget::Budget;
-use crate::engine::Plan;
 
 pub use self::delivery::Delivery;
 pub use self::delivery::Undelivered;
+pub(crate) use self::plan::Plan;
 
 use self::fates::Pending;
 #[cfg(feature = "_network")]

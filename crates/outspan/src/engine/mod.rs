@@ -61,7 +61,6 @@ pub use self::span_queue::Reader;
 pub use self::span_queue::ReaderStatus;
 pub use self::span_queue::ReserveError;
 pub use self::span_queue::SpanQueue;
-pub(crate) use self::split::Plan;
 pub(crate) use self::split::export_in_parts;
 pub(crate) use self::split::exporter_number;
 #[cfg(feature = "_network")]
