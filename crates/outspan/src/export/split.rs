@@ -30,7 +30,6 @@ use std::sync::atomic::Ordering;
 use futures_util::future::BoxFuture;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::Budget;
 use super::Turn;
 use super::apart;
 use super::is_closing;
@@ -44,6 +43,7 @@ use crate::ErrorKind;
 use crate::Result;
 use crate::Undelivered;
 use crate::batch::Plan;
+use crate::budget::Budget;
 use crate::failures::Failures;
 use crate::guard::run_guarded;
 
