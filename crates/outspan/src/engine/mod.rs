@@ -1,4 +1,4 @@
-//! Everything between "accepted" and "delivered, rejected or dropped": queues, batching, acks, splitting and health.
+//! Everything between "accepted" and "delivered, rejected or dropped": queues, batching, acks, retries and health.
 //!
 //! A queue has a reader for each destination. A reader holds batches until its exporter delivered or refused them for good, or they are lost for a reason that is counted.
 //! Several exports are in flight at once. A batch that failed temporarily stays and is tried again, only what was not
