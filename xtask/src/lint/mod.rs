@@ -9,6 +9,7 @@ mod modules;
 mod places;
 mod sleeps;
 mod unfinished;
+mod uses;
 mod words;
 
 use std::path::Path;
@@ -23,7 +24,7 @@ use crate::repository;
 use crate::repository::TextFile;
 
 /// The rules over text that stand in no other module's hands.
-const TEXT_RULES: [&str; 9] = [
+const TEXT_RULES: [&str; 10] = [
     words::RULE,
     places::PATH_RULE,
     places::HOST_RULE,
@@ -31,7 +32,8 @@ const TEXT_RULES: [&str; 9] = [
     sleeps::RULE,
     imports::RULE,
     modules::RULE,
-    circles::RULE,
+    circles::CIRCLE_RULE,
+    circles::UPWARD_RULE,
     conformance::RULE,
 ];
 const MANIFEST_RULES: [&str; 1] = [manifests::RULE];
@@ -249,6 +251,10 @@ fn waits() {{
             file(
                 "crates/a/src/lib.rs",
                 "mod c { use crate::d::f; } mod d { use crate::c; fn f() {} }",
+            ),
+            file(
+                "crates/outspan/src/lib.rs",
+                "mod batch { use crate::combinators::f; } mod combinators { fn f() {} }",
             ),
         ]);
         for rule in TEXT_RULES {
