@@ -8,6 +8,7 @@ mod conformance;
 mod dist;
 mod exceptions;
 mod features;
+mod finding;
 mod fuzz;
 mod lint;
 mod metadata;
@@ -15,6 +16,7 @@ mod minimal;
 mod openssl;
 mod readme;
 mod repository;
+mod rust;
 mod tool;
 
 use std::env;

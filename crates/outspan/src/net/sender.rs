@@ -22,8 +22,8 @@ use crate::Error;
 use crate::Result;
 use crate::Secret;
 use crate::Undelivered;
-use crate::engine;
-use crate::engine::Turn;
+use crate::export;
+use crate::export::Turn;
 use crate::failures::Failures;
 use crate::runtime::Runtime;
 
@@ -142,7 +142,7 @@ impl<P: Protocol> Sender<P> {
         if batch.is_empty() {
             return Ok(Delivery::default());
         }
-        engine::note_server(&self.endpoint.server);
+        export::note_server(&self.endpoint.server);
         let sender = Arc::clone(self);
         let work = async move { sender.deliver(batch, until).await };
         self.runtime.run_network(until, work).await
@@ -178,7 +178,7 @@ impl<P: Protocol> Sender<P> {
                 // What keeps this part back would keep the others back as well.
                 let rest = kept_back.from..batch.spans();
                 let rests = match kept_back.error.is_giving_way() {
-                    true => engine::apart(&batch, &[rest]),
+                    true => export::apart(&batch, &[rest]),
                     false => vec![vec![rest]],
                 };
                 progress.total.count(&kept_back.error);

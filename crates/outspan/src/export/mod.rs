@@ -1,5 +1,9 @@
 //! The seam: what every exporter and every combinator implements, and the handle that users hold.
 
+mod split;
+mod surroundings;
+mod turn;
+
 use std::fmt;
 use std::fmt::Debug;
 use std::future::Future;
@@ -17,7 +21,24 @@ use crate::Drained;
 use crate::Error;
 use crate::Result;
 use crate::ending::Ending;
-use crate::engine;
+
+pub(crate) use self::split::export_in_parts;
+pub(crate) use self::split::exporter_number;
+pub(crate) use self::surroundings::SURROUNDING;
+pub(crate) use self::surroundings::Surrounding;
+#[cfg(feature = "_network")]
+pub(crate) use self::surroundings::Turns;
+pub(crate) use self::surroundings::closing;
+pub(crate) use self::surroundings::end_of;
+pub(crate) use self::surroundings::is_closing;
+pub(crate) use self::surroundings::is_over;
+#[cfg(any(feature = "_network", feature = "kafka"))]
+pub(crate) use self::surroundings::note_server;
+pub(crate) use self::surroundings::run_until_closed;
+#[cfg(feature = "_network")]
+pub(crate) use self::surroundings::turns;
+pub(crate) use self::turn::Turn;
+pub(crate) use self::turn::apart;
 
 /// Delivers batches to one destination, or hands them to other exporters.
 ///
@@ -154,7 +175,7 @@ impl Exporter {
     pub fn new(export: impl Export) -> Self {
         Self {
             shared: Arc::new(Shared {
-                number: engine::exporter_number(),
+                number: exporter_number(),
                 owners: AtomicUsize::new(1),
                 export: Box::new(export),
             }),
@@ -195,7 +216,7 @@ impl Export for Exporter {
         self.check_open()?;
         let Shared { number, export, .. } = &*self.shared;
         let call = |part| export.export_boxed(part, until);
-        engine::export_in_parts(*number, batch, until, call).await
+        export_in_parts(*number, batch, until, call).await
     }
 
     async fn flush(&self, until: Deadline) -> Result<Drained> {

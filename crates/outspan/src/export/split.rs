@@ -30,7 +30,6 @@ use std::sync::atomic::Ordering;
 use futures_util::future::BoxFuture;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::Budget;
 use super::Turn;
 use super::apart;
 use super::is_closing;
@@ -43,29 +42,16 @@ use crate::Error;
 use crate::ErrorKind;
 use crate::Result;
 use crate::Undelivered;
+use crate::batch::Plan;
+use crate::budget::Budget;
 use crate::failures::Failures;
 use crate::guard::run_guarded;
-
-/// The parts in which the next export sends a batch.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Plan {
-    /// The exporter that found the batch too large. Others send it whole.
-    exporter: u64,
-    /// Each span is in exactly one part.
-    parts: Vec<Range<usize>>,
-}
 
 /// Makes the number of an exporter.
 pub(crate) fn exporter_number() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     // The number only has to be another one for each.
     NEXT.fetch_add(1, Ordering::Relaxed)
-}
-
-impl Plan {
-    pub(crate) fn is_for(&self, exporter: u64) -> bool {
-        self.exporter == exporter
-    }
 }
 
 /// Exports a batch, in parts if it is too large. `exporter` is the number of the exporter that `export` calls.
@@ -85,7 +71,7 @@ pub(crate) async fn export_in_parts<'a>(
 ) -> Result<Delivery> {
     let mut splitter = Splitter::new(exporter, batch, until);
     if let Some(plan) = splitter.batch.plan_for(exporter) {
-        splitter.waiting = plan.parts.iter().rev().cloned().collect();
+        splitter.waiting = plan.parts().iter().rev().cloned().collect();
         return Box::pin(splitter.run(&export)).await;
     }
     let answer = mark_single_spans(export(splitter.batch.clone()).await, &splitter.batch);
@@ -374,9 +360,9 @@ impl Splitter {
             let start = before.map(Range::len).sum();
             start..start + part.len()
         };
-        let plan = (parts.len() > 1).then(|| Plan {
-            exporter: self.exporter,
-            parts: parts.iter().map(place_in_rest).collect(),
+        let plan = (parts.len() > 1).then(|| {
+            let parts = parts.iter().map(place_in_rest).collect();
+            Plan::new(self.exporter, parts)
         });
         let rest = self.batch.cut_all(&ranges);
         rest.as_whole().with_plan(plan.map(Arc::new))

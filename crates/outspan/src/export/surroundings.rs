@@ -17,18 +17,18 @@ use crate::diagnostics::Diagnostics;
 
 tokio::task_local! {
     /// Set within an export of a queue: what combinators and exporters inside may know of it.
-    pub(super) static SURROUNDING: Surrounding;
+    pub(crate) static SURROUNDING: Surrounding;
 }
 
 /// The queue around an export.
 #[derive(Clone, Debug)]
-pub(super) struct Surrounding {
-    pub(super) closing: watch::Receiver<Option<Deadline>>,
+pub(crate) struct Surrounding {
+    pub(crate) closing: watch::Receiver<Option<Deadline>>,
     /// How many batches wait, where exports are to give way to them.
     #[cfg(feature = "_network")]
-    pub(super) waiting: Option<Arc<AtomicUsize>>,
+    pub(crate) waiting: Option<Arc<AtomicUsize>>,
     #[cfg(any(feature = "_network", feature = "kafka"))]
-    pub(super) diagnostics: Arc<Diagnostics>,
+    pub(crate) diagnostics: Arc<Diagnostics>,
 }
 
 /// Waits until the queue around this export is being shut down; never ends outside of one.
@@ -88,7 +88,7 @@ pub(crate) fn is_over(until: Deadline) -> bool {
 /// Waits for the end of a shutdown, or of the part of its time that `share` leaves; never ends without a shutdown.
 ///
 /// A shutdown whose future was dropped may be asked for again, with another deadline.
-pub(super) async fn end_of(
+pub(crate) async fn end_of(
     mut closing: watch::Receiver<Option<Deadline>>,
     share: impl Fn(Deadline) -> Deadline,
 ) -> Deadline {
