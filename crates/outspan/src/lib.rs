@@ -99,6 +99,7 @@ mod losses;
 #[cfg(feature = "_network")]
 mod net;
 mod pending;
+mod race;
 mod runtime;
 #[cfg(feature = "sdk")]
 pub mod sdk;

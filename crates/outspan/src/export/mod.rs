@@ -274,3 +274,27 @@ impl Debug for Exporter {
         self.shared.export.fmt(f)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The bytes that each export of an exporter allocates for its future, and that are copied with each layer around it.
+    fn future_bytes(exporter: &Exporter) -> usize {
+        let future = exporter
+            .shared
+            .export
+            .export_boxed(Batch::empty(), Deadline::never());
+        size_of_val(&*future)
+    }
+
+    #[cfg(feature = "grpc")]
+    #[tokio::test]
+    async fn futures_of_exports_stay_small() {
+        let grpc = || crate::otlp::grpc("http://localhost:4317").build();
+        let (grpc, other) = (grpc().expect("an exporter"), grpc().expect("an exporter"));
+        assert!(future_bytes(&grpc) < 4096, "{}", future_bytes(&grpc));
+        let falling = grpc.fallback(other);
+        assert!(future_bytes(&falling) < 4096, "{}", future_bytes(&falling));
+    }
+}

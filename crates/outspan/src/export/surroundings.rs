@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicUsize;
 #[cfg(feature = "_network")]
 use std::sync::atomic::Ordering;
 
+use futures_util::FutureExt;
 use tokio::sync::watch;
 
 use crate::Deadline;
@@ -14,6 +15,8 @@ use crate::Error;
 use crate::Result;
 #[cfg(any(feature = "_network", feature = "kafka"))]
 use crate::diagnostics::Diagnostics;
+use crate::race::Ended;
+use crate::race::race;
 
 tokio::task_local! {
     /// Set within an export of a queue: what combinators and exporters inside may know of it.
@@ -118,22 +121,21 @@ pub(crate) async fn end_of(
 /// time that `share` leaves it.
 ///
 /// The queue ends exports then that began before the shutdown, and cannot know which destination has not answered.
-pub(crate) async fn run_until_closed<R>(
-    work: impl Future<Output = Result<R>>,
+pub(crate) fn run_until_closed<R, F: Future<Output = Result<R>>>(
+    work: F,
     share: impl Fn(Deadline) -> Deadline,
-) -> Result<R> {
-    let closed = async {
+) -> impl Future<Output = Result<R>> {
+    let closed = async move {
         let Ok(closing) = SURROUNDING.try_with(|queue| queue.closing.clone()) else {
             return std::future::pending().await;
         };
         let until = end_of(closing, share).await;
         Error::timeout("no answer", until).with_attempts(1)
     };
-    tokio::select! {
-        biased;
-        answer = work => answer,
-        error = closed => Err(error),
-    }
+    race(work, closed).map(|ended| match ended {
+        Ended::Work(answer) => answer,
+        Ended::Limit(error) => Err(error),
+    })
 }
 
 /// Tells the queue around this export where it goes, so that losses name the address of a destination that never answers.

@@ -9,6 +9,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http::HeaderMap;
 use http::Method;
 use http::Request;
@@ -322,11 +323,12 @@ impl<P: Protocol> Sender<P> {
     ) -> Result<Accepted> {
         let is_silent = self.connections.is_silent();
         let attempt = |permit| {
-            let attempt = self.attempt(body.clone(), refresh, until, sent);
-            async move {
-                let _permit = permit;
-                attempt.await
-            }
+            // Boxed, because two of them may run, and all that is around them is copied with them.
+            let attempt = Box::pin(self.attempt(body.clone(), refresh, until, sent));
+            attempt.map(move |result| {
+                drop(permit);
+                result
+            })
         };
         let another = || {
             if !is_silent {
