@@ -29,6 +29,11 @@ pub struct Limit {
 }
 
 impl Limit {
+    /// How long the limit was when it was made, if it ends.
+    pub(crate) fn length(&self) -> Option<Duration> {
+        self.length
+    }
+
     /// What the limit is called, such as `attempt timeout`.
     pub fn name(&self) -> &'static str {
         self.name
@@ -89,6 +94,20 @@ impl Deadline {
             (Some(mine), Some(theirs)) if theirs < mine => other,
             (None, Some(_)) => other,
             _ => self,
+        }
+    }
+
+    /// A limit of its own for the first half of the time that is left, or for `endless` if there is no end.
+    pub(crate) fn first_half(self, name: &'static str, endless: Duration) -> Self {
+        let now = Instant::now();
+        let left = self.at.map(|at| at.saturating_duration_since(now));
+        let length = left.map_or(endless, |left| left / 2);
+        Self {
+            at: now.checked_add(length),
+            limit: Limit {
+                name,
+                length: Some(length),
+            },
         }
     }
 

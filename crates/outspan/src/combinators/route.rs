@@ -79,11 +79,7 @@ fn share(until: Deadline, is_last: bool) -> Deadline {
     if is_last {
         return until;
     }
-    let share = match until.remaining() {
-        Some(left) => left / 2,
-        None => SHARE_WITHOUT_DEADLINE,
-    };
-    until.min(Deadline::after(share).named("share of the deadline"))
+    until.first_half("share of the deadline", SHARE_WITHOUT_DEADLINE)
 }
 
 /// A destination that is one of several to choose from.
@@ -146,7 +142,10 @@ impl Destination {
     ) -> Vec<Undelivered> {
         let under_way = InFlight::begin(&self.in_flight);
         let until = time.next(is_last);
-        let given = until.remaining();
+        let given = match is_last {
+            true => until.remaining(),
+            false => until.limit().length(),
+        };
         let export = self.exporter.export(part.clone(), until);
         let export = run_guarded(until, "export", export);
         let result = export::run_until_closed(export, |end| share(end, is_last)).await;
@@ -215,6 +214,9 @@ pub(super) fn hand_on(
     time: SharedTime,
     total: &mut Delivery,
 ) -> Vec<Open> {
+    if left.is_empty() {
+        return Vec::new();
+    }
     let in_time = !time.is_over();
     let (open, closed): (Vec<_>, Vec<_>) = left.into_iter().partition(|left| match fall_on {
         _ if !in_time => false,
