@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 
+use crate::Attempt;
 use crate::Deadline;
 use crate::Error;
 use crate::Result;
@@ -25,7 +26,7 @@ pub(crate) async fn run_guarded<R>(
         until
             .run(work)
             .await
-            .unwrap_or_else(|| Err(Error::timeout("no answer", until).with_attempts(1)))
+            .unwrap_or_else(|| Err(Error::timeout("no answer", until).with_attempt(Attempt::one())))
     };
     match AssertUnwindSafe(timed).catch_unwind().await {
         Ok(answer) => answer,

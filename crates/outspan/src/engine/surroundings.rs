@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 
 use tokio::sync::watch;
 
+use crate::Attempt;
 use crate::Deadline;
 use crate::Error;
 use crate::Result;
@@ -127,7 +128,7 @@ pub(crate) async fn run_until_closed<R>(
             return std::future::pending().await;
         };
         let until = end_of(closing, share).await;
-        Error::timeout("no answer", until).with_attempts(1)
+        Error::timeout("no answer", until).with_attempt(Attempt::one())
     };
     tokio::select! {
         biased;
