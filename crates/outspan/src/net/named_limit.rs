@@ -107,12 +107,11 @@ fn read_whole(text: &[u8]) -> Option<(u128, &[u8])> {
         let count = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
         let (group, rest) = text.split_at_checked(count)?;
         digits.extend_from_slice(group);
-        text = match rest {
-            [b',' | b'_', rest @ ..] if is_group(rest) => rest,
-            _ => break,
-        };
+        match rest {
+            [b',' | b'_', next @ ..] if is_group(next) => text = next,
+            _ => return Some((value_of(&digits)?, rest)),
+        }
     }
-    Some((value_of(&digits)?, text))
 }
 
 fn is_group(text: &[u8]) -> bool {

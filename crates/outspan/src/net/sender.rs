@@ -223,7 +223,8 @@ impl<P: Protocol> Sender<P> {
                     Ok(body) => {
                         let bytes = body.len();
                         let sent = self.send(body, spans.len(), progress.until).await;
-                        sent.map_err(|error| limit_in_otlp(error, bytes, part, spans.len()))
+                        let share = part.size() as u64 * spans.len() as u64 / part.spans() as u64;
+                        sent.map_err(|error| limit_in_otlp(error, bytes as u64, share))
                     }
                     Err(error) => Err(error),
                 };
@@ -451,15 +452,13 @@ pub(crate) fn too_large(batch: &Batch, spans: Range<usize>, bytes: usize, limit:
     Error::too_large(text).with_limit(limit as u64)
 }
 
-/// Converts the limit that a server named into bytes of OTLP, for a message of some spans of `part` that has more bytes than
-/// these have in OTLP. A smaller message is compressed or has about as many bytes; servers bound what is uncompressed.
-fn limit_in_otlp(error: Error, message_bytes: usize, part: &Batch, spans: usize) -> Error {
-    let share = (part.size() as u128 * spans as u128) / (part.spans() as u128).max(1);
-    let bytes = message_bytes as u128;
+/// Converts the limit that a server named into bytes of OTLP, where the message has more bytes than its spans have in OTLP. A
+/// smaller message is compressed or has about as many bytes; servers bound what is uncompressed.
+fn limit_in_otlp(error: Error, message_bytes: u64, otlp_bytes: u64) -> Error {
     match error.limit() {
         // An eighth less, because spans do not all grow alike.
-        Some(limit) if bytes > share => {
-            let limit = u128::from(limit) * share / bytes;
+        Some(limit) if message_bytes > otlp_bytes => {
+            let limit = u128::from(limit) * u128::from(otlp_bytes) / u128::from(message_bytes);
             error.with_limit(u64::try_from(limit - limit / 8).unwrap_or(u64::MAX))
         }
         _ => error,
@@ -553,19 +552,16 @@ mod tests {
 
     #[test]
     fn a_limit_counts_bytes_of_otlp() {
-        let spans = [0x0a, 0x06, 0x12, 0x04, 0x12, 0x00, 0x12, 0x00];
-        let part = Batch::from_request(spans.to_vec()).unwrap().batch;
-        let of = |limit, bytes, spans| {
+        let of = |limit, message_bytes| {
             let error = Error::too_large("x").with_limit(limit);
-            limit_in_otlp(error, bytes, &part, spans).limit()
+            limit_in_otlp(error, message_bytes, 8).limit()
         };
-        assert_eq!(of(800, 8, 2), Some(800), "as OTLP");
-        assert_eq!(of(800, 4, 2), Some(800), "compressed");
-        assert_eq!(of(800, 80, 2), Some(70), "ten times as large");
-        assert_eq!(of(800, 40, 1), Some(70), "half of the spans");
-        assert_eq!(of(u64::MAX, 9, 2).map(|limit| limit > 1 << 60), Some(true));
-        assert_eq!(of(0, 80, 2), Some(0));
-        let none = limit_in_otlp(Error::too_large("x"), 80, &part, 2);
+        assert_eq!(of(800, 8), Some(800), "as OTLP");
+        assert_eq!(of(800, 4), Some(800), "compressed");
+        assert_eq!(of(800, 80), Some(70), "ten times as large");
+        assert_eq!(of(0, 80), Some(0));
+        assert!(of(u64::MAX, 9).is_some_and(|limit| limit > 1 << 60));
+        let none = limit_in_otlp(Error::too_large("x"), 80, 8);
         assert_eq!(none.limit(), None);
     }
 
