@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 
+use crate::Attempt;
 use crate::Deadline;
 use crate::Error;
 use crate::Result;
@@ -24,7 +25,7 @@ pub(crate) fn run_guarded<R, F: Future<Output = Result<R>>>(
     let timed = AssertUnwindSafe(until.run(work)).catch_unwind();
     timed.map(move |ended| match ended {
         Ok(Some(answer)) => answer,
-        Ok(None) => Err(Error::timeout("no answer", until).with_attempts(1)),
+        Ok(None) => Err(Error::timeout("no answer", until).with_attempt(Attempt::one())),
         Err(panic) => Err(Error::internal("the exporter panicked")
             .with_context("call", call)
             .with_context("panic", panic_text(&*panic))),

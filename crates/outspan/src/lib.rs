@@ -77,6 +77,7 @@
 //! Features add, they never change what is there.
 
 mod account;
+mod attempt;
 mod batch;
 mod budget;
 pub mod combinators;
@@ -109,6 +110,7 @@ mod time;
 mod work;
 
 pub use account::Account;
+pub use attempt::Attempt;
 pub use batch::Batch;
 pub use batch::Checked;
 pub use batch::Delivery;

@@ -307,7 +307,7 @@ impl Schedule {
     /// failed last, but some did before, the next export decides: the destination is down if another batch fails as well. A
     /// destination that never took anything is down at once, and so is one that asks to be left alone.
     fn failed(&mut self, error: &Error, flight: &Flight, now: Instant) -> bool {
-        self.has_answered |= error.retry_after().is_some() || error.status().is_some();
+        self.has_answered |= error.retry_after().is_some() || error.attempt().status.is_some();
         let is_about_all = error.retry_after().is_some() || error.kind() == ErrorKind::Throttled;
         let is_up = self.health.is_up();
         let is_verifying = self.suspect.is_some();

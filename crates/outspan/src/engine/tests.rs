@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::Account;
+use crate::Attempt;
 use crate::Batch;
 use crate::Deadline;
 use crate::Delivery;
@@ -1345,7 +1346,7 @@ async fn shutdown_keeps_trying_where_something_answered_before() {
     for (first, gives_up_early) in [
         (Answer::Deliver, true),
         (
-            Answer::Fail(Error::unavailable("503").with_status(503)),
+            Answer::Fail(Error::unavailable("503").with_attempt(Attempt::one().with_status(503))),
             true,
         ),
         (Answer::Fail(nobody_listens()), false),

@@ -39,6 +39,7 @@ use std::time::Duration;
 use super::Acks;
 use super::Budget;
 use crate::Account;
+use crate::Attempt;
 use crate::Batch;
 use crate::Delivery;
 use crate::Drained;
@@ -664,14 +665,17 @@ impl Entry {
         let (spans, _) = self.take();
         let books = &*self.books;
         books.budget.give_back(0, spans);
-        if let (Some(diagnostics), Some(server)) = (&books.diagnostics, &delivery.server) {
+        if let (Some(diagnostics), Some(server)) = (&books.diagnostics, &delivery.attempt.server) {
             diagnostics.note_server(server);
         }
         let mut error = None;
         if rejected > 0 || delivery.message.is_some() {
             let why = delivery.message.as_deref().unwrap_or("it does not say why");
-            let rejection = match &delivery.server {
-                Some(server) => Error::refused(why).with_server(Arc::clone(server)),
+            let rejection = match &delivery.attempt.server {
+                Some(server) => {
+                    let attempt = Attempt::default().with_server(Arc::clone(server));
+                    Error::refused(why).with_attempt(attempt)
+                }
                 None => Error::refused(why),
             };
             books.report_rejected(rejected, &rejection);

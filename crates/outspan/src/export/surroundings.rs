@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use futures_util::FutureExt;
 use tokio::sync::watch;
 
+use crate::Attempt;
 use crate::Deadline;
 use crate::Error;
 use crate::Result;
@@ -130,7 +131,7 @@ pub(crate) fn run_until_closed<R, F: Future<Output = Result<R>>>(
             return std::future::pending().await;
         };
         let until = end_of(closing, share).await;
-        Error::timeout("no answer", until).with_attempts(1)
+        Error::timeout("no answer", until).with_attempt(Attempt::one())
     };
     race(work, closed).map(|ended| match ended {
         Ended::Work(answer) => answer,

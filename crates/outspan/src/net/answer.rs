@@ -8,10 +8,12 @@ use http::StatusCode;
 use http::header;
 use outspan_wire::otlp;
 
+use crate::Attempt;
 use crate::Error;
 use crate::ErrorKind;
 use crate::Secret;
 
+use super::named_limit;
 use super::scrub;
 
 /// An answer of the server's, whole.
@@ -66,22 +68,26 @@ pub(crate) fn read_failure(statuses: &Statuses, answer: &Answer, secrets: &[Secr
     let (status, headers) = (answer.status, &answer.headers);
     let (kind, hint) = statuses.meaning(status.as_u16());
     let location = headers.get(header::LOCATION).and_then(|l| l.to_str().ok());
+    let said = words_of(headers, &answer.body);
     let words = match location {
         Some(location) => format!("to {}", fit_to_show(location, secrets)),
-        None => fit_to_show(&words_of(headers, &answer.body), secrets),
+        None => fit_to_show(&said, secrets),
     };
     let colon = if words.is_empty() { "" } else { ": " };
     let mut error = Error::new(
         kind,
         format!("the server answered HTTP {status}{colon}{words}{hint}"),
     )
-    .with_status(status.as_u16());
+    .with_attempt(Attempt::default().with_status(status.as_u16()));
     if error.is_temporary()
         && let Some(delay) = retry_after(headers, SystemTime::now())
     {
         error = error.with_retry_after(delay);
     }
-    error
+    match named_limit(&said).filter(|_| error.is_too_large()) {
+        Some(limit) => error.with_limit(limit),
+        None => error,
+    }
 }
 
 impl Statuses {
@@ -228,7 +234,7 @@ mod tests {
             let temporary = [429, 502, 503, 504].contains(&status.as_u16());
             let error = read_failure(&STATUSES, &answer(status, HeaderMap::new(), b""), &[]);
             assert_eq!(error.is_temporary(), temporary, "{status}");
-            assert_eq!(error.status(), Some(status.as_u16()));
+            assert_eq!(error.attempt().status, Some(status.as_u16()));
         }
         let answer = answer(StatusCode::PAYLOAD_TOO_LARGE, HeaderMap::new(), b"");
         let too_large = read_failure(&STATUSES, &answer, &[]);

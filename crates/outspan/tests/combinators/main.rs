@@ -19,6 +19,7 @@ mod logged;
 mod logged_self_tracing;
 mod measured;
 mod merger;
+mod named_limits;
 mod queue;
 mod queue_log;
 mod queue_runtime;

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use super::breaker::trouble;
 use super::children::check_names;
 use super::children::drain_all;
+use crate::Attempt;
 use crate::Batch;
 use crate::Deadline;
 use crate::Delivery;
@@ -196,9 +197,11 @@ impl Fan {
             async move { (child.export_parts(missing, until).await, fate) }
         });
         for (delivery, fate) in join_all(exports).await {
-            total.attempts += delivery.attempts;
-            total.wire_bytes += delivery.wire_bytes;
-            total.status = delivery.status.or(total.status);
+            // Several destinations have no address together.
+            total.attempt.absorb(&Attempt {
+                server: None,
+                ..delivery.attempt.clone()
+            });
             fate.note(delivery);
         }
         self.sum_up(batch, fates, total)
@@ -218,9 +221,10 @@ impl Fan {
             total.pending = PendingSpans::join(each, total.accepted);
             return Ok(total);
         };
-        let error = error
-            .with_attempts(total.attempts)
-            .with_wire_bytes(total.wire_bytes);
+        let error = error.with_attempt(Attempt {
+            status: None,
+            ..total.attempt.clone()
+        });
         // A child that will never take it must not be asked again with those that may.
         let is_alike = fates.iter().all(|fate| fate.lost.is_empty())
             || fates.iter().all(|fate| fate.missing.is_empty());

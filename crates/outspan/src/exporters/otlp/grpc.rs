@@ -10,8 +10,10 @@ use outspan_wire::grpc::read_code;
 use outspan_wire::grpc::read_message;
 use outspan_wire::otlp;
 
+use crate::Attempt;
 use crate::Error;
 use crate::ErrorKind;
+use crate::net::named_limit;
 
 /// How a call ended.
 #[derive(Debug, PartialEq)]
@@ -88,13 +90,16 @@ impl Status {
             kind,
             format!("the server answered {name}{colon}{message}{hint}"),
         )
-        .with_status(code);
+        .with_attempt(Attempt::default().with_status(code));
         if error.is_temporary()
             && let Some(delay) = retry_delay.filter(|delay| !delay.is_zero())
         {
             error = error.with_retry_after(delay);
         }
-        error
+        match named_limit(&message).filter(|_| error.is_too_large()) {
+            Some(limit) => error.with_limit(limit),
+            None => error,
+        }
     }
 }
 
