@@ -39,7 +39,7 @@ pub struct Cause {
 }
 
 impl Cause {
-    /// Makes a cause of an error, whose [`server`](Error::server) is the destination if it has one.
+    /// Makes a cause of an error, whose [server](crate::Attempt::server) is the destination if it has one.
     pub fn new(error: Error) -> Self {
         Self {
             destination: None,
