@@ -142,7 +142,7 @@ impl Schedule {
             concurrent,
             export_limit,
             gives_up_early,
-            health: Health::new(Backoff::new(retry)),
+            health: Health::with_batches(Backoff::of_probes(retry), Backoff::new(retry)),
             waiting: Waiting::default(),
             #[cfg(feature = "_network")]
             fresh: Arc::default(),
