@@ -32,6 +32,7 @@ enum Blame {
     #[default]
     Destination,
     /// Nothing was sent, so the failure says nothing about the destination.
+    #[cfg(any(feature = "_network", test))]
     Nobody,
     /// The export achieved something and stopped, and goes on in its next turn.
     NextTurn,
@@ -63,6 +64,7 @@ impl Error {
     }
 
     /// Marks that nothing was sent, so that the error says nothing about the destination.
+    #[cfg(any(feature = "_network", test))]
     #[must_use]
     pub(crate) fn before_sending(mut self) -> Self {
         self.inner.marks.blame = Blame::Nobody;

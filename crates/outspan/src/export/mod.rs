@@ -88,8 +88,11 @@ pub trait Export: Debug + Send + Sync + 'static {
     /// part that was not in [`Delivery::rest`].
     ///
     /// [`TooLarge`](crate::ErrorKind::TooLarge) for several spans, for the whole batch or for a part of it, makes the
-    /// [`Exporter`] around this implementation halve them and export each half, down to single spans. An implementation
+    /// [`Exporter`] around this implementation halve them and export each half, down to single spans. It cuts them into parts
+    /// that fit if the error has the destination's [limit](Error::with_limit). An implementation
     /// does not split a batch because its destination refused the size.
+    ///
+    /// What was measured on the way (status, server, bytes) is attached to the error as an [`Attempt`](crate::Attempt).
     ///
     /// # Cancellation
     ///

@@ -84,7 +84,15 @@ pub(crate) fn read_failure(statuses: &Statuses, answer: &Answer, secrets: &[Secr
     {
         error = error.with_retry_after(delay);
     }
-    match named_limit(&said).filter(|_| error.is_too_large()) {
+    let limit = match error.is_too_large() {
+        // JSON may have the number in another field than the message.
+        true => named_limit(&said).or_else(|| match media_type(headers).as_str() {
+            "application/json" => named_limit(&String::from_utf8_lossy(&answer.body)),
+            _ => None,
+        }),
+        false => None,
+    };
+    match limit {
         Some(limit) => error.with_limit(limit),
         None => error,
     }
@@ -239,6 +247,32 @@ mod tests {
         let answer = answer(StatusCode::PAYLOAD_TOO_LARGE, HeaderMap::new(), b"");
         let too_large = read_failure(&STATUSES, &answer, &[]);
         assert!(too_large.is_too_large());
+    }
+
+    #[test]
+    fn a_limit_is_read_from_words_about_size_alone() {
+        let limit = |status, media_type: &str, body: &str| {
+            let headers = headers(header::CONTENT_TYPE, media_type);
+            let error = read_failure(&STATUSES, &answer(status, headers, body.as_bytes()), &[]);
+            error.limit()
+        };
+        let too_large = StatusCode::PAYLOAD_TOO_LARGE;
+        let json = r#"{"message":"request entity too large","length":9000,"limit":5000}"#;
+        assert_eq!(
+            limit(too_large, "text/plain", "at most 5000 bytes"),
+            Some(5000)
+        );
+        let status = r#"{"code":8,"message":"larger than max (9000 vs. 5000)"}"#;
+        assert_eq!(limit(too_large, "application/json", status), Some(5000));
+        assert_eq!(
+            limit(too_large, "application/json; charset=utf-8", json),
+            Some(5000)
+        );
+        assert_eq!(limit(too_large, "text/plain", json), Some(5000));
+        let page = "<style>p { max-width: 600px }</style>";
+        assert_eq!(limit(too_large, "text/html", page), None);
+        let bad = StatusCode::BAD_REQUEST;
+        assert_eq!(limit(bad, "text/plain", "at most 5000 bytes"), None);
     }
 
     #[test]

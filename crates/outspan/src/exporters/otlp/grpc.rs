@@ -239,6 +239,28 @@ mod tests {
     }
 
     #[test]
+    fn a_limit_is_read_from_words_about_size_alone() {
+        for (code, words, limit) in [
+            (8, "received message larger than max (5 vs. 4)", Some(4)),
+            (8, "gRPC message exceeds maximum size 4: 5", Some(4)),
+            (
+                11,
+                "message length too large: found 5 bytes, the limit is: 4 bytes",
+                Some(4),
+            ),
+            (8, "exceeds the maximum configured message size.", None),
+            (8, "limit of 4 exports used up", None),
+            (14, "message size limit 4", None),
+        ] {
+            assert_eq!(status(code, words, None).limit(), limit, "{words}");
+        }
+        assert_eq!(
+            status(8, "larger than max (5 vs. 4)", Some(1)).limit(),
+            None
+        );
+    }
+
+    #[test]
     fn a_status_is_found_in_trailers_headers_or_http() {
         let mut map = HeaderMap::new();
         map.insert("grpc-status", "3".parse().unwrap());
