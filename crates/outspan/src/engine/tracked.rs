@@ -36,6 +36,8 @@ use std::sync::atomic::Ordering;
 #[cfg(feature = "sdk")]
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use super::Acks;
 use super::Budget;
 use crate::Account;
@@ -69,6 +71,8 @@ pub(crate) struct Books {
     diagnostics: Option<Arc<Diagnostics>>,
     /// Set at most once, by an owner that learns of it late.
     observer: OnceLock<Arc<dyn HandOver>>,
+    /// Tells those who wait for space that there is more; set by a queue.
+    progress: OnceLock<watch::Sender<()>>,
     /// Spans of tokens that were dropped without a transition.
     abandoned: AtomicU64,
 }
@@ -103,6 +107,7 @@ impl Books {
             budget,
             diagnostics,
             observer,
+            progress: OnceLock::new(),
             abandoned: AtomicU64::new(0),
         })
     }
@@ -111,6 +116,11 @@ impl Books {
     #[cfg(all(feature = "metrics", feature = "sdk"))]
     pub(crate) fn set_observer(&self, observer: Arc<dyn HandOver>) {
         self.observer.get_or_init(|| observer);
+    }
+
+    /// Tells `progress` of bytes that are given back outside of the queue's own steps, unless something else is told already.
+    pub(crate) fn tell_progress(&self, progress: watch::Sender<()>) {
+        self.progress.get_or_init(|| progress);
     }
 
     /// Reads where every span is.
@@ -312,6 +322,10 @@ impl Drop for AckMemory {
             && self.bytes > 0
         {
             books.budget.give_back(self.bytes, 0);
+            // Acks of pending spans end long after the export, and the queue does nothing then.
+            if let Some(progress) = books.progress.get() {
+                progress.send_replace(());
+            }
         }
     }
 }

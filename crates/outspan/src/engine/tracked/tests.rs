@@ -335,8 +335,10 @@ fn acks_are_charged_until_the_last_span_ends() {
     assert_eq!(bytes(), own + 2 * one);
     tracked.start();
     let parts: Vec<_> = tracked.batch().split_by_spans(2).collect();
-    let mut delivery = Delivery::default();
-    delivery.accepted = 3;
+    let mut delivery = Delivery {
+        accepted: 3,
+        ..Delivery::default()
+    };
     delivery.leave(parts[0].clone(), Error::unavailable("later"));
     let completed = tracked.complete(Ok(delivery));
     assert_eq!(bytes(), parts[0].own_memory() + 2 * one);
@@ -376,10 +378,14 @@ fn acks_of_pending_spans_are_charged_until_these_are_written() {
     tracked.complete(Ok(delivery));
     assert!(rig.books.budget().bytes() >= 300);
     assert!(told.try_recv().is_err());
+    let (progress, mut seen) = watch::channel(());
+    rig.books.tell_progress(progress);
+    seen.mark_unchanged();
     for span in written {
         span.delivered();
     }
     assert!(told.recv().unwrap().dropped.is_none());
+    assert!(seen.has_changed().unwrap(), "those who wait look again");
     rig.check_empty();
 }
 
