@@ -1,5 +1,7 @@
 //! `--ack delivered`: bounds of answers that wait, and what they say.
 
+use std::io::Read;
+use std::io::Write;
 use std::net::TcpStream;
 use std::time::Duration;
 use std::time::Instant;
@@ -7,10 +9,13 @@ use std::time::Instant;
 use outspan::Batch;
 use outspan::Deadline;
 use outspan_testkit::Answer;
+use outspan_testkit::AnswerCode;
 use outspan_testkit::Collector;
 use outspan_testkit::Gate;
 use outspan_testkit::batch_of;
 use outspan_testkit::batch_with;
+use serde_json::Value;
+use serde_json::json;
 
 use crate::acks::Told;
 use crate::acks::Way;
@@ -20,6 +25,7 @@ use crate::acks::send;
 use crate::acks::send_within;
 use crate::acks::start;
 use crate::acks::told;
+use crate::agent::Agent;
 use crate::agent::LIMIT;
 use crate::agent::Outcome;
 use crate::agent::url_of;
@@ -193,4 +199,76 @@ async fn one_rejected_span_is_told_in_the_singular() {
         assert!(text.contains("1 span was rejected"), "{text}");
     }
     agent.stop("TERM").expect_status(1);
+}
+
+/// Sends a batch as JSON. Returns the head of the answer and its body.
+async fn send_json(agent: &Agent, batch: &Batch) -> (String, Value) {
+    let address = agent.address("http").to_owned();
+    let body = batch.to_json();
+    let mut connection = TcpStream::connect(&address).unwrap();
+    connection.set_read_timeout(Some(LIMIT)).unwrap();
+    let head = format!(
+        "POST /v1/traces HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\nconnection: close\r\n\r\n",
+        body.len()
+    );
+    connection.write_all(head.as_bytes()).unwrap();
+    connection.write_all(&body).unwrap();
+    let answer = tokio::task::spawn_blocking(move || {
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).unwrap();
+        answer
+    });
+    let answer = tokio::time::timeout(LIMIT, answer).await.unwrap().unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let body = serde_json::from_str(body).unwrap_or_else(|e| panic!("{e}: {answer}"));
+    (head.to_lowercase(), body)
+}
+
+#[tokio::test]
+async fn answers_in_json_say_what_became_of_the_spans() {
+    let collector = Collector::grpc();
+    let url = url_of(&collector);
+    let agent = start(&["--retries", "0", "--to", &url]);
+    let (head, body) = send_json(&agent, &batch_of(3)).await;
+    assert!(head.starts_with("http/1.1 200"), "{head}");
+    assert_eq!(body, json!({}));
+    assert_eq!(collector.span_count(), 3, "delivered before the answer");
+
+    collector.always(Answer::partial(2, "two are odd"));
+    let (head, body) = send_json(&agent, &batch_of(3)).await;
+    assert!(head.starts_with("http/1.1 200"), "{head}");
+    let partial = &body["partialSuccess"];
+    assert_eq!(partial["rejectedSpans"], "2");
+    let text = partial["errorMessage"].as_str().unwrap();
+    assert!(text.contains("two are odd"), "{text}");
+
+    collector.always(Answer::refuse(AnswerCode::UNAVAILABLE, "not now"));
+    let (head, body) = send_json(&agent, &batch_of(3)).await;
+    assert!(head.starts_with("http/1.1 503"), "{head}");
+    assert!(head.contains("retry-after: "), "{head}");
+    assert_eq!(body["code"], 14);
+    let details = &body["details"][0];
+    assert_eq!(details["@type"], "type.googleapis.com/google.rpc.RetryInfo");
+    assert!(details["retryDelay"].is_string(), "{body}");
+    let ran = agent.stop("TERM").expect_status(1);
+    let outcome = Outcome::of(&ran, &url);
+    assert_eq!(
+        (outcome.delivered, outcome.refused, outcome.lost),
+        (4, 2, 3)
+    );
+}
+
+#[tokio::test]
+async fn expired_spans_are_unavailable() {
+    for way in Way::ALL {
+        let (healthy, away) = (Collector::grpc(), Collector::http());
+        away.stop();
+        let to = ["--to", &url_of(&healthy), "--to", &url_of(&away)];
+        let agent = start(&[&["--max-elapsed", "700ms"], &to[..]].concat());
+        let late = told(send(&agent, way, &batch_of(4))).await;
+        late.expect_later("not every destination has these spans (expired");
+        assert_eq!(healthy.span_count(), 4);
+        agent.stop("TERM").expect_status(1);
+    }
 }

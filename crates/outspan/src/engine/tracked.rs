@@ -386,16 +386,23 @@ impl Entry {
     pub(crate) fn split(&mut self, bytes: usize, spans: usize) -> Self {
         debug_assert!(spans <= self.spans && bytes <= self.bytes);
         let (spans, bytes) = (spans.min(self.spans), bytes.min(self.bytes));
-        let of = self.spans as u64;
-        let acks = self.acks.for_part(spans as u64, of);
-        self.acks = self.acks.for_part(of - spans as u64, of);
+        let is_whole = spans == self.spans;
+        let (acks, ack_memory) = match is_whole {
+            // Nothing is left here that somebody would wait for.
+            true => (
+                std::mem::take(&mut self.acks),
+                std::mem::take(&mut self.ack_memory),
+            ),
+            false => {
+                let of = self.spans as u64;
+                let acks = self.acks.for_part(spans as u64, of);
+                self.acks = self.acks.for_part(of - spans as u64, of);
+                let memory = AckMemory::charge(&self.books, acks.memory_of_copy());
+                (acks, memory)
+            }
+        };
         self.spans -= spans;
         self.bytes -= bytes;
-        let ack_memory = match self.spans {
-            // Nothing is left here that somebody would wait for.
-            0 => std::mem::take(&mut self.ack_memory),
-            _ => AckMemory::charge(&self.books, acks.memory_of_copy()),
-        };
         Self {
             books: Arc::clone(&self.books),
             spans,
