@@ -178,7 +178,10 @@ impl Service {
         let begun = self.waiting.begin(&spans.batch);
         let begun = begun.map_err(|bound| Failure::too_many_waiting(bound, self.pipeline.wait()));
         let accepted = begun.and_then(|(ack, wait)| {
-            self.pipeline.accept(spans.batch, ack)?;
+            match wait.is_some() {
+                true => self.pipeline.accept_waiting(spans.batch, ack)?,
+                false => self.pipeline.accept(spans.batch, ack)?,
+            }
             Ok(wait)
         });
         drop(taken);
