@@ -10,6 +10,7 @@
 //! `queue_full`) as long as another destination takes it; only when none does is it rejected, so that the sender keeps it.
 
 mod causes;
+mod pace;
 #[cfg(test)]
 mod tests;
 
@@ -26,6 +27,8 @@ use outspan::engine::Reader;
 use outspan::engine::ReaderStatus;
 use outspan::engine::ReserveError;
 use outspan::engine::SpanQueue;
+
+use self::pace::Pace;
 
 pub(crate) use self::causes::Causes;
 
@@ -64,6 +67,8 @@ pub(crate) struct Pipeline {
     causes: Vec<Causes>,
     /// How long spans may wait in a queue if their sender waits for their end.
     max_wait: Option<Duration>,
+    /// What each destination takes, in the order of the readers.
+    paces: Vec<Pace>,
 }
 
 /// Says how a destination is doing.
@@ -89,6 +94,7 @@ impl Pipeline {
     pub(crate) fn new(queue: impl SpanQueue) -> Self {
         Self {
             causes: vec![Causes::default(); queue.readers().len()],
+            paces: queue.readers().iter().map(|_| Pace::default()).collect(),
             queue: Box::new(queue),
             max_wait: None,
         }
@@ -138,7 +144,7 @@ impl Pipeline {
             .try_reserve(spans.memory(), spans.spans())
             .map_err(|error| self.refusal(error))?;
         for (place, to) in self.queue.readers().iter().enumerate() {
-            if self.is_behind(to) && !permit.leave_out(place) {
+            if self.is_behind(place, to) && !permit.leave_out(place) {
                 permit.release();
                 return Err(self.refusal(ReserveError::Full));
             }
@@ -147,14 +153,19 @@ impl Pipeline {
     }
 
     /// Whether a destination takes spans, but new ones would wait too long behind those that it has to take before.
-    fn is_behind(&self, to: &Arc<dyn Reader>) -> bool {
-        let Some(max_wait) = self.max_wait else {
+    fn is_behind(&self, place: usize, to: &Arc<dyn Reader>) -> bool {
+        let Some((max_wait, pace)) = self.max_wait.zip(self.paces.get(place)) else {
             return false;
         };
         // One that is down takes as much as there is room for: how fast it will be is not known.
-        to.bytes() > to.max_bytes() / BEHIND_PART
-            && !to.is_down()
-            && to.oldest_wait().is_some_and(|wait| wait > max_wait)
+        if to.bytes() <= to.max_bytes() / BEHIND_PART || to.is_down() {
+            pace.is_idle();
+            return false;
+        }
+        let account = to.status().account;
+        let held = account.open();
+        let is_slow = pace.is_behind(held, account.received - held, max_wait);
+        is_slow || to.oldest_wait().is_some_and(|wait| wait > max_wait)
     }
 
     fn push(&self, spans: Batch, permit: Permit, ack: Ack) -> Result<(), Refusal> {
