@@ -387,7 +387,10 @@ impl Schedule {
             let end = self.export_limit.zip(item.began);
             item.expires_at = end.and_then(|(limit, began)| began.checked_add(limit));
             match item.place {
-                Place::Back => self.waiting.push_back(item),
+                Place::Back => {
+                    item.waits_since = now;
+                    self.waiting.push_back(item);
+                }
                 Place::Failed => {
                     item.successes = Some(self.successes);
                     let due = match lone {
@@ -471,6 +474,12 @@ impl Schedule {
         };
         let wait = end.saturating_duration_since(now);
         !self.may_probe_early && !until.allows(wait)
+    }
+
+    /// How long the batch has been waiting that goes next of those that have not failed.
+    pub(super) fn oldest_wait(&self) -> Option<Duration> {
+        let since = self.waiting.fresh_since()?;
+        Some(Instant::now().saturating_duration_since(since))
     }
 
     /// When the next attempt is made, while the destination is down and none is under way.

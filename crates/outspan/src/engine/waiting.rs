@@ -45,6 +45,12 @@ impl Waiting {
         self.insert(Key::Failed(due, self.failures), item);
     }
 
+    /// Since when the first fresh batch waits.
+    pub(super) fn fresh_since(&self) -> Option<Instant> {
+        let (_, first) = self.fresh.first_key_value()?;
+        Some(first.waits_since)
+    }
+
     /// Takes the first fresh batch.
     pub(super) fn pop_fresh(&mut self) -> Option<Item> {
         let (&position, _) = self.fresh.first_key_value()?;
