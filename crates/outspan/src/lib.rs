@@ -99,14 +99,18 @@ mod guard;
 #[cfg(feature = "sdk")]
 mod init;
 mod losses;
+#[cfg(test)]
+mod models;
 #[cfg(feature = "_network")]
 mod net;
+mod owner;
 mod pending;
 mod runtime;
 #[cfg(feature = "sdk")]
 pub mod sdk;
 mod secret;
 mod span_file;
+mod sync;
 mod time;
 
 pub use account::Account;

@@ -23,6 +23,8 @@ mod driver;
 mod health;
 mod memory;
 mod merger;
+#[cfg(test)]
+mod model;
 mod queue;
 mod schedule;
 mod split;
@@ -80,6 +82,7 @@ pub(crate) use self::tracked::Tracked;
 pub(crate) use self::tracked::Unreported;
 pub(crate) use self::turn::Turn;
 pub(crate) use self::turn::apart;
+use crate::sync;
 
 /// The longest wait between two attempts, whatever the user sets.
 const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);

@@ -9,6 +9,7 @@ mod worker;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -40,6 +41,7 @@ use crate::drained::add_cause;
 use crate::runtime::is_own_thread;
 use crate::sdk::DROP_TIMEOUT;
 use crate::sdk::span_data;
+use crate::sync;
 
 /// How much later than its deadline the worker's answer may come: it is on its way then.
 const ANSWER_GRACE: Duration = Duration::from_millis(200);
@@ -395,4 +397,15 @@ fn sdk_result(call: &str, outcome: Result<Outcome>, timeout: Duration) -> OTelSd
             "{call}: {drained}: {error}"
         ))),
     }
+}
+
+/// Numbers threads as they come.
+#[inline]
+fn thread_number() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static NUMBER: usize = NEXT.fetch_add(1, Ordering::Relaxed);
+    }
+    // A thread that is ending may have lost its number already.
+    NUMBER.try_with(|number| *number).unwrap_or(0)
 }
