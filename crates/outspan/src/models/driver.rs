@@ -8,9 +8,11 @@
 //! ```
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use shuttle::future::block_on;
 use shuttle::sync::Mutex;
+use shuttle::sync::atomic::AtomicUsize;
 use shuttle::thread;
 use tokio::sync::Notify;
 use tokio::sync::watch;
@@ -39,18 +41,26 @@ struct Queue {
     wake: Notify,
     progress: watch::Sender<()>,
     fault: Option<Fault>,
+    steps: AtomicUsize,
 }
 
 impl Queue {
+    /// Lets another thread run. Shuttle does not know that the next step is one, because it is a step of tokio's types.
+    fn step(&self) {
+        self.steps.load(Ordering::Relaxed);
+    }
+
     fn push(&self) {
         if self.fault == Some(Fault::WakeBeforePush) {
             self.wake.notify_one();
+            self.step();
         }
         {
             let mut schedule = self.schedule.lock().unwrap();
             schedule.waiting += 1;
             schedule.held += 1;
         }
+        self.step();
         match self.fault {
             Some(Fault::WakeBeforePush) => {}
             Some(Fault::WakeWithoutPermit) => self.wake.notify_waiters(),
@@ -70,10 +80,12 @@ impl Queue {
         while ended < PUSHES {
             while self.take() {
                 self.schedule.lock().unwrap().held -= 1;
+                self.step();
                 self.progress.send_replace(());
                 ended += 1;
             }
             if ended < PUSHES {
+                self.step();
                 self.wake.notified().await;
             }
         }
@@ -87,13 +99,16 @@ impl Queue {
         if self.fault == Some(Fault::LateSubscription) && self.is_empty() {
             return;
         }
+        self.step();
         let mut progress = self.progress.subscribe();
         let mut has_looked = self.fault == Some(Fault::LateSubscription);
         loop {
+            self.step();
             progress.mark_unchanged();
             if !std::mem::take(&mut has_looked) && self.is_empty() {
                 return;
             }
+            self.step();
             if progress.changed().await.is_err() {
                 return;
             }
@@ -108,6 +123,7 @@ pub(super) fn pushes_and_flush(fault: Option<Fault>) {
         wake: Notify::new(),
         progress: watch::Sender::new(()),
         fault,
+        steps: AtomicUsize::new(0),
     });
     let run = |work: fn(&Queue)| {
         let queue = Arc::clone(&queue);

@@ -102,7 +102,14 @@ impl Notes {
 
     /// The spans that are being exported.
     pub(super) fn in_flight(&self) -> impl Iterator<Item = u64> + '_ {
-        self.batches.values().flat_map(|call| call.ids.iter().copied())
+        self.batches
+            .values()
+            .flat_map(|call| call.ids.iter().copied())
+    }
+
+    /// How many batches are being exported.
+    pub(super) fn batches(&self) -> usize {
+        self.batches.len()
     }
 
     /// The bytes of the batches that are being exported.
@@ -147,7 +154,10 @@ impl<'a> UnderWay<'a> {
         };
         let known: BTreeSet<u64> = calls.values().flat_map(|call| call.ids.clone()).collect();
         let twice: Vec<_> = ids.iter().filter(|id| known.contains(id)).collect();
-        let again: Vec<_> = ids.iter().filter(|id| locked.answered.contains_key(id)).collect();
+        let again: Vec<_> = ids
+            .iter()
+            .filter(|id| locked.answered.contains_key(id))
+            .collect();
         let mut faults = Vec::new();
         if !twice.is_empty() {
             faults.push(format!("sent twice at the same time: {twice:?}"));

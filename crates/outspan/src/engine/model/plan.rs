@@ -166,10 +166,22 @@ fn any_setup() -> impl Strategy<Value = Setup> {
         1 => Just(Drain::Hang),
         1 => Just(Drain::Panic),
     ];
-    let attempt_timeout = prop_oneof![3 => Just(Some(10_000)), 1 => Just(Some(700)), 1 => Just(None)];
-    let settings = (1_usize..4, attempt_timeout, weighted(0.4, 0_u64..60_000), weighted(0.2, 0_u32..3));
-    (vec(any_act(), 0..10), any_act(), drain, settings, any::<bool>()).prop_map(
-        |(acts, then, drain, settings, gives_up_early)| {
+    let attempt_timeout =
+        prop_oneof![3 => Just(Some(10_000)), 1 => Just(Some(700)), 1 => Just(None)];
+    let settings = (
+        1_usize..4,
+        attempt_timeout,
+        weighted(0.4, 0_u64..60_000),
+        weighted(0.2, 0_u32..3),
+    );
+    (
+        vec(any_act(), 0..10),
+        any_act(),
+        drain,
+        settings,
+        any::<bool>(),
+    )
+        .prop_map(|(acts, then, drain, settings, gives_up_early)| {
             let (concurrent_exports, attempt_timeout, export_limit, max_retries) = settings;
             Setup {
                 acts,
@@ -181,8 +193,7 @@ fn any_setup() -> impl Strategy<Value = Setup> {
                 max_retries,
                 gives_up_early,
             }
-        },
-    )
+        })
 }
 
 fn any_push() -> impl Strategy<Value = Push> {
