@@ -31,7 +31,7 @@ use self::plan::any_plan;
 use self::world::World;
 
 /// How many courses are run. `OUTSPAN_MODEL_CASES` sets another number.
-const CASES: u32 = 600;
+const CASES: u32 = 2000;
 
 fn config() -> ProptestConfig {
     let cases = env::var("OUTSPAN_MODEL_CASES").ok();

@@ -36,6 +36,8 @@ pub(super) struct Notes {
     then: Act,
     drain: plan::Drain,
     pub(super) answered: BTreeMap<u64, Answered>,
+    /// Spans that the queue may drop as failed: the exporter failed for good, or said nothing of them.
+    failed: BTreeSet<u64>,
     /// The batches that the queue is exporting, and the parts of them that are being sent.
     batches: BTreeMap<u64, Call>,
     parts: BTreeMap<u64, Call>,
@@ -80,6 +82,7 @@ pub(super) fn destination(setup: &plan::Setup) -> (Exporter, Shared) {
         then: setup.then.clone(),
         drain: setup.drain,
         answered: BTreeMap::new(),
+        failed: BTreeSet::new(),
         batches: BTreeMap::new(),
         parts: BTreeMap::new(),
         calls: 0,
@@ -126,6 +129,13 @@ impl Notes {
     pub(super) fn count(&self, answered: Answered) -> u64 {
         let same = self.answered.values().filter(|other| **other == answered);
         same.count() as u64
+    }
+
+    /// How many spans the queue may drop as failed.
+    pub(super) fn failed(&self) -> u64 {
+        let failed = self.failed.iter();
+        let failed = failed.filter(|id| !self.answered.contains_key(id));
+        failed.count() as u64
     }
 
     fn answer(&mut self, batch: &Batch, answered: Answered) {
@@ -215,7 +225,11 @@ impl Export for Scripted {
         let act = {
             let mut notes = lock(&self.0);
             let act = notes.acts.pop_front();
-            act.unwrap_or_else(|| notes.then.clone())
+            let act = act.unwrap_or_else(|| notes.then.clone());
+            if act.fails_for_good(&batch) {
+                notes.failed.extend(ids(&batch));
+            }
+            act
         };
         match act {
             Act::DeliverLate(after) | Act::Fail(_, after) => pass(after).await,
@@ -308,6 +322,18 @@ impl Scripted {
             plan::Drain::Fail => Err(Error::unavailable("no flush")),
             plan::Drain::Hang => std::future::pending().await,
             plan::Drain::Panic => resume_unwind(Box::new("scripted")),
+        }
+    }
+}
+
+impl Act {
+    /// Whether spans of the batch may be dropped as failed after this answer.
+    fn fails_for_good(&self, batch: &Batch) -> bool {
+        match self {
+            Self::FailForGood | Self::Forget | Self::Panic | Self::TakeAndPanic => true,
+            Self::DeliverOdd(_, is_all_temporary) => !is_all_temporary,
+            Self::MaxBytes(max) => batch.spans() == 1 && batch.size() > *max,
+            _ => false,
         }
     }
 }

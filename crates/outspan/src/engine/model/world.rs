@@ -57,8 +57,11 @@ struct Branch {
     ending: Ending<Flushed>,
     /// How many spans were reserved or turned away here, and not withdrawn.
     received: AtomicU64,
+    /// How many spans were reserved and dropped without a push.
+    withdrawn: AtomicU64,
     /// The spans that had no room.
     full: Mutex<BTreeSet<u64>>,
+    setup: Setup,
     /// Whether exports were cut off, so that answers may not have arrived.
     is_cut: Mutex<bool>,
     has_ended: Mutex<bool>,
@@ -173,7 +176,9 @@ impl Branch {
             notes,
             ending: Ending::default(),
             received: AtomicU64::new(0),
+            withdrawn: AtomicU64::new(0),
             full: Mutex::default(),
+            setup: setup.clone(),
             is_cut: Mutex::default(),
             has_ended: Mutex::default(),
             hooked,
@@ -427,6 +432,8 @@ impl World {
             };
             let back = cancelled.spans() as u64;
             branch.received.fetch_sub(back, Ordering::Relaxed);
+            let withdrawn = dropped.spans() as u64;
+            branch.withdrawn.fetch_add(withdrawn, Ordering::Relaxed);
             cancelled.cancel();
             dropped.drop_spans(DropReason::Shutdown, None);
         }
@@ -472,6 +479,11 @@ impl World {
 
     /// Ends the course, and checks what became of all spans.
     pub(super) async fn end(mut self, end: End) {
+        let ended_early: Vec<_> = self
+            .branches
+            .iter()
+            .map(|it| *lock(&it.has_ended))
+            .collect();
         match end {
             End::Recover => self.recover().await,
             End::Shutdown(within) => self.shut_down(within).await,
@@ -497,7 +509,7 @@ impl World {
         let mut ended = Vec::new();
         // Tasks that were stopped let go of the branches.
         run_all().await;
-        for branch in branches {
+        for (branch, ended_early) in branches.into_iter().zip(ended_early) {
             let branch = Arc::into_inner(branch).expect("no call has it");
             let is_cut = *lock(&branch.is_cut) || matches!(end, End::Drop);
             drop(branch.queue);
@@ -507,6 +519,9 @@ impl World {
                 notes: branch.notes,
                 full: branch.full.into_inner().unwrap(),
                 is_cut,
+                has_recovered: matches!(end, End::Recover) && !ended_early && !is_cut,
+                withdrawn: branch.withdrawn.into_inner(),
+                setup: branch.setup,
                 hooked: branch.hooked,
                 handed: branch.handed,
             });
@@ -589,6 +604,10 @@ struct Ended {
     notes: Shared,
     full: BTreeSet<u64>,
     is_cut: bool,
+    /// Whether it became empty before it was shut down.
+    has_recovered: bool,
+    withdrawn: u64,
+    setup: Setup,
     hooked: Arc<Mutex<Losses>>,
     handed: Arc<Handed>,
 }
@@ -610,6 +629,35 @@ impl Ended {
             let known = notes.count(answered);
             let is_right = counted == known || (self.is_cut && counted < known);
             assert!(is_right, "{answered:?}: {known} of {account}");
+        }
+        let dropped = account.dropped;
+        if self.has_recovered {
+            assert_eq!(
+                dropped.of(DropReason::Shutdown),
+                self.withdrawn,
+                "{account}"
+            );
+        }
+        if self.setup.export_limit.is_none() {
+            assert_eq!(
+                dropped.of(DropReason::Expired),
+                0,
+                "nothing expires: {account}"
+            );
+        }
+        if self.setup.max_retries.is_none() {
+            let known = [
+                DropReason::Shutdown,
+                DropReason::Expired,
+                DropReason::Filtered,
+                DropReason::QueueFull,
+            ];
+            let known: u64 = known.iter().map(|reason| dropped.of(*reason)).sum();
+            let failed = notes.failed();
+            assert!(
+                dropped.total() - known <= failed,
+                "{failed} failed: {account}"
+            );
         }
         let hooked = *lock(&self.hooked);
         assert_eq!(hooked, account.dropped, "the hook is told of each drop");
