@@ -1,3 +1,5 @@
+//! The bounds of a budget, and the wait for room in it.
+
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread;
