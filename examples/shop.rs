@@ -68,7 +68,7 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("shop: {error}");
+            eprintln!("shop: {}", error.chain());
             ExitCode::FAILURE
         }
     }
@@ -297,7 +297,7 @@ impl Shop {
             for service in &self.services {
                 scope.spawn(|| {
                     if let Err(error) = service.guard.shutdown(TIME) {
-                        eprintln!("shop: {}: {error}", service.name);
+                        eprintln!("shop: {}: {}", service.name, error.chain());
                     }
                 });
             }

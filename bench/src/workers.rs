@@ -39,6 +39,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::measure::Outcome;
 use crate::measure::check;
+use crate::measure::cpu_time_of_others;
 use crate::measure::more_is_better;
 use crate::measure::note;
 use crate::measure::quantile;
@@ -77,8 +78,19 @@ fn case(name: &str, batch_spans: usize, batches: usize, rounds: usize) -> Outcom
         one.push(Side::start(1)?.send(&request, batch_spans, batches)?);
     }
     let spans = (DESTINATIONS * batches * batch_spans) as f64;
-    let rate = |times: &mut Vec<Duration>| spans / quantile(times, 0.5).as_secs_f64();
-    let (two, one) = (rate(&mut two), rate(&mut one));
+    let median = |times: &[Took], of: fn(&Took) -> Duration| {
+        let mut times: Vec<_> = times.iter().map(of).collect();
+        quantile(&mut times, 0.5).as_secs_f64()
+    };
+    let cpu = |times: &[Took]| median(times, |took| took.cpu) * 1e6 / spans;
+    // On a machine that is busy otherwise only this says what two workers cost.
+    note(&format!(
+        "{name}: CPU of two workers {:.2} us/span, of one {:.2}",
+        cpu(&two),
+        cpu(&one)
+    ));
+    let rate = |times: &[Took]| spans / median(times, |took| took.wall);
+    let (two, one) = (rate(&two), rate(&one));
     note(&format!(
         "{name}: {DESTINATIONS} destinations, TLS and gzip; {batches} requests of {} bytes to each",
         request.len()
@@ -97,6 +109,13 @@ fn request(spans: usize) -> Result<Bytes, String> {
     }
     let request = encoder.finish().ok_or("nothing was encoded")?;
     Ok(request.bytes)
+}
+
+/// What the exports of one side took.
+struct Took {
+    wall: Duration,
+    /// Of all threads but the one that waits.
+    cpu: Duration,
 }
 
 /// A runtime with servers and exporters.
@@ -125,7 +144,7 @@ impl Side {
     }
 
     /// Returns how long it takes until every batch is answered.
-    fn send(self, request: &Bytes, spans: usize, batches: usize) -> Result<Duration, String> {
+    fn send(self, request: &Bytes, spans: usize, batches: usize) -> Result<Took, String> {
         // Each one anew, because clones of a batch are compressed once. None is copied.
         let batch = || Batch::from_request(request.clone()).map(|checked| checked.batch);
         let one_each = batch().map_err(|e| e.to_string())?;
@@ -143,11 +162,15 @@ impl Side {
             }
         }
         let before = self.discarded.load(Ordering::Relaxed);
+        let cpu = cpu_time_of_others()?;
         let began = Instant::now();
         let tasks = work.into_iter();
         let sent = tasks.map(|(exporter, share)| send_all(exporter, share));
         let accepted = self.runtime.block_on(futures(sent))?;
-        let took = began.elapsed();
+        let took = Took {
+            wall: began.elapsed(),
+            cpu: cpu_time_of_others()?.saturating_sub(cpu),
+        };
         let expected = (DESTINATIONS * (batches / IN_FLIGHT) * IN_FLIGHT * spans) as u64;
         check(accepted == expected, || {
             format!("{accepted} of {expected} spans were accepted")

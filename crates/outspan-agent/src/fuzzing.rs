@@ -22,8 +22,8 @@ use outspan::wire::otlp;
 use tokio::runtime::Runtime;
 
 use crate::agent::Intake;
-use crate::pipeline::Destination;
 use crate::pipeline::Pipeline;
+use crate::receivers::AckSettings;
 use crate::receivers::Answer;
 use crate::receivers::Counters;
 use crate::receivers::Kind;
@@ -62,11 +62,9 @@ impl Parts {
             .enable_all()
             .build()
             .expect("a runtime starts");
-        let queue = MemoryQueue::builder(Exporter::new(Nowhere)).bytes(QUEUE_BYTES);
-        let destination = Destination {
-            name: "nowhere".to_owned(),
-            queue: queue.start().expect("a queue starts"),
-        };
+        let queue = MemoryQueue::builder(Exporter::new(Nowhere))
+            .name("nowhere")
+            .bytes(QUEUE_BYTES);
         let limits = BatchLimits {
             spans: 1,
             bytes: 1,
@@ -80,13 +78,16 @@ impl Parts {
             tls: None,
             cors_origins: vec!["https://a.example".to_owned()],
             tokens: Tokens::default(),
+            acks: AckSettings::queued(),
         };
         let intake = Arc::new(Intake::new(MEMORY_BYTES));
         let counters = Arc::new(Counters::new(Kind::ALL));
         let service = Service::new(
             settings,
             Arc::clone(&intake),
-            Arc::new(Pipeline::new(vec![destination], limits)),
+            Arc::new(Pipeline::new(
+                queue.batches(limits).start().expect("a queue starts"),
+            )),
             Arc::clone(&counters),
         );
         Self {

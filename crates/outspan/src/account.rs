@@ -38,6 +38,16 @@ impl Account {
             == self.delivered + self.refused + self.dropped.total() + self.queued + self.in_flight
     }
 
+    /// Adds another account.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.received += other.received;
+        self.delivered += other.delivered;
+        self.refused += other.refused;
+        self.dropped.merge(&other.dropped);
+        self.queued += other.queued;
+        self.in_flight += other.in_flight;
+    }
+
     /// What became of spans since `earlier`.
     pub(crate) fn since(&self, earlier: &Self) -> Drained {
         let mut lost = Losses::default();
@@ -92,6 +102,8 @@ impl fmt::Display for Account {
 }
 
 /// An account that several threads change, one whole step at a time, so that every reading closes.
+///
+/// Only the transitions of [`engine::tracked`](crate::engine) change it.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     numbers: Mutex<Numbers>,

@@ -14,7 +14,7 @@ use outspan_wire::otlp::WireError;
 use crate::Compression;
 use crate::Error;
 use crate::Result;
-use crate::engine::Budget;
+use crate::budget::Budget;
 use crate::engine::Plan;
 use crate::fates::Pending;
 #[cfg(feature = "_network")]

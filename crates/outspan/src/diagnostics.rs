@@ -383,7 +383,7 @@ impl State {
         retrial: Retrial,
         now: Instant,
     ) -> Option<Line> {
-        let text = error.to_string();
+        let text = error.chain().to_string();
         self.last_failure = Some(error.clone());
         let dropped_before = self.dropped_total;
         let outage = self.outage.get_or_insert_with(|| Outage {
@@ -454,8 +454,12 @@ impl State {
         }
         let spans = self.refused.tell(now);
         Some(match spans {
-            0 => Line::News(format!("the destination warns: {why}")),
-            _ => Line::Trouble(format!("the destination refused {}: {why}", count(spans))),
+            0 => Line::News(format!("the destination warns: {}", why.chain())),
+            _ => Line::Trouble(format!(
+                "the destination refused {}: {}",
+                count(spans),
+                why.chain()
+            )),
         })
     }
 
@@ -544,7 +548,7 @@ fn why_dropped(reason: DropReason, error: Option<&Error>) -> String {
         DropReason::Encode => "they cannot be encoded, because their ids are zero",
     };
     match error {
-        Some(error) => format!("{why} ({reason}): {error}"),
+        Some(error) => format!("{why} ({reason}): {}", error.chain()),
         None => format!("{why} ({reason})"),
     }
 }

@@ -65,7 +65,8 @@ impl Cause {
     }
 
     fn is_error_of(&self, other: &Self) -> bool {
-        self.error.kind() == other.error.kind() && self.error.to_string() == other.error.to_string()
+        self.error.kind() == other.error.kind()
+            && self.error.chain().to_string() == other.error.chain().to_string()
     }
 
     /// Names the destination unless it has a name.
@@ -87,9 +88,9 @@ impl PartialEq for Cause {
 impl Eq for Cause {}
 
 impl fmt::Display for Cause {
-    /// Writes the destination, its address and the error, each once.
+    /// Writes the destination, its address and the error with its causes, each once.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = self.error.to_string();
+        let text = self.error.chain().to_string();
         let mut is_first = true;
         for place in [self.destination.as_deref(), self.error.server()] {
             let Some(place) = place.filter(|place| !text.contains(place)) else {

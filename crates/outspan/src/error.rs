@@ -57,7 +57,7 @@ impl fmt::Display for ErrorKind {
 /// Tells what failed, with what, and whether trying again can help.
 ///
 /// Opaque on purpose: [`kind`](Self::kind) and the predicates are what programs read,
-/// [`Display`](fmt::Display) is what people read. Neither ever holds a secret.
+/// [`chain`](Self::chain) is what people read. Neither ever holds a secret.
 #[derive(Clone)]
 pub struct Error {
     inner: Box<Inner>,
@@ -172,7 +172,7 @@ impl Error {
         self.with_context(name, value)
     }
 
-    /// Adds the cause. Its text is part of ours.
+    /// Adds the cause. [`chain`](Self::chain) shows it, the error's own text does not.
     #[must_use]
     pub fn with_source(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
         self.inner.source = Some(Arc::new(source));
@@ -195,7 +195,7 @@ impl Error {
 
     /// Marks that a retry has given up, so that no retry outside starts over.
     #[must_use]
-    pub fn with_retries_used_up(mut self) -> Self {
+    pub(crate) fn with_retries_used_up(mut self) -> Self {
         self.inner.retries_used_up = true;
         self
     }
@@ -317,7 +317,7 @@ impl Error {
     }
 
     /// Whether a retry has already given up on this error. Read by retries alone.
-    pub fn retries_used_up(&self) -> bool {
+    pub(crate) fn retries_used_up(&self) -> bool {
         self.inner.retries_used_up
     }
 
@@ -350,7 +350,23 @@ impl Error {
         self.inner.server.clone()
     }
 
-    /// The message without context and source.
+    /// Shows the error with its context and all of its causes, each once: what a line of a log or a message for people needs.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use outspan::Error;
+    ///
+    /// let cause = std::io::Error::other("no route to host");
+    /// let error = Error::unavailable("cannot connect").with_source(cause);
+    /// assert_eq!(error.to_string(), "cannot connect");
+    /// assert_eq!(error.chain().to_string(), "cannot connect: no route to host");
+    /// ```
+    pub fn chain(&self) -> impl fmt::Display + '_ {
+        Chain(self)
+    }
+
+    /// The message without context and causes.
     pub fn message(&self) -> &str {
         &self.inner.message
     }
@@ -366,13 +382,25 @@ impl Error {
 }
 
 impl fmt::Display for Error {
+    /// Writes the message and the context, without the causes: those are in [`source`](StdError::source), and programs that
+    /// print them after each other print each once. [`chain`](Self::chain) writes all in one line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.inner.message)?;
         for (name, value) in &self.inner.context {
             write!(f, ", {name}: {value}")?;
         }
-        let mut cause = self.inner.source.as_deref().map(|e| e as &dyn StdError);
-        let mut said = self.inner.message.clone();
+        Ok(())
+    }
+}
+
+/// What [`Error::chain`] returns.
+struct Chain<'a>(&'a Error);
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)?;
+        let mut said = self.0.to_string();
+        let mut cause = self.0.source();
         while let Some(error) = cause {
             let text = error.to_string();
             if !said.contains(&text) {
@@ -395,12 +423,12 @@ impl fmt::Debug for Error {
             } else {
                 ""
             };
-            return write!(f, "{self} ({}{temporary})", self.kind());
+            return write!(f, "{} ({}{temporary})", self.chain(), self.kind());
         }
         let mut out = f.debug_struct("Error");
         out.field("kind", &self.inner.kind)
             .field("temporary", &self.inner.temporary)
-            .field("message", &self.to_string());
+            .field("message", &self.chain().to_string());
         if let Some(delay) = self.inner.retry_after {
             out.field("retry_after", &delay);
         }
@@ -451,9 +479,25 @@ mod tests {
         let error = Error::unavailable("cannot connect")
             .with_context("endpoint", "http://localhost:4317")
             .with_source(cause);
+        let own = "cannot connect, endpoint: http://localhost:4317";
+        assert_eq!(error.to_string(), own);
         assert_eq!(
-            error.to_string(),
-            "cannot connect, endpoint: http://localhost:4317: connection refused"
+            error.chain().to_string(),
+            format!("{own}: connection refused")
         );
+        assert!(format!("{error:?}").starts_with(&error.chain().to_string()));
+    }
+
+    #[test]
+    fn causes_that_are_printed_one_by_one_are_printed_once() {
+        let cause = std::io::Error::other("connection refused");
+        let error = Error::unavailable("cannot connect").with_source(cause);
+        let mut printed = vec![error.to_string()];
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            printed.push(error.to_string());
+            cause = error.source();
+        }
+        assert_eq!(printed, ["cannot connect", "connection refused"]);
     }
 }

@@ -171,8 +171,9 @@ pub(crate) fn join_errors<'a>(
         .filter_map(|(name, fate)| {
             let error = fate.errors().next()?;
             Some(format!(
-                "{name} ({} of {spans} spans): {error}",
-                fate.open()
+                "{name} ({} of {spans} spans): {}",
+                fate.open(),
+                error.chain()
             ))
         })
         .collect();

@@ -19,6 +19,7 @@
 )]
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::LazyLock;
 use std::sync::Mutex;
@@ -34,8 +35,10 @@ use crate::Batch;
 use crate::Error;
 use crate::Result;
 use crate::batch::Encoding;
-use crate::engine::Budget;
-use crate::net::Message;
+use crate::budget::Budget;
+use crate::budget::POOL_PIECE;
+use crate::budget::QUEUE_POOL_BYTES;
+use crate::budget::forms_pool;
 use crate::runtime::Runtime;
 
 /// The largest plain form, in bytes, whatever an exporter allows: four times a batch of the usual size.
@@ -44,21 +47,10 @@ pub(crate) const FORM_BYTES_MAX: usize = 16 << 20;
 /// How many bytes of forms queues may hold together beyond their budgets.
 const POOL_BYTES: usize = 32 << 20;
 
-/// How many of these one queue may hold, so that one whose destination hangs leaves some to the others.
-pub(crate) const QUEUE_POOL_BYTES: usize = 20 << 20;
-
-/// Pools count in pieces of so many bytes, because a semaphore's numbers are small.
-const PIECE: usize = 1 << 10;
-
 /// Forms of batches below this size, in bytes, are made at once and not counted.
 const SMALL: usize = 16 << 10;
 
-static POOL: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(pool(POOL_BYTES)));
-
-/// Makes a pool of so many bytes.
-pub(crate) fn pool(bytes: usize) -> Semaphore {
-    Semaphore::new(bytes / PIECE)
-}
+static POOL: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(forms_pool(POOL_BYTES)));
 
 /// Says which form of a batch it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -246,7 +238,7 @@ impl Charge {
                 source: Source::Budget(budget),
             };
         }
-        let pieces = bytes.min(QUEUE_POOL_BYTES).div_ceil(PIECE) as u32;
+        let pieces = bytes.min(QUEUE_POOL_BYTES).div_ceil(POOL_PIECE) as u32;
         // The queue's own part first: a queue that has used it up must not stand in the way of others.
         let queue = budget.pool().acquire_many_owned(pieces).await;
         let common = Arc::clone(&POOL).acquire_many_owned(pieces).await;
@@ -268,7 +260,7 @@ impl Charge {
             Source::Nobody => {}
             Source::Budget(budget) => budget.give_back(spare, 0),
             Source::Pool { common, queue } => {
-                let kept = bytes.div_ceil(PIECE);
+                let kept = bytes.div_ceil(POOL_PIECE);
                 for permit in [common, queue] {
                     let spare = permit.num_permits().saturating_sub(kept);
                     drop(permit.split(spare));
@@ -298,8 +290,32 @@ impl AsRef<[u8]> for Paid {
     }
 }
 
+/// One request's worth of a batch in the form of a destination.
+#[derive(Clone, Debug)]
+pub(crate) struct Message {
+    /// Which spans of the batch, counted from 0.
+    pub(crate) spans: Range<usize>,
+    /// Their bytes, compressed, or why there are none.
+    pub(crate) body: Result<Bytes>,
+}
+
+impl Message {
+    /// How many bytes it has.
+    pub(crate) fn len(&self) -> usize {
+        self.body.as_ref().map_or(0, Bytes::len)
+    }
+
+    /// Holds a charge for as long as anybody holds the bytes.
+    pub(crate) fn paid_by(self, charge: &Arc<Charge>) -> Self {
+        Self {
+            body: self.body.map(|body| paid(body, charge)),
+            ..self
+        }
+    }
+}
+
 /// Keeps a charge for as long as the bytes are held by anybody.
-pub(crate) fn paid(bytes: Bytes, charge: &Arc<Charge>) -> Bytes {
+fn paid(bytes: Bytes, charge: &Arc<Charge>) -> Bytes {
     match charge.source {
         Source::Nobody => bytes,
         _ => Bytes::from_owner(Paid {

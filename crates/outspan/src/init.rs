@@ -33,13 +33,13 @@ use crate::env::SamplerName;
 use crate::env::Settings;
 use crate::env::Warning;
 use crate::guard::GRACE;
-use crate::runtime::is_own_thread;
 use crate::sdk::BatchProcessor;
 use crate::sdk::BatchProcessorBuilder;
 use crate::sdk::ProcessorHandle;
 use crate::sdk::SimpleHandle;
 use crate::sdk::SimpleProcessor;
 use crate::stdout;
+use crate::work::is_own_thread;
 
 /// How long the guard's drop may take: what the SDK gives a shutdown, and half of the 10 s that `docker stop` waits.
 const DROP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -568,7 +568,7 @@ impl Drop for Guard {
         if self.ending.result().is_none()
             && let Err(error) = self.shutdown(self.drop_timeout)
         {
-            tell(&format!("cannot shut down: {error}"));
+            tell(&format!("cannot shut down: {}", error.chain()));
         }
     }
 }

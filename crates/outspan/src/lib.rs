@@ -78,6 +78,7 @@
 
 mod account;
 mod batch;
+mod budget;
 pub mod combinators;
 mod component;
 mod compression;
@@ -112,6 +113,7 @@ mod secret;
 mod span_file;
 mod sync;
 mod time;
+mod work;
 
 pub use account::Account;
 pub use batch::Batch;

@@ -8,46 +8,28 @@
 //! the threads of a program's runtime run other tasks as well. So [`Work`] enters both when it is polled and when it is
 //! dropped, and leaves them afterwards.
 
-use std::cell::Cell;
-use std::cell::RefCell;
 use std::fmt;
 use std::future::Future;
 use std::panic::catch_unwind;
-use std::pin::Pin;
-use std::sync::Mutex;
-use std::sync::OnceLock;
-use std::sync::PoisonError;
-use std::sync::mpsc;
-use std::task::Context;
-use std::task::Poll;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::task::JoinError;
 use tokio::task::JoinHandle;
-use tracing::Dispatch;
-use tracing::dispatcher;
-use tracing::level_filters::LevelFilter;
 
 use crate::Deadline;
 use crate::Error;
 use crate::ErrorKind;
 use crate::Result;
-
-/// The name of the library's thread, for people who look at a list of threads. Nothing depends on it.
-const THREAD_NAME: &str = "outspan";
+use crate::work::Task;
+use crate::work::Work;
+use crate::work::is_shared;
+use crate::work::polled_on;
+use crate::work::shared_handle;
+use crate::work::spawn_on;
 
 /// How long after its deadline work counts as not run. Work that runs ends earlier, and says more.
 const STUCK_AFTER: Duration = Duration::from_millis(500);
-
-static SHARED: Shared = Shared::new();
-
-thread_local! {
-    /// The runtime whose work this thread is polling.
-    static POLLED_ON: RefCell<Option<Handle>> = const { RefCell::new(None) };
-    /// Whether this is the library's own thread.
-    static IS_OWN_THREAD: Cell<bool> = const { Cell::new(false) };
-}
 
 /// Says where connections, timers and queues run.
 ///
@@ -107,8 +89,7 @@ impl Runtime {
     ///
     /// So what starts in the middle of an export, such as a conversion, runs where the export runs.
     pub(crate) fn surrounding() -> Self {
-        let handle = POLLED_ON.try_with(|polled_on| polled_on.borrow().clone());
-        Self(handle.ok().flatten().map_or(Place::Shared, Place::Given))
+        Self(polled_on().map_or(Place::Shared, Place::Given))
     }
 
     /// Checks that work can run there, as far as that can be known.
@@ -134,7 +115,8 @@ impl Runtime {
     /// The runtime's handle. The first call for the shared one starts its thread.
     pub(crate) fn handle(&self) -> Result<Handle> {
         match &self.0 {
-            Place::Shared => SHARED.get_or_start(start),
+            Place::Shared => shared_handle()
+                .map_err(|e| Error::internal("cannot start the library's thread").with_source(e)),
             Place::Given(handle) => Ok(handle.clone()),
         }
     }
@@ -236,7 +218,7 @@ impl Runtime {
     {
         match self.handle() {
             Ok(handle) => drop(handle.spawn(Work::of_network(&handle, work))),
-            Err(error) => tracing::error!(target: "outspan", "{error}"),
+            Err(error) => tracing::error!(target: "outspan", "{}", error.chain()),
         }
     }
 
@@ -266,47 +248,6 @@ impl fmt::Debug for Runtime {
     }
 }
 
-/// Starts `work`, which goes on when the handle is dropped.
-pub(crate) fn spawn_on<F>(handle: &Handle, work: F) -> JoinHandle<F::Output>
-where
-    F: Future + Send + 'static,
-    F::Output: Send,
-{
-    handle.spawn(Work::new(handle, work))
-}
-
-/// Whether this is the library's own thread, which must not wait for its own work.
-///
-/// Other threads may have entered the shared runtime, and may wait.
-#[cfg(feature = "sdk")]
-pub(crate) fn is_own_thread() -> bool {
-    IS_OWN_THREAD.get()
-}
-
-/// Whether the timers of the current tokio runtime may be used: it is polling our work, or is the shared one.
-///
-/// Another runtime may have no timers, or its thread may be blocked by the very call that waits.
-pub(crate) fn may_use_timers() -> bool {
-    let Ok(current) = Handle::try_current() else {
-        return false;
-    };
-    let is_polled_here = |polled_on: &RefCell<Option<Handle>>| {
-        let polled_on = polled_on.borrow();
-        // A user's exporter may have entered yet another runtime.
-        polled_on
-            .as_ref()
-            .is_some_and(|ours| ours.id() == current.id())
-    };
-    POLLED_ON.try_with(is_polled_here).unwrap_or(false) || is_shared(&current)
-}
-
-fn is_shared(current: &Handle) -> bool {
-    SHARED
-        .started
-        .get()
-        .is_some_and(|ours| ours.id() == current.id())
-}
-
 fn unfinished(error: JoinError) -> Error {
     // Tasks are aborted only by dropping what waits for them, so one that is cancelled ended with its runtime.
     match error.is_cancelled() {
@@ -318,196 +259,21 @@ fn unfinished(error: JoinError) -> Error {
     }
 }
 
-/// The library's own thread, once it runs.
-struct Shared {
-    started: OnceLock<Handle>,
-    /// Held while one caller starts the thread. Always taken before `started` is written, so that there is only one thread.
-    starting: Mutex<()>,
-}
-
-impl Shared {
-    const fn new() -> Self {
-        Self {
-            started: OnceLock::new(),
-            starting: Mutex::new(()),
-        }
-    }
-
-    /// Returns the running thread's handle. A failure to start is not kept: the system may have room for a thread later.
-    fn get_or_start(&self, start: impl FnOnce() -> Result<Handle>) -> Result<Handle> {
-        if let Some(handle) = self.started.get() {
-            return Ok(handle.clone());
-        }
-        let _turn = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(handle) = self.started.get() {
-            return Ok(handle.clone());
-        }
-        let handle = start()?;
-        Ok(self.started.get_or_init(|| handle).clone())
-    }
-}
-
-/// Starts the library's thread.
-fn start() -> Result<Handle> {
-    let (sender, receiver) = mpsc::sync_channel(1);
-    // The runtime is made on its thread: one that had to be dropped here because there is no thread would panic in a
-    // caller's runtime.
-    let run = move || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .thread_name("outspan-blocking")
-            .max_blocking_threads(4)
-            .build();
-        let runtime = match runtime {
-            Ok(runtime) => runtime,
-            Err(error) => return drop(sender.send(Err(error))),
-        };
-        IS_OWN_THREAD.set(true);
-        #[cfg(feature = "sdk")]
-        let _suppressed = opentelemetry::Context::enter_telemetry_suppressed_scope();
-        if sender.send(Ok(runtime.handle().clone())).is_ok() {
-            runtime.block_on(std::future::pending::<()>());
-        }
-    };
-    std::thread::Builder::new()
-        .name(THREAD_NAME.to_owned())
-        .spawn(run)
-        .map_err(|e| Error::internal("cannot start the library's thread").with_source(e))?;
-    receiver
-        .recv()
-        .map_err(|e| Error::internal("the library's thread did not start").with_source(e))?
-        .map_err(|e| Error::internal("cannot start the library's runtime").with_source(e))
-}
-
-/// A future of the library's. While it is polled or dropped, what it calls knows the runtime, and makes no spans.
-struct Work<F> {
-    future: Option<Pin<Box<F>>>,
-    /// Moved into `POLLED_ON` during a poll, so that a poll touches no reference count.
-    handle: Option<Handle>,
-    is_network: bool,
-}
-
-impl<F> Work<F> {
-    fn new(handle: &Handle, future: F) -> Self {
-        Self {
-            future: Some(Box::pin(future)),
-            handle: Some(handle.clone()),
-            is_network: false,
-        }
-    }
-
-    /// Work that runs with `tracing` switched off.
-    #[cfg(feature = "_network")]
-    fn of_network(handle: &Handle, future: F) -> Self {
-        let mut work = Self::new(handle, future);
-        work.is_network = true;
-        work
-    }
-}
-
-impl<F: Future> Future for Work<F> {
-    type Output = F::Output;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = &mut *self;
-        let _scope = Scope::enter(&mut this.handle, this.is_network);
-        let Some(future) = &mut this.future else {
-            return Poll::Pending;
-        };
-        let output = std::task::ready!(future.as_mut().poll(context));
-        // HTTP/2 libraries emit events when they are dropped, too.
-        this.future = None;
-        Poll::Ready(output)
-    }
-}
-
-impl<F> Drop for Work<F> {
-    fn drop(&mut self) {
-        if self.future.is_some() {
-            let _scope = Scope::enter(&mut self.handle, self.is_network);
-            self.future = None;
-        }
-    }
-}
-
-/// Switches `tracing` off on this thread until the guard is dropped.
-///
-/// While a thread has a dispatcher of its own, every event of the program looks for one. So guards are held for one call or
-/// poll, and there is none while no subscriber wants anything. `Dispatch::none()` is never registered with callsites.
-pub(crate) fn tracing_off() -> Option<dispatcher::DefaultGuard> {
-    let is_traced = LevelFilter::current() != LevelFilter::OFF;
-    is_traced.then(|| dispatcher::set_default(&Dispatch::none()))
-}
-
-/// What the thread knows and suppresses during a poll. Dropping it restores what was there before.
-///
-/// Fields are dropped in their order, and `Drop` runs first: the scopes nest, so the order among them does not matter.
-struct Scope<'a> {
-    handle: &'a mut Option<Handle>,
-    /// The work around this one, whose poll is going on.
-    outer: Option<Handle>,
-    #[cfg(feature = "sdk")]
-    _suppressed: Option<opentelemetry::ContextGuard>,
-    _tracing_off: Option<dispatcher::DefaultGuard>,
-}
-
-impl<'a> Scope<'a> {
-    fn enter(handle: &'a mut Option<Handle>, is_network: bool) -> Self {
-        #[cfg(feature = "sdk")]
-        let suppressed = {
-            use opentelemetry::Context;
-
-            // The library's own thread stays in such a scope, and so does work inside of other work.
-            let is_suppressed = Context::is_current_telemetry_suppressed();
-            (!is_suppressed).then(Context::enter_telemetry_suppressed_scope)
-        };
-        let tracing_off = is_network.then(tracing_off).flatten();
-        let ours = handle.take();
-        let outer = POLLED_ON.try_with(|polled_on| polled_on.replace(ours));
-        Self {
-            handle,
-            // Thread-local values are gone only while the thread ends; then there is nothing to restore.
-            outer: outer.ok().flatten(),
-            #[cfg(feature = "sdk")]
-            _suppressed: suppressed,
-            _tracing_off: tracing_off,
-        }
-    }
-}
-
-impl Drop for Scope<'_> {
-    fn drop(&mut self) {
-        let outer = self.outer.take();
-        let ours = POLLED_ON.try_with(|polled_on| polled_on.replace(outer));
-        *self.handle = ours.ok().flatten();
-    }
-}
-
-/// A task that ends when it is dropped.
-#[derive(Debug)]
-pub(crate) struct Task<R>(JoinHandle<R>);
-
-impl<R> Future for Task<R> {
-    type Output = Result<R, JoinError>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.0).poll(context)
-    }
-}
-
-impl<R> Drop for Task<R> {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::pin::Pin;
     use std::sync::Arc;
     use std::sync::atomic::AtomicUsize;
     use std::sync::atomic::Ordering;
+    use std::sync::mpsc;
+    use std::task::Context;
+    use std::task::Poll;
+
+    use tracing::dispatcher;
 
     use super::*;
+    use crate::work::Shared;
+    use crate::work::may_use_timers;
 
     const SOON: Duration = Duration::from_secs(20);
 
@@ -531,7 +297,7 @@ mod tests {
         assert_eq!(calls.load(Ordering::Relaxed), 2);
 
         let runtime = multi_thread();
-        let handle = shared.get_or_start(|| Ok(runtime.handle().clone()));
+        let handle = shared.get_or_start(|| Ok::<_, Error>(runtime.handle().clone()));
         assert_eq!(handle.unwrap().id(), runtime.handle().id());
         let handle = shared.get_or_start(failing);
         assert_eq!(handle.unwrap().id(), runtime.handle().id());
@@ -550,7 +316,7 @@ mod tests {
         let start = |runtime: &tokio::runtime::Runtime| {
             shared.get_or_start(|| {
                 calls.fetch_add(1, Ordering::Relaxed);
-                Ok(runtime.handle().clone())
+                Ok::<_, Error>(runtime.handle().clone())
             })
         };
         let ids = std::thread::scope(|scope| {

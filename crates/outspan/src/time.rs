@@ -2,8 +2,10 @@
 
 use tokio::time::Instant;
 
-use crate::runtime;
-use crate::runtime::Runtime;
+use crate::work::Task;
+use crate::work::may_use_timers;
+use crate::work::shared_handle;
+use crate::work::spawn_on;
 
 /// Waits until `at`, from any executor.
 ///
@@ -11,13 +13,14 @@ use crate::runtime::Runtime;
 /// call that waits; there, and outside of any runtime, it is the library's. The one exception is a runtime whose clock is
 /// not the system's, as in tests that pause it: there `at` is a time of that clock.
 pub(crate) async fn sleep_until(at: Instant) {
-    if runtime::may_use_timers() || has_a_clock_of_its_own() {
+    if may_use_timers() || has_a_clock_of_its_own() {
         return tokio::time::sleep_until(at).await;
     }
     // If the library's thread cannot start, waiting is impossible; ending at once errs on the side of giving up too early,
     // never of hanging.
-    if let Ok(task) = Runtime::shared().spawn(async move { tokio::time::sleep_until(at).await }) {
-        drop(task.await);
+    if let Ok(handle) = shared_handle() {
+        let sleep = async move { tokio::time::sleep_until(at).await };
+        drop(Task(spawn_on(&handle, sleep)).await);
     }
 }
 

@@ -25,6 +25,7 @@ use outspan::DropReason;
 use outspan::Export;
 use outspan::Exporter;
 use outspan::Retry;
+use outspan::engine::Ack;
 use outspan::engine::BatchLimits;
 use outspan::engine::MemoryQueue;
 use outspan::engine::Merger;
@@ -357,8 +358,8 @@ fn a_size_that_is_refused_for_every_part_takes_little_memory() {
             .unwrap();
         let mut most = 0;
         let grown = growth(|| {
-            let room = queue.reserve(memory, spans).unwrap();
-            queue.push(vec![batch.clone()], room);
+            let permit = queue.try_reserve(memory, spans).unwrap();
+            queue.push(batch.clone(), permit, Ack::none()).unwrap();
             let until = Deadline::after(Duration::from_secs(120));
             let flush = async {
                 let flush = queue.flush(until);
@@ -408,8 +409,8 @@ async fn a_resource_over_the_limit_makes_its_spans_too_large_at_once() {
         .unwrap();
     let queue = MemoryQueue::builder(exporter).start().unwrap();
     let batch = thousand_of_a_large_resource();
-    let room = queue.reserve(batch.memory(), 1000).unwrap();
-    queue.push(vec![batch], room);
+    let permit = queue.try_reserve(batch.memory(), 1000).unwrap();
+    queue.push(batch, permit, Ack::none()).unwrap();
     let drained = queue.flush(soon()).await.unwrap();
     assert_eq!(drained.lost.of(DropReason::TooLarge), 1000);
     assert_eq!(queue.account().dropped.of(DropReason::TooLarge), 1000);
@@ -443,8 +444,8 @@ async fn a_form_that_outlasts_the_attempt_is_made_once() {
         .unwrap();
     let large = batch_of(2000);
     assert!(large.size() > 16 << 10);
-    let room = queue.reserve(large.memory(), 2000).unwrap();
-    queue.push(vec![large], room);
+    let permit = queue.try_reserve(large.memory(), 2000).unwrap();
+    queue.push(large, permit, Ack::none()).unwrap();
     tokio::task::spawn_blocking(move || begun.recv_timeout(Duration::from_secs(60)).unwrap())
         .await
         .unwrap();
@@ -462,8 +463,8 @@ async fn a_form_that_outlasts_the_attempt_is_made_once() {
         .unwrap();
     // Others are delivered meanwhile.
     let small = batch_of(1);
-    let room = queue.reserve(small.memory(), 1).unwrap();
-    queue.push(vec![small], room);
+    let permit = queue.try_reserve(small.memory(), 1).unwrap();
+    queue.push(small, permit, Ack::none()).unwrap();
     let delivered = async {
         while queue.account().delivered < 1 {
             tokio::task::yield_now().await;
@@ -532,8 +533,8 @@ async fn batches_that_wait_for_a_destination_keep_no_forms() {
     let batches: Vec<_> = (0..20).map(|_| batch_of(1000)).collect();
     let memory: usize = batches.iter().map(Batch::memory).sum();
     for batch in batches {
-        let room = queue.reserve(batch.memory(), batch.spans()).unwrap();
-        queue.push(vec![batch], room);
+        let permit = queue.try_reserve(batch.memory(), batch.spans()).unwrap();
+        queue.push(batch, permit, Ack::none()).unwrap();
     }
     // Every batch has had its turn, and most of them more than one.
     tokio::task::spawn_blocking(move || {

@@ -93,6 +93,21 @@ impl Families {
             "Bytes of requests as they came, compressed if they were.",
             each(|of| of.bytes),
         );
+        self.counter(
+            "outspan_receiver_unacknowledged_requests_total",
+            "Accepted requests whose senders were told to send again, because a destination dropped spans or was too slow \
+             (--ack delivered).",
+            each(|of| of.unacknowledged_requests),
+        );
+        self.gauge(
+            "outspan_receiver_waiting_answers",
+            "Answers that wait until destinations have their spans (--ack delivered).",
+            snapshot
+                .agent
+                .acks
+                .iter()
+                .map(|acks| Sample::new(acks.waiting as f64)),
+        );
         self.gauge(
             "outspan_receiver_connections",
             "Connections that are open, over all addresses.",

@@ -3,6 +3,7 @@
 use outspan::Account;
 use outspan::DropReason;
 use outspan::Losses;
+use outspan::engine::AckLevel;
 use serde::Serialize;
 use serde::Serializer;
 use serde::ser::SerializeMap;
@@ -10,6 +11,7 @@ use serde::ser::SerializeMap;
 use super::health;
 use super::snapshot::Snapshot;
 use crate::pipeline::DestinationStatus;
+use crate::receivers::AckStatus;
 use crate::receivers::ReceiverStatus;
 
 /// Writes a snapshot as JSON.
@@ -34,6 +36,7 @@ struct Body<'a> {
     listening: &'a [String],
     memory: Memory,
     connections: Connections,
+    acks: Option<Acks>,
     receivers: Vec<Receiver>,
     destinations: Vec<Destination<'a>>,
 }
@@ -54,6 +57,15 @@ struct Connections {
 }
 
 #[derive(Serialize)]
+struct Acks {
+    level: &'static str,
+    waiting: usize,
+    max_waiting: usize,
+    waiting_bytes: usize,
+    max_waiting_bytes: usize,
+}
+
+#[derive(Serialize)]
 struct Receiver {
     receiver: &'static str,
     transport: &'static str,
@@ -69,6 +81,7 @@ struct Requests {
     deferred: u64,
     broken: u64,
     dropped: u64,
+    unacknowledged: u64,
 }
 
 #[derive(Serialize)]
@@ -158,8 +171,24 @@ impl<'a> Body<'a> {
                 open: agent.connections,
                 refused: agent.connections_refused,
             },
+            acks: agent.acks.as_ref().map(Acks::of),
             receivers: agent.receivers.iter().map(Receiver::of).collect(),
             destinations: agent.destinations.iter().map(Destination::of).collect(),
+        }
+    }
+}
+
+impl Acks {
+    fn of(status: &AckStatus) -> Self {
+        Self {
+            level: match status.level {
+                AckLevel::Delivered => "delivered",
+                _ => "queued",
+            },
+            waiting: status.waiting,
+            max_waiting: status.max_waiting,
+            waiting_bytes: status.waiting_bytes,
+            max_waiting_bytes: status.max_bytes,
         }
     }
 }
@@ -175,6 +204,7 @@ impl Receiver {
                 deferred: status.deferred_requests,
                 broken: status.broken_requests,
                 dropped: status.dropped_requests,
+                unacknowledged: status.unacknowledged_requests,
             },
             spans: Spans {
                 accepted: status.accepted_spans,
@@ -248,18 +278,22 @@ mod tests {
                 "resident_bytes": 20_971_520
             },
             "connections": {"open": 7, "refused": 2},
+            "acks": {
+                "level": "delivered", "waiting": 3, "max_waiting": 1638, "waiting_bytes": 3000,
+                "max_waiting_bytes": 100_663_296
+            },
             "receivers": [
                 {
                     "receiver": "otlp",
                     "transport": "grpc",
-                    "requests": {"accepted": 101, "refused": 102, "deferred": 103, "broken": 104, "dropped": 105},
+                    "requests": {"accepted": 101, "refused": 102, "deferred": 103, "broken": 104, "dropped": 105, "unacknowledged": 106},
                     "spans": {"accepted": 1001, "refused": 1002, "deferred": 1003, "dropped": 1004},
                     "bytes": 10_001
                 },
                 {
                     "receiver": "otlp",
                     "transport": "http",
-                    "requests": {"accepted": 201, "refused": 202, "deferred": 203, "broken": 204, "dropped": 205},
+                    "requests": {"accepted": 201, "refused": 202, "deferred": 203, "broken": 204, "dropped": 205, "unacknowledged": 206},
                     "spans": {"accepted": 2001, "refused": 2002, "deferred": 2003, "dropped": 2004},
                     "bytes": 20_001
                 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use outspan::Account;
 use outspan::DropReason;
+use outspan::engine::AckLevel;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -18,6 +19,7 @@ use crate::agent::State;
 use crate::agent::Status;
 use crate::log::Log;
 use crate::pipeline::DestinationStatus;
+use crate::receivers::AckStatus;
 use crate::receivers::Counters;
 use crate::receivers::Kind;
 use crate::receivers::ReceiverStatus;
@@ -32,6 +34,13 @@ pub(super) fn snapshot() -> Snapshot {
             state: State::Running,
             uptime: Duration::from_millis(12_500),
             receivers: receivers(),
+            acks: Some(AckStatus {
+                level: AckLevel::Delivered,
+                waiting: 3,
+                max_waiting: 1638,
+                waiting_bytes: 3000,
+                max_bytes: 96 << 20,
+            }),
             connections: 7,
             connections_refused: 2,
             destinations: vec![one(), two()],
@@ -61,6 +70,7 @@ fn receivers() -> Vec<ReceiverStatus> {
         of.deferred_requests = requests + 3;
         of.broken_requests = requests + 4;
         of.dropped_requests = requests + 5;
+        of.unacknowledged_requests = requests + 6;
         let spans = number * 1000;
         of.accepted_spans = spans + 1;
         of.refused_spans = spans + 2;

@@ -7,8 +7,12 @@ use std::time::Duration;
 use outspan::Exporter;
 use outspan::Retry;
 use outspan::Runtime;
+use outspan::engine::AckLevel;
+use outspan::engine::BatchLimits;
 use outspan::engine::MemoryQueue;
+use outspan::engine::MemoryQueueBuilder;
 
+use crate::arguments::AckArgument;
 use crate::arguments::AgentArguments;
 use crate::arguments::DestinationArguments;
 use crate::arguments::Given;
@@ -19,18 +23,20 @@ use crate::destination::exporter;
 use crate::destination::exporter::DestinationFiles;
 use crate::destination::exporter::Look;
 use crate::pipeline::Causes;
-use crate::pipeline::Destination;
+use crate::pipeline::Pipeline;
 use crate::receivers;
+use crate::receivers::ACK_TIMEOUT;
+use crate::receivers::AckSettings;
 use crate::receivers::Listen;
 use crate::receivers::TlsFiles;
 use crate::receivers::Tokens;
 #[cfg(feature = "kafka")]
 use crate::receivers::kafka::Subscription;
 use crate::units::show_bytes;
-use outspan::engine::BatchLimits;
 
 use super::MEMORY_MIN;
 use super::Settings;
+use super::memory::Division;
 
 /// How many destinations there may be. Each has its share of memory, which has to be of use.
 const DESTINATIONS_MAX: usize = 64;
@@ -65,29 +71,41 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// Starts the queue, which may hold `bytes`. The causes of what it loses are known besides.
-    ///
-    /// # Errors
-    ///
-    /// Words for the user.
-    pub(crate) fn start(self, bytes: usize) -> Result<(Destination, Causes), String> {
+    /// Describes the reader of the queue that serves it, which may hold `bytes`. The causes of what it loses are known besides.
+    fn reader(self, bytes: usize) -> (MemoryQueueBuilder, Causes) {
         let causes = Causes::default();
         let noted = causes.clone();
-        let queue = MemoryQueue::builder(causes.around(self.exporter))
+        let reader = MemoryQueue::builder(causes.around(self.exporter))
             .on_drop(move |event| noted.note(event))
-            .name(&self.name)
+            .name(self.name)
             .bytes(bytes)
             .concurrent_exports(self.concurrent_exports)
             .attempt_timeout(self.attempt_timeout)
             .export_limit(self.export_limit)
             .retry(self.retry)
             .take_turns()
-            .runtime(self.runtime)
-            .start()
-            .map_err(|e| format!("{}: {e}", self.name))?;
-        let name = self.name;
-        Ok((Destination { name, queue }, causes))
+            .runtime(self.runtime);
+        (reader, causes)
     }
+}
+
+/// Starts the queue of a pipeline. Each of its readers may hold `bytes`.
+///
+/// # Errors
+///
+/// Words for the user.
+pub(super) fn start_pipeline(
+    targets: Vec<Target>,
+    bytes: usize,
+    batches: BatchLimits,
+) -> Result<Pipeline, String> {
+    let (readers, causes): (Vec<_>, Vec<_>) =
+        targets.into_iter().map(|to| to.reader(bytes)).unzip();
+    let readers = readers.into_iter().reduce(MemoryQueueBuilder::with_reader);
+    let builder = readers.ok_or("there is no destination: give --to")?;
+    let queue = builder.batches(batches).start();
+    let queue = queue.map_err(|e| format!("cannot start: {}", e.chain()))?;
+    Ok(Pipeline::new(queue).with_causes(causes))
 }
 
 impl Settings {
@@ -121,7 +139,7 @@ impl Settings {
             trees_bytes: Some(arguments.memory / TREES_SHARE),
         };
         Ok(Self {
-            receiving: receiving(&arguments.receiving, &listen)?,
+            receiving: receiving(arguments, &listen)?,
             listen,
             #[cfg(feature = "kafka")]
             subscriptions: subscriptions(&kafka)?,
@@ -165,10 +183,13 @@ fn subscriptions(kafka: &[&str]) -> Result<Vec<Subscription>, String> {
         .collect()
 }
 
-fn receiving(
-    arguments: &ReceivingArguments,
-    listen: &[Listen],
-) -> Result<receivers::Settings, String> {
+fn receiving(arguments: &AgentArguments, listen: &[Listen]) -> Result<receivers::Settings, String> {
+    let acks = acks(
+        &arguments.receiving,
+        arguments.memory,
+        arguments.to.targets.len(),
+    )?;
+    let arguments = &arguments.receiving;
     Ok(receivers::Settings {
         max_request_bytes: arguments.max_request_size,
         request_timeout: arguments.request_timeout,
@@ -178,6 +199,41 @@ fn receiving(
         tokens: Tokens::parse(&arguments.listen_token)
             .map_err(|e| format!("--listen-token: {e}"))?,
         tls: tls(arguments, listen)?,
+        acks,
+    })
+}
+
+/// When senders get their answers.
+fn acks(
+    arguments: &ReceivingArguments,
+    memory: usize,
+    destinations: usize,
+) -> Result<AckSettings, String> {
+    let is_delivered = arguments.ack == AckArgument::Delivered;
+    let without_meaning = [
+        ("--ack-timeout", arguments.ack_timeout.is_some()),
+        (
+            "--max-waiting-answers",
+            arguments.max_waiting_answers.is_some(),
+        ),
+    ];
+    if let Some((option, _)) = without_meaning.iter().find(|(_, is_given)| *is_given)
+        && !is_delivered
+    {
+        return Err(format!(
+            "{option} has no meaning here: it needs --ack delivered"
+        ));
+    }
+    let division = Division::of(memory, destinations);
+    let given = arguments.max_waiting_answers.map(|given| given as usize);
+    Ok(AckSettings {
+        level: match arguments.ack {
+            AckArgument::Queued => AckLevel::Queued,
+            AckArgument::Delivered => AckLevel::Delivered,
+        },
+        timeout: arguments.ack_timeout.unwrap_or(ACK_TIMEOUT),
+        max_waiting: given.unwrap_or(division.connections),
+        max_bytes: division.queue,
     })
 }
 
@@ -444,6 +500,11 @@ mod tests {
             ("--to grpcs://x --cert c.pem", "grpcs://x: "),
             ("--to grpcs://x --ca /no/such.pem", "/no/such.pem"),
             ("--to grpc://x --header s3cret", "NAME=VALUE"),
+            ("--to grpc://x --ack-timeout 1s", "it needs --ack delivered"),
+            (
+                "--to grpc://x --ack queued --max-waiting-answers 3",
+                "it needs --ack delivered",
+            ),
         ] {
             let error = error(line);
             assert!(error.contains(text), "{line}: {error}");

@@ -17,7 +17,6 @@ use outspan::Runtime;
 use outspan::engine::BatchLimits;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
-use tokio::task::JoinHandle;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -239,7 +238,6 @@ pub(crate) struct Agent {
         expect(dead_code, reason = "only a signal of Unix asks for it")
     )]
     files: Arc<Vec<DestinationFiles>>,
-    delays: JoinHandle<()>,
     memory: usize,
     started: Instant,
     state: AtomicU8,
@@ -290,22 +288,19 @@ impl Bound {
     pub(crate) fn start(self) -> Result<Agent, String> {
         let division = self.division;
         let mut files = Vec::new();
-        let (mut destinations, mut causes) = (Vec::new(), Vec::new());
-        for mut target in self.targets {
+        let mut targets = self.targets;
+        for target in &mut targets {
             files.extend(target.files.take());
-            let (destination, of_losses) = target.start(division.queue)?;
-            destinations.push(destination);
-            causes.push(of_losses);
         }
-        let pipeline = Pipeline::new(destinations, self.batches).with_causes(causes);
+        let pipeline = destinations::start_pipeline(targets, division.queue, self.batches)?;
         let pipeline = Arc::new(pipeline);
         let intake = Arc::new(Intake::new(division.receiving));
         #[cfg(feature = "kafka")]
-        let consumers = Consumers::start(&self.subscriptions, division.queue, &pipeline)?;
+        let consumers =
+            Consumers::start(&self.subscriptions, division.queue, self.batches, &pipeline)?;
         let receivers = self
             .receivers
             .serve(Arc::clone(&intake), Arc::clone(&pipeline));
-        let delays = Arc::clone(&pipeline);
         Ok(Agent {
             receivers,
             #[cfg(feature = "kafka")]
@@ -313,7 +308,6 @@ impl Bound {
             pipeline,
             intake,
             files: Arc::new(files),
-            delays: tokio::spawn(async move { delays.run().await }),
             memory: self.memory,
             started: Instant::now(),
             state: AtomicU8::new(State::Running as u8),
@@ -354,6 +348,8 @@ impl Agent {
             Some(left) => until.min(Deadline::after(left / REQUESTS_SHARE)),
             None => until,
         };
+        // Nothing more comes that spans could wait for, and answers may wait for them.
+        self.pipeline.hand_over();
         self.stop_receiving(requests).await;
         self.pipeline.shutdown(until).await;
         self.set_state(State::Stopped);
@@ -407,6 +403,7 @@ impl Agent {
             state: self.state(),
             uptime: self.started.elapsed(),
             receivers: self.receiver_status(),
+            acks: self.receivers.acks(),
             connections: self.receivers.connections(),
             connections_refused: self.receivers.connections_refused(),
             destinations: self.pipeline.status(),
@@ -425,11 +422,5 @@ impl Agent {
 
     fn set_state(&self, state: State) {
         self.state.store(state as u8, Ordering::Release);
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        self.delays.abort();
     }
 }

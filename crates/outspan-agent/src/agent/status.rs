@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::pipeline::DestinationStatus;
+use crate::receivers::AckStatus;
 use crate::receivers::ReceiverStatus;
 
 /// Says what an agent does.
@@ -39,6 +40,7 @@ pub(crate) struct Status {
     pub(crate) state: State,
     pub(crate) uptime: Duration,
     pub(crate) receivers: Vec<ReceiverStatus>,
+    pub(crate) acks: Option<AckStatus>,
     pub(crate) connections: u64,
     pub(crate) connections_refused: u64,
     pub(crate) destinations: Vec<DestinationStatus>,

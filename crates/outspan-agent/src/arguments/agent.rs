@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use clap::ValueEnum;
 
 use super::When;
 use super::destination::DESTINATIONS;
@@ -32,6 +33,17 @@ Options of destinations:
   for all that it has a meaning for: a header there goes to every OTLP destination,
   whoever runs it.";
 
+const ACKS: &str = "\
+Acknowledgements:
+  With --ack delivered an answer waits until every destination has delivered or rejected the
+  spans of its request, for --ack-timeout at most and no longer than the sender (grpc-timeout).
+  Rejected spans are told as partial success if they are certainly of that request. If a
+  destination dropped spans, or at the end of the time, the answer is UNAVAILABLE (503) with a
+  wait: the sender is to send again, and destinations that have the spans get them twice.
+  The spans stay with the agent, also when the sender goes away. Beyond
+  --max-waiting-answers requests are not taken, and answered in the same way. Jaeger's UDP has
+  no answers; what comes from Kafka is always committed when it was delivered.";
+
 const SIGNALS: &str = "\
 Signals:
   SIGTERM, SIGINT,   stop in order: no more spans are taken, what is held is delivered within
@@ -53,7 +65,7 @@ Exit status:
 /// Takes spans from programs in any language, keeps them in memory until they are delivered, and tries again what fails
 /// for a time. When there is no room, programs are told to send again later, so that nothing is lost.
 #[derive(Args, Debug)]
-#[command(after_help = format!("{EXAMPLES}\n\n{DESTINATIONS}\n\n{OPTIONS}\n\n{SIGNALS}\n\n{EXIT_STATUS}"))]
+#[command(after_help = format!("{EXAMPLES}\n\n{DESTINATIONS}\n\n{OPTIONS}\n\n{ACKS}\n\n{SIGNALS}\n\n{EXIT_STATUS}"))]
 pub(crate) struct AgentArguments {
     #[command(flatten)]
     pub(crate) to: TargetArguments,
@@ -126,6 +138,19 @@ pub(crate) struct ReceivingArguments {
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = units::duration)]
     pub(crate) request_timeout: Duration,
 
+    /// When to answer senders. queued: as soon as their spans are in memory, where the end of the process loses them.
+    /// delivered: when every destination has delivered or rejected them; see Acknowledgements
+    #[arg(long, value_name = "LEVEL", default_value = "queued")]
+    pub(crate) ack: AckArgument,
+
+    /// How long an answer waits with --ack delivered [default: 8s]
+    #[arg(long, value_name = "DURATION", value_parser = units::duration)]
+    pub(crate) ack_timeout: Option<Duration>,
+
+    /// Answers at most that wait with --ack delivered [default: one for every 160 KiB of --memory, 1638]
+    #[arg(long, value_name = "ANSWERS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_waiting_answers: Option<u32>,
+
     /// Connections at most [default: one for every 160 KiB of --memory, 1638]
     #[arg(long, value_name = "CONNECTIONS", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_connections: Option<u32>,
@@ -133,6 +158,13 @@ pub(crate) struct ReceivingArguments {
     /// After how long connections are closed in an orderly way, so that senders spread anew [default: never]
     #[arg(long, value_name = "DURATION", value_parser = units::duration)]
     pub(crate) max_connection_age: Option<Duration>,
+}
+
+/// When senders get their answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AckArgument {
+    Queued,
+    Delivered,
 }
 
 #[derive(Args, Debug)]

@@ -14,6 +14,7 @@ use clap::Parser;
 use clap::Subcommand;
 use clap::ValueEnum;
 
+pub(crate) use self::agent::AckArgument;
 pub(crate) use self::agent::AgentArguments;
 pub(crate) use self::agent::ReceivingArguments;
 pub(crate) use self::convert::ConvertArguments;

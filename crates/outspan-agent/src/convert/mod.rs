@@ -212,7 +212,7 @@ impl Conversion {
         let file = match file {
             Ok(file) => file,
             Err(error) => {
-                self.tally.bad_record(&error.to_string());
+                self.tally.bad_record(&error.chain().to_string());
                 return Ok(!self.is_strict);
             }
         };
@@ -224,7 +224,7 @@ impl Conversion {
             match record {
                 Ok(record) => self.write(&record)?,
                 Err(error) => {
-                    self.tally.bad_record(&error.to_string());
+                    self.tally.bad_record(&error.chain().to_string());
                     if self.is_strict {
                         return Ok(false);
                     }

@@ -87,7 +87,7 @@ impl Services {
         Ok(Self {
             each: each
                 .collect::<outspan::Result<_>>()
-                .map_err(|e| e.to_string())?,
+                .map_err(|e| e.chain().to_string())?,
         })
     }
 

@@ -204,7 +204,7 @@ pub(super) fn exporter(
             trees = trees.width(usize::from(columns));
         }
     }
-    let trees = trees.build().map_err(|error| error.to_string())?;
+    let trees = trees.build().map_err(|error| error.chain().to_string())?;
     Ok(Exporter::new(Window {
         trees: reader_gone.around(trees),
         shown,

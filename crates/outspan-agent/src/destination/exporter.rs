@@ -289,7 +289,7 @@ pub(crate) fn build(
         Destination::File(target) => build_file(target, options),
         Destination::Stdout(format) => build_stdout(*format, options, look),
     };
-    exporter.map_err(|error| error.to_string())
+    exporter.map_err(|error| error.chain().to_string())
 }
 
 /// Names the files that hold certificates and tokens of one destination over a network, to read them again.
@@ -512,4 +512,57 @@ fn build_trees(options: &DestinationArguments, look: Look) -> outspan::Result<Ex
         builder = builder.bytes_max(bytes);
     }
     builder.build()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use outspan::Deadline;
+    use outspan::ErrorKind;
+    use outspan::Export;
+    use outspan_testkit::batch_of;
+
+    use super::*;
+    use crate::arguments::Arguments;
+    use crate::arguments::Command;
+
+    #[tokio::test]
+    async fn destinations_over_a_network_run_on_the_given_runtime() {
+        let look = Look {
+            colours: When::Never,
+            trees_bytes: None,
+        };
+        // Nothing drives it, so nothing that runs there ever ends by itself.
+        let idle = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let runtime = Runtime::from(idle.handle().clone());
+        let exports = [
+            "grpc://localhost:1",
+            "http://localhost:1",
+            "unix:/no/such/socket",
+            "zipkin+http://localhost:1",
+            "jaeger+http://localhost:1",
+            "json+http://localhost:1",
+            "jaeger+udp://localhost:1",
+        ]
+        .map(|to| {
+            let line = ["outspan", "send", "--to", to, "spans.pb"];
+            let arguments = Arguments::try_parse_from(line).unwrap();
+            let Command::Send(send) = arguments.command else {
+                panic!("another command");
+            };
+            let destination = Destination::parse(to).unwrap();
+            let exporter = build(&destination, &send.options, look, &runtime).unwrap();
+            async move {
+                let deadline = Deadline::after(Duration::from_millis(20));
+                let error = exporter.export(batch_of(1), deadline).await.unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Timeout, "{to}: {error}");
+                assert!(error.to_string().contains("runtime"), "{to}: {error}");
+            }
+        });
+        futures_util::future::join_all(exports).await;
+        idle.shutdown_background();
+    }
 }

@@ -101,7 +101,7 @@ impl HeaderProvider for FileHeaders {
             // The destination may well take what was used so far.
             // In a task of its own, because `tracing` is switched off in exports.
             drop(tokio::spawn(async move {
-                tracing::error!(target: "outspan", "{error}; the values of before stay in use");
+                tracing::error!(target: "outspan", "{}; the values of before stay in use", error.chain());
             }));
         }
         Ok(self.lock().clone())
@@ -133,7 +133,7 @@ impl FromStr for Header {
         Ok(Self {
             name: name.to_owned(),
             file: value.strip_prefix('@').map(PathBuf::from),
-            value: read_value(value).map_err(|e| format!("header {name}: {e}"))?,
+            value: read_value(value).map_err(|e| format!("header {name}: {}", e.chain()))?,
         })
     }
 }

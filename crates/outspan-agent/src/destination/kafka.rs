@@ -83,7 +83,7 @@ impl KafkaTarget {
         for Property { name, value } in self.url.properties()? {
             builder = builder.property(name, value);
         }
-        builder.build().map_err(|error| error.to_string())
+        builder.build().map_err(|error| error.chain().to_string())
     }
 }
 

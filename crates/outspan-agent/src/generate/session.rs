@@ -232,7 +232,7 @@ impl Session {
             .is_none_or(|at| at.elapsed() >= TROUBLE_INTERVAL);
         if is_new {
             self.trouble_told = Some(Instant::now());
-            let words = printable(&error.to_string());
+            let words = printable(&error.chain().to_string());
             screen.tell(Tone::Warning, format_args!("{words}; trying again"));
         }
     }
@@ -247,7 +247,7 @@ impl Session {
         let until = Deadline::after(CLOSE_LIMIT).named("time for closing");
         match until.run(self.exporter.shutdown(until)).await {
             Some(Ok(drained)) => self.tally.drained(&drained),
-            Some(Err(error)) => self.tally.not_closed(&error.to_string()),
+            Some(Err(error)) => self.tally.not_closed(&error.chain().to_string()),
             None => self.tally.not_closed("the exporter did not close in time"),
         }
         self.live.end();

@@ -43,7 +43,7 @@ impl Causes {
     /// Notes that spans were dropped. To be called for each drop.
     pub(crate) fn note(&self, event: &DropEvent) {
         if let Some(error) = &event.error {
-            self.set(event.reason, error.to_string());
+            self.set(event.reason, error.chain().to_string());
         }
     }
 
@@ -75,7 +75,7 @@ impl Causes {
         let Some(cause) = causes.find(|cause| cause.error().is_temporary()) else {
             return;
         };
-        self.set(DropReason::Shutdown, cause.error().to_string());
+        self.set(DropReason::Shutdown, cause.error().chain().to_string());
     }
 
     fn set(&self, reason: DropReason, cause: String) {
@@ -112,7 +112,7 @@ impl State {
 
     fn observe_error(&mut self, error: &Error) {
         if !error.is_temporary() {
-            self.refused = Some(error.to_string());
+            self.refused = Some(error.chain().to_string());
         }
     }
 }

@@ -2,12 +2,17 @@ use std::time::Duration;
 
 use outspan::DropReason;
 use outspan::Retry;
+use outspan::engine::BatchLimits;
+use outspan::engine::MemoryQueue;
+use outspan::engine::MemoryQueueBuilder;
 use outspan_testkit::Act;
 use outspan_testkit::Gate;
 use outspan_testkit::ScriptedExporter;
 use outspan_testkit::batch_of;
 use outspan_testkit::soon;
 use outspan_testkit::span_ids;
+
+use tokio::time::Instant;
 
 use super::*;
 
@@ -17,23 +22,31 @@ const LIMITS: BatchLimits = BatchLimits {
     delay: Duration::from_secs(3600),
 };
 
-fn destination(name: &str, child: &ScriptedExporter, bytes: usize) -> Destination {
+fn destination(name: &str, child: &ScriptedExporter, bytes: usize) -> MemoryQueueBuilder {
     let retry = Retry::default()
         .initial_interval(Duration::from_millis(1))
         .max_interval(Duration::from_millis(2));
-    let queue = MemoryQueue::builder(child.exporter())
+    MemoryQueue::builder(child.exporter())
         .name(name)
         .bytes(bytes)
         .retry(retry)
-        .start();
-    Destination {
-        name: name.to_owned(),
-        queue: queue.unwrap(),
-    }
+}
+
+fn of_destinations(
+    destinations: impl IntoIterator<Item = MemoryQueueBuilder>,
+    limits: BatchLimits,
+) -> Pipeline {
+    let destinations = destinations.into_iter();
+    let queue = destinations.reduce(MemoryQueueBuilder::with_reader);
+    Pipeline::new(queue.unwrap().batches(limits).start().unwrap())
 }
 
 fn pipeline(child: &ScriptedExporter, limits: BatchLimits) -> Pipeline {
-    Pipeline::new(vec![destination("a", child, 1 << 20)], limits)
+    of_destinations([destination("a", child, 1 << 20)], limits)
+}
+
+fn accept(pipeline: &Pipeline, spans: Batch) -> Result<(), Refusal> {
+    pipeline.accept(spans, Ack::none())
 }
 
 fn sizes(child: &ScriptedExporter) -> Vec<usize> {
@@ -47,7 +60,7 @@ async fn requests_are_merged_up_to_the_bound_of_spans() {
     let pipeline = pipeline(&child, LIMITS);
     let pieces: Vec<_> = [4, 4, 4, 3, 7].map(batch_of).into();
     for piece in &pieces {
-        pipeline.accept(piece.clone()).unwrap();
+        accept(&pipeline, piece.clone()).unwrap();
     }
     pipeline.shutdown(soon()).await;
     let mut sizes = sizes(&child);
@@ -74,7 +87,7 @@ async fn requests_are_merged_up_to_the_bound_of_bytes() {
     };
     let pipeline = pipeline(&child, limits);
     for _ in 0..4 {
-        pipeline.accept(batch_of(2)).unwrap();
+        accept(&pipeline, batch_of(2)).unwrap();
     }
     pipeline.shutdown(soon()).await;
     let mut sizes = sizes(&child);
@@ -87,7 +100,7 @@ async fn a_request_beyond_the_bounds_is_split() {
     let child = ScriptedExporter::new();
     let pipeline = pipeline(&child, LIMITS);
     let large = batch_of(25);
-    pipeline.accept(large.clone()).unwrap();
+    accept(&pipeline, large.clone()).unwrap();
     pipeline.shutdown(soon()).await;
     assert!(
         sizes(&child).iter().all(|size| *size <= 10),
@@ -110,49 +123,55 @@ async fn thousands_of_small_requests_become_one_batch() {
         spans: 100_000,
         ..LIMITS
     };
-    let pipeline = pipeline(&child, limits);
+    let destination = destination("a", &child, 1 << 20).batches(limits);
+    let queue = Arc::new(destination.start().unwrap());
     for _ in 0..1000 {
-        pipeline.accept(batch_of(1)).unwrap();
+        let spans = batch_of(1);
+        let permit = queue.try_reserve(spans.memory(), 1).unwrap();
+        queue.push(spans, permit, Ack::none()).unwrap();
     }
     assert!(
-        pipeline.lock().open.pieces() < 100,
+        queue.collected_pieces() < 100,
         "small requests are put together early"
     );
-    pipeline.shutdown(soon()).await;
+    drop(queue.shutdown(soon()).await.unwrap());
     assert_eq!(sizes(&child), [1000]);
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_batch_goes_when_its_delay_is_over() {
     let child = ScriptedExporter::new();
     let limits = BatchLimits {
-        delay: Duration::from_millis(200),
+        delay: Duration::from_millis(300),
         ..LIMITS
     };
     let pipeline = pipeline(&child, limits);
     let began = Instant::now();
-    tokio::select! {
-        () = pipeline.run() => {}
-        () = async {
-            pipeline.accept(batch_of(1)).unwrap();
-            tokio::time::advance(Duration::from_millis(199)).await;
-            pipeline.accept(batch_of(1)).unwrap();
-            child.wait_for_exports(1).await;
-        } => {}
-    }
+    accept(&pipeline, batch_of(1)).unwrap();
+    accept(&pipeline, batch_of(1)).unwrap();
+    child.wait_for_exports(1).await;
     assert_eq!(sizes(&child), [2]);
     assert!(began.elapsed() >= limits.delay);
 }
 
 #[tokio::test]
+async fn a_batch_goes_when_somebody_cannot_wait_for_its_delay() {
+    let child = ScriptedExporter::new();
+    let pipeline = pipeline(&child, LIMITS);
+    accept(&pipeline, batch_of(1)).unwrap();
+    pipeline.hand_over();
+    child.wait_for_exports(1).await;
+    assert_eq!(sizes(&child), [1]);
+}
+
+#[tokio::test]
 async fn every_destination_gets_the_same_bytes() {
     let children = [ScriptedExporter::new(), ScriptedExporter::new()];
-    let destinations = children
-        .iter()
-        .map(|child| destination("x", child, 1 << 20));
-    let pipeline = Pipeline::new(destinations.collect(), LIMITS);
+    let named = ["a", "b"].into_iter().zip(&children);
+    let destinations = named.map(|(name, child)| destination(name, child, 1 << 20));
+    let pipeline = of_destinations(destinations, LIMITS);
     let batch = batch_of(10);
-    pipeline.accept(batch.clone()).unwrap();
+    accept(&pipeline, batch.clone()).unwrap();
     pipeline.shutdown(soon()).await;
     for child in &children {
         assert_eq!(child.received(), span_ids(&batch));
@@ -169,9 +188,9 @@ async fn a_full_destination_costs_itself_alone() {
         destination("stuck", &stuck, piece.memory() * 5 / 2),
         destination("healthy", &healthy, 1 << 20),
     ];
-    let pipeline = Pipeline::new(destinations, LIMITS);
+    let pipeline = of_destinations(destinations, LIMITS);
     for _ in 0..5 {
-        pipeline.accept(batch_of(10)).unwrap();
+        accept(&pipeline, batch_of(10)).unwrap();
     }
     healthy.wait_for_exports(5).await;
     gate.open();
@@ -192,13 +211,13 @@ async fn a_sender_is_told_to_come_back_when_no_destination_has_room() {
     child.always(Act::when(&gate, Act::Deliver));
     let piece = batch_of(10);
     let destinations = vec![destination("a", &child, piece.memory() + 100)];
-    let pipeline = Pipeline::new(destinations, LIMITS);
-    pipeline.accept(piece.clone()).unwrap();
+    let pipeline = of_destinations(destinations, LIMITS);
+    accept(&pipeline, piece.clone()).unwrap();
     child.wait_for_exports(1).await;
     let full = Refusal::Full {
         retry_after: BUSY_WAIT,
     };
-    assert_eq!(pipeline.accept(piece.clone()), Err(full));
+    assert_eq!(accept(&pipeline, piece.clone()), Err(full));
     assert_eq!(pipeline.check(piece.size()), Err(full));
     assert_eq!(pipeline.check(1), Ok(()));
     assert_eq!(
@@ -209,7 +228,7 @@ async fn a_sender_is_told_to_come_back_when_no_destination_has_room() {
     let never = Refusal::TooLarge {
         limit: piece.memory() + 100,
     };
-    assert_eq!(pipeline.accept(batch_of(100)), Err(never));
+    assert_eq!(accept(&pipeline, batch_of(100)), Err(never));
     gate.open();
     child.wait_until_idle().await;
     pipeline.shutdown(soon()).await;
@@ -221,13 +240,13 @@ async fn senders_wait_longer_while_every_destination_is_down() {
     let child = ScriptedExporter::new();
     child.always(Act::unavailable());
     let piece = batch_of(10);
-    let pipeline = Pipeline::new(vec![destination("a", &child, piece.memory() + 100)], LIMITS);
-    pipeline.accept(piece.clone()).unwrap();
+    let pipeline = of_destinations([destination("a", &child, piece.memory() + 100)], LIMITS);
+    accept(&pipeline, piece.clone()).unwrap();
     child.wait_for_exports(2).await;
     let full = Refusal::Full {
         retry_after: DOWN_WAIT,
     };
-    assert_eq!(pipeline.accept(piece), Err(full));
+    assert_eq!(accept(&pipeline, piece), Err(full));
     pipeline.abort().await;
     assert_eq!(
         pipeline.status()[0]
@@ -242,10 +261,10 @@ async fn senders_wait_longer_while_every_destination_is_down() {
 async fn nothing_is_accepted_while_stopping() {
     let child = ScriptedExporter::new();
     let pipeline = pipeline(&child, LIMITS);
-    pipeline.accept(batch_of(1)).unwrap();
+    accept(&pipeline, batch_of(1)).unwrap();
     pipeline.shutdown(soon()).await;
     assert!(matches!(
-        pipeline.accept(batch_of(1)),
+        accept(&pipeline, batch_of(1)),
         Err(Refusal::Stopping { .. })
     ));
     assert!(matches!(pipeline.check(1), Err(Refusal::Stopping { .. })));
@@ -257,7 +276,7 @@ async fn nothing_is_accepted_while_stopping() {
 async fn stopping_at_once_counts_the_open_batch() {
     let child = ScriptedExporter::new();
     let pipeline = pipeline(&child, LIMITS);
-    pipeline.accept(batch_of(3)).unwrap();
+    accept(&pipeline, batch_of(3)).unwrap();
     pipeline.abort().await;
     let account = pipeline.status()[0].account;
     assert_eq!(account.dropped.of(DropReason::Shutdown), 3);
@@ -269,7 +288,7 @@ async fn stopping_at_once_counts_the_open_batch() {
 async fn an_empty_request_is_nothing() {
     let child = ScriptedExporter::new();
     let pipeline = pipeline(&child, LIMITS);
-    pipeline.accept(Batch::empty()).unwrap();
+    accept(&pipeline, Batch::empty()).unwrap();
     pipeline.shutdown(soon()).await;
     assert_eq!(child.exports().len(), 0);
 }
@@ -287,11 +306,11 @@ async fn senders_are_slowed_down_while_the_queue_is_crowded() {
     child.always(Act::when(&gate, Act::Deliver));
     let piece = batch_of(10);
     let destinations = vec![destination("a", &child, piece.memory() * 12)];
-    let pipeline = Pipeline::new(destinations, LIMITS);
-    pipeline.accept(piece).unwrap();
+    let pipeline = of_destinations(destinations, LIMITS);
+    accept(&pipeline, piece).unwrap();
     assert!(!slowed(&pipeline).await, "one batch is no crowd");
-    pipeline.accept(batch_of(10)).unwrap();
-    pipeline.accept(batch_of(10)).unwrap();
+    accept(&pipeline, batch_of(10)).unwrap();
+    accept(&pipeline, batch_of(10)).unwrap();
     assert!(slowed(&pipeline).await);
     let began = Instant::now();
     pipeline.slow_down().await;
@@ -312,13 +331,13 @@ async fn senders_are_not_slowed_down_for_one_destination_of_several() {
         destination("stuck", &stuck, bound),
         destination("healthy", &healthy, bound),
     ];
-    let pipeline = Pipeline::new(destinations, LIMITS);
+    let pipeline = of_destinations(destinations, LIMITS);
     for _ in 0..5 {
-        pipeline.accept(batch_of(10)).unwrap();
+        accept(&pipeline, batch_of(10)).unwrap();
     }
     healthy.wait_for_exports(5).await;
     healthy.wait_until_idle().await;
-    pipeline.destinations[1].queue.wait_until_at_most(0).await;
+    pipeline.queue.readers()[1].wait_until_at_most(0).await;
     assert!(!slowed(&pipeline).await);
     gate.open();
     pipeline.shutdown(soon()).await;
@@ -329,9 +348,9 @@ async fn senders_are_not_slowed_down_while_every_destination_is_down() {
     let child = ScriptedExporter::new();
     child.always(Act::unavailable());
     let destinations = vec![destination("a", &child, batch_of(10).memory() * 12)];
-    let pipeline = Pipeline::new(destinations, LIMITS);
+    let pipeline = of_destinations(destinations, LIMITS);
     for _ in 0..5 {
-        pipeline.accept(batch_of(10)).unwrap();
+        accept(&pipeline, batch_of(10)).unwrap();
     }
     child.wait_for_exports(3).await;
     assert!(!slowed(&pipeline).await, "waiting would not help");

@@ -164,6 +164,14 @@ impl Form {
         }
     }
 
+    /// Says that spans were accepted, and what there is to say of those that were not.
+    pub(super) fn accepted_with(self, partial: Option<PartialSuccess>) -> Response<Answer> {
+        match partial {
+            None => self.success(),
+            Some(partial) => self.partial_success(partial),
+        }
+    }
+
     /// Says that spans were accepted, and what else there is to say.
     pub(super) fn partial_success(self, mut partial: PartialSuccess) -> Response<Answer> {
         partial.shorten(TEXT_BYTES_MAX);

@@ -111,6 +111,8 @@ pub(crate) struct TransportCounters {
     pub(crate) dropped_requests: AtomicU64,
     /// The spans in those.
     pub(crate) dropped_spans: AtomicU64,
+    /// Accepted requests whose senders were told to send again, because a destination dropped spans or was too slow.
+    pub(crate) unacknowledged_requests: AtomicU64,
     /// Bytes of bodies, as they came.
     pub(crate) bytes: AtomicU64,
 }
@@ -128,6 +130,7 @@ pub(crate) struct ReceiverStatus {
     pub(crate) deferred_spans: u64,
     pub(crate) dropped_requests: u64,
     pub(crate) dropped_spans: u64,
+    pub(crate) unacknowledged_requests: u64,
     pub(crate) bytes: u64,
 }
 
@@ -174,6 +177,7 @@ impl TransportCounters {
             deferred_spans: read(&self.deferred_spans),
             dropped_requests: read(&self.dropped_requests),
             dropped_spans: read(&self.dropped_spans),
+            unacknowledged_requests: read(&self.unacknowledged_requests),
             bytes: read(&self.bytes),
         }
     }

@@ -9,6 +9,7 @@ use http::HeaderName;
 use http::HeaderValue;
 use http::StatusCode;
 use http::header;
+use outspan::engine::Dropped;
 use outspan::wire::grpc::Code;
 use outspan::wire::grpc::FrameError;
 use outspan::wire::otlp::FieldViolation;
@@ -271,6 +272,40 @@ impl Failure {
             "this agent is reading as much as its memory allows (--memory): send the same again later",
             BUSY_WAIT,
         )
+    }
+
+    /// Too many answers wait already.
+    pub(super) fn too_many_waiting(wait: Duration) -> Box<Self> {
+        Self::later(
+            "too many answers wait until destinations have their spans (--max-waiting-answers): send the same again later",
+            wait,
+        )
+    }
+
+    /// A destination dropped spans of the request, or it may have. It was accepted, and counted as such.
+    pub(super) fn dropped(dropped: &Dropped, wait: Duration) -> Box<Self> {
+        let why = match &dropped.error {
+            Some(error) => format!("{}: {}", dropped.reason, error.chain()),
+            None => dropped.reason.to_string(),
+        };
+        let mut failure = Self::later(
+            format!(
+                "not every destination has these spans ({why}): send the same again; those that have them get them twice"
+            ),
+            wait,
+        );
+        failure.outcome = Outcome::Accepted;
+        failure
+    }
+
+    /// The destinations were too slow. The request was accepted, and counted as such.
+    pub(super) fn unacknowledged(wait: Duration) -> Box<Self> {
+        let mut failure = Self::later(
+            "not every destination has taken these spans in time (--ack-timeout): this agent keeps them and goes on;              sent again, they may be delivered twice",
+            wait,
+        );
+        failure.outcome = Outcome::Accepted;
+        failure
     }
 
     /// The threads that do the long work are gone.

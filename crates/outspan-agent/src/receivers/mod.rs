@@ -1,6 +1,7 @@
 //! Receives spans over OTLP, and as Zipkin and Jaeger send them: addresses, connections, requests, datagrams.
 
 mod accept;
+mod acks;
 mod activity;
 mod answer;
 mod body;
@@ -50,6 +51,11 @@ use self::udp::Datagrams;
 use crate::agent::Intake;
 use crate::pipeline::Pipeline;
 
+use self::acks::WaitingAnswers;
+
+pub(crate) use self::acks::ACK_TIMEOUT;
+pub(crate) use self::acks::AckSettings;
+pub(crate) use self::acks::AckStatus;
 pub(crate) use self::answer::Answer;
 pub(crate) use self::counters::Counters;
 pub(crate) use self::counters::ReceiverStatus;
@@ -77,6 +83,8 @@ pub(crate) struct Settings {
     pub(crate) cors_origins: Vec<String>,
     /// What senders have to show; nothing if there are none.
     pub(crate) tokens: Tokens,
+    /// When senders get their answers.
+    pub(crate) acks: AckSettings,
 }
 
 /// Receives on all addresses.
@@ -86,6 +94,8 @@ pub(crate) struct Receivers {
     counters: Arc<Counters>,
     /// By when to stop, once that is known. Every address and every connection listens to it until it is gone.
     stopping: watch::Sender<Option<Deadline>>,
+    /// The answers that wait for destinations. The receivers of tests answer without a service.
+    waiting: Option<Arc<WaitingAnswers>>,
     files: SecretFiles,
 }
 
@@ -135,6 +145,7 @@ impl Bound {
         let datagrams = Datagrams::new(Arc::clone(&pipeline), Arc::clone(&counters));
         let tokens = settings.tokens.clone();
         let answers = Service::new(settings, intake, pipeline, Arc::clone(&counters));
+        let waiting = answers.waiting();
         let tls = tls.map(Arc::new);
         let hub = Hub {
             answers: Arc::new(answers),
@@ -148,6 +159,7 @@ impl Bound {
         };
         let mut receivers = Receivers::serve(sockets, hub, Some(datagrams));
         receivers.files = SecretFiles { tls, tokens };
+        receivers.waiting = Some(waiting);
         receivers
     }
 }
@@ -186,6 +198,7 @@ impl Receivers {
             addresses,
             counters: Arc::clone(&hub.counters),
             stopping,
+            waiting: None,
             files: SecretFiles::default(),
         }
     }
@@ -219,6 +232,11 @@ impl Receivers {
         self.counters.connections_refused.load(Ordering::Relaxed)
     }
 
+    /// Says how many answers wait.
+    pub(crate) fn acks(&self) -> Option<AckStatus> {
+        self.waiting.as_ref().map(|waiting| waiting.status())
+    }
+
     /// Says how each transport is doing.
     pub(crate) fn status(&self) -> Vec<ReceiverStatus> {
         self.counters.status()
@@ -230,6 +248,9 @@ impl Receivers {
     ///
     /// The stop goes on. Called again with an earlier deadline it goes faster.
     pub(crate) async fn stop(&self, until: Deadline) {
+        if let Some(waiting) = &self.waiting {
+            waiting.stop(until);
+        }
         self.stopping.send_modify(|by| {
             *by = Some(by.map_or(until, |by| by.min(until)));
         });

@@ -23,12 +23,17 @@ use http::Version;
 use http::header;
 use http::request::Parts;
 use http_body::Body;
+use outspan::engine::AckOutcome;
+use outspan::wire::otlp::PartialSuccess;
+use tokio::time::Instant;
 use tokio::time::timeout;
 
 use super::Counters;
 use super::Protocol;
 use super::Settings;
 use super::Tokens;
+use super::acks::Wait;
+use super::acks::WaitingAnswers;
 use super::answer::Answer;
 use super::answer::Form;
 use super::body::Content;
@@ -57,16 +62,20 @@ const CONVERTED_IN_PLACE: usize = 64 << 10;
 /// How much longer JSON and the like may well be than what it becomes, for guessing whether there is room.
 const JSON_EXPANSION: usize = 4;
 
+/// Of the time that a caller over gRPC waits, how much an answer may wait for destinations.
+const PATIENCE_SHARE: f64 = 0.9;
+
 /// Answers every request that comes to the agent's addresses, whatever it is.
 ///
-/// It waits for the request's body, and a moment before it acknowledges spans while queues are crowded. It never waits for
-/// room: what there is none for is sent back at once.
+/// It waits for the request's body, and a moment before it acknowledges spans while queues are crowded; or, with
+/// `--ack delivered`, until destinations have the spans. It never waits for room: what there is none for is sent back at once.
 #[derive(Debug)]
 pub(crate) struct Service {
     max_request_bytes: usize,
     request_timeout: Duration,
     tokens: Tokens,
     cors: Option<Cors>,
+    waiting: Arc<WaitingAnswers>,
     intake: Arc<Intake>,
     pipeline: Arc<Pipeline>,
     counters: Arc<Counters>,
@@ -84,11 +93,17 @@ impl Service {
             max_request_bytes: settings.max_request_bytes,
             request_timeout: settings.request_timeout,
             cors: Cors::new(&settings.cors_origins),
+            waiting: Arc::new(WaitingAnswers::new(settings.acks)),
             tokens: settings.tokens,
             intake,
             pipeline,
             counters,
         }
+    }
+
+    /// The answers that wait.
+    pub(super) fn waiting(&self) -> Arc<WaitingAnswers> {
+        Arc::clone(&self.waiting)
     }
 
     /// Answers a request that came to an address where this protocol is spoken.
@@ -99,7 +114,8 @@ impl Service {
     /// # Cancellation
     ///
     /// Until its spans are accepted the request counts as broken, and nothing of it was taken over. A content that is read on
-    /// another thread still is, and then dropped.
+    /// another thread still is, and then dropped. Spans that were accepted are delivered, whether the answer is waited for or
+    /// not.
     pub(crate) async fn answer<B>(
         &self,
         protocol: Protocol,
@@ -108,6 +124,7 @@ impl Service {
     where
         B: Body<Data = Bytes, Error: Display> + Unpin,
     {
+        let began = Instant::now();
         let (head, body) = request.into_parts();
         if let Some(answer) = self.cors.as_ref().and_then(|cors| cors.preflight(&head)) {
             return answer;
@@ -124,16 +141,20 @@ impl Service {
         };
         let tally = &mut pieces.tally;
         let mut response = match received {
-            Ok(spans) => self.accept(form, spans, tally),
+            Ok(spans) => {
+                let patience = match form {
+                    Form::Grpc => grpc::timeout(&head.headers),
+                    _ => None,
+                };
+                let patience = patience.map(|patience| patience.saturating_sub(began.elapsed()));
+                self.accept(form, spans, patience, tally).await
+            }
             Err(failure) => {
                 tally.outcome = failure.outcome;
                 tally.refused_spans = failure.refused_spans;
                 form.failure(failure)
             }
         };
-        if tally.outcome == Outcome::Accepted {
-            self.pipeline.slow_down().await;
-        }
         if let Some(cors) = &self.cors {
             cors.decorate(&head.headers, response.headers_mut());
         }
@@ -144,31 +165,67 @@ impl Service {
         response
     }
 
-    /// Hands spans over, and says what became of them. The room that they took on their way in is free again after that.
-    fn accept(
+    /// Hands spans over, and says what became of them. The room that they took on their way in is free again after that. A
+    /// sender that waits no longer than `patience` gets its answer before.
+    async fn accept(
         &self,
         form: Form,
         (spans, taken): (Spans, Taken),
+        patience: Option<Duration>,
         tally: &mut Tally<'_>,
     ) -> Response<Answer> {
         let count = spans.batch.spans();
-        let accepted = self.pipeline.accept(spans.batch);
+        let begun = self.waiting.begin(&spans.batch);
+        let begun = begun.map_err(|_| Failure::too_many_waiting(self.pipeline.wait()));
+        let accepted = begun.and_then(|(ack, wait)| {
+            self.pipeline.accept(spans.batch, ack)?;
+            Ok(wait)
+        });
         drop(taken);
-        if let Err(refusal) = accepted {
-            let failure = <Box<Failure>>::from(refusal);
-            tally.outcome = failure.outcome;
-            match failure.outcome {
-                Outcome::Deferred => tally.deferred_spans = count + spans.refused,
-                _ => tally.refused_spans = count + spans.refused,
+        let wait = match accepted {
+            Ok(wait) => wait,
+            Err(failure) => {
+                tally.outcome = failure.outcome;
+                match failure.outcome {
+                    Outcome::Deferred => tally.deferred_spans = count + spans.refused,
+                    _ => tally.refused_spans = count + spans.refused,
+                }
+                return form.failure(failure);
             }
-            return form.failure(failure);
-        }
+        };
         tally.outcome = Outcome::Accepted;
         tally.accepted_spans = count;
         tally.refused_spans = spans.refused;
-        match spans.partial {
-            None => form.success(),
-            Some(partial) => form.partial_success(partial),
+        let Some(wait) = wait else {
+            self.pipeline.slow_down().await;
+            return form.accepted_with(spans.partial);
+        };
+        // Before the wait: the sender may go away meanwhile, and the spans are ours all the same.
+        tally.count();
+        match self.wait(wait, patience).await {
+            Ok(outcome) => form.accepted_with(with_rejected(spans.partial, outcome)),
+            Err(failure) => {
+                tally.count_unacknowledged();
+                form.failure(failure)
+            }
+        }
+    }
+
+    /// Waits until destinations have the spans of a request.
+    async fn wait(
+        &self,
+        wait: Wait,
+        patience: Option<Duration>,
+    ) -> Result<AckOutcome, Box<Failure>> {
+        let limit = self.waiting.timeout();
+        // The answer takes its time as well.
+        let patience = patience.map(|patience| patience.mul_f64(PATIENCE_SHARE));
+        let limit = patience.map_or(limit, |patience| limit.min(patience));
+        let outcome = wait.outcome(limit, || self.pipeline.hand_over()).await;
+        let outcome = outcome.ok_or_else(|| Failure::unacknowledged(self.pipeline.wait()))?;
+        match &outcome.dropped {
+            Some(dropped) => Err(Failure::dropped(dropped, self.pipeline.wait())),
+            None => Ok(outcome),
         }
     }
 
@@ -322,6 +379,28 @@ impl Service {
             Err(_) => Err(Failure::internal()),
         }
     }
+}
+
+/// Adds what destinations rejected to what is wrong with a request already.
+fn with_rejected(partial: Option<PartialSuccess>, outcome: AckOutcome) -> Option<PartialSuccess> {
+    if outcome.rejected == 0 {
+        return partial;
+    }
+    let message = outcome.message.unwrap_or_default();
+    let rejected = format!(
+        "{} spans were rejected by a destination: {message}",
+        outcome.rejected
+    );
+    Some(match partial {
+        Some(before) => PartialSuccess {
+            rejected_spans: before.rejected_spans.saturating_add(outcome.rejected),
+            error_message: format!("{}; {rejected}", before.error_message),
+        },
+        None => PartialSuccess {
+            rejected_spans: outcome.rejected,
+            error_message: rejected,
+        },
+    })
 }
 
 /// Brings the pieces of a body, and counts them.

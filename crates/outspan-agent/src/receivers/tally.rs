@@ -33,6 +33,7 @@ pub(super) struct Tally<'a> {
     pub(super) dropped_spans: usize,
     /// Bytes of the body, as they came.
     pub(super) bytes: usize,
+    is_counted: bool,
 }
 
 impl<'a> Tally<'a> {
@@ -45,12 +46,15 @@ impl<'a> Tally<'a> {
             deferred_spans: 0,
             dropped_spans: 0,
             bytes: 0,
+            is_counted: false,
         }
     }
-}
 
-impl Drop for Tally<'_> {
-    fn drop(&mut self) {
+    /// Counts it now. To be called when nothing of it changes any more, although its answer may take long.
+    pub(super) fn count(&mut self) {
+        if std::mem::replace(&mut self.is_counted, true) {
+            return;
+        }
         let of = self.counters;
         let requests = match self.outcome {
             Outcome::Accepted => &of.accepted_requests,
@@ -65,6 +69,17 @@ impl Drop for Tally<'_> {
         add(&of.deferred_spans, self.deferred_spans);
         add(&of.dropped_spans, self.dropped_spans);
         add(&of.bytes, self.bytes);
+    }
+
+    /// The sender of accepted spans is told to send them again.
+    pub(super) fn count_unacknowledged(&self) {
+        add(&self.counters.unacknowledged_requests, 1);
+    }
+}
+
+impl Drop for Tally<'_> {
+    fn drop(&mut self) {
+        self.count();
     }
 }
 

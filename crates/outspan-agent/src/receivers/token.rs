@@ -59,7 +59,9 @@ impl Tokens {
                 continue;
             }
             let secret = match text.strip_prefix("env:") {
-                Some(name) => Secret::env(name).map_err(|e| format!("invalid token: {e}"))?,
+                Some(name) => {
+                    Secret::env(name).map_err(|e| format!("invalid token: {}", e.chain()))?
+                }
                 None => Secret::new(text.trim()),
             };
             check(secret.expose()).map_err(|why| format!("invalid token: {why}"))?;

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use outspan::Deadline;
+use outspan::engine::Ack;
 use outspan::wire::jaeger;
 use socket2::Domain;
 use socket2::Protocol;
@@ -153,7 +154,7 @@ impl Datagrams {
         if let Some(partial) = &spans.partial {
             self.remark_invalid(peer, &partial.error_message);
         }
-        match self.pipeline.accept(spans.batch) {
+        match self.pipeline.accept(spans.batch, Ack::none()) {
             Ok(()) => {
                 tally.outcome = Outcome::Accepted;
                 tally.accepted_spans = count;
@@ -222,7 +223,6 @@ mod tests {
 
     use super::*;
     use crate::log::Log;
-    use crate::pipeline::Destination;
     use crate::receivers::Kind;
     use crate::receivers::ReceiverStatus;
 
@@ -239,17 +239,15 @@ mod tests {
     impl Rig {
         async fn new(queue: usize) -> Self {
             let child = ScriptedExporter::new();
-            let queue = MemoryQueue::builder(child.exporter()).bytes(queue);
-            let destination = Destination {
-                name: "child".to_owned(),
-                queue: queue.start().unwrap(),
-            };
+            let queue = MemoryQueue::builder(child.exporter())
+                .name("child")
+                .bytes(queue);
             let limits = BatchLimits {
                 spans: 1_000_000,
                 bytes: 1 << 30,
                 delay: Duration::from_secs(3600),
             };
-            let pipeline = Arc::new(Pipeline::new(vec![destination], limits));
+            let pipeline = Arc::new(Pipeline::new(queue.batches(limits).start().unwrap()));
             let counters = Arc::new(Counters::new([Kind::JaegerUdp]));
             let datagrams = Datagrams::new(Arc::clone(&pipeline), Arc::clone(&counters));
             let socket = open("127.0.0.1:0".parse().unwrap()).unwrap();

@@ -380,7 +380,7 @@ impl Feeder {
     }
 
     fn bad(&self, error: &outspan::Error, bytes: u64) -> Result<(), Stopped> {
-        let reason = error.to_string();
+        let reason = error.chain().to_string();
         self.send(Event::Bad { reason, bytes })?;
         match self.reading.is_strict {
             true => Err(Stopped),

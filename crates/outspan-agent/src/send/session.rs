@@ -299,7 +299,7 @@ impl Session {
             .is_none_or(|at| at.elapsed() >= 6 * LINE_INTERVAL);
         if is_new {
             self.trouble_told = Some(Instant::now());
-            let words = tally::printable(&error.to_string());
+            let words = tally::printable(&error.chain().to_string());
             let screen = self.progress.screen();
             screen.tell(Tone::Warning, format_args!("{words}; trying again"));
         }
@@ -324,7 +324,7 @@ impl Session {
                 self.tally.drained(&drained);
             }
             Some(Err(error)) => {
-                self.tally.not_closed(&error.to_string());
+                self.tally.not_closed(&error.chain().to_string());
                 self.ending.get_or_insert(Ending::Error(error));
             }
             // The shutdown counts what is held then.
@@ -332,7 +332,7 @@ impl Session {
         }
         match until.run(self.exporter.shutdown(until)).await {
             Some(Ok(drained)) => self.tally.drained(&drained),
-            Some(Err(error)) => self.tally.not_closed(&error.to_string()),
+            Some(Err(error)) => self.tally.not_closed(&error.chain().to_string()),
             None => self.tally.not_closed("the exporter did not close in time"),
         }
         self.progress.end();
@@ -463,6 +463,9 @@ fn log(work: &Work, result: &outspan::Result<Delivery>, took: Duration) {
             ?took,
             "batch delivered"
         ),
-        Err(error) => tracing::debug!(spans, bytes, ?took, %error, "batch not delivered"),
+        Err(error) => {
+            let error = error.chain();
+            tracing::debug!(spans, bytes, ?took, %error, "batch not delivered");
+        }
     }
 }

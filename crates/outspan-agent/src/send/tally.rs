@@ -92,7 +92,7 @@ impl Tally {
 
     /// Counts an error's spans as refused where the destination refused them, else as failed.
     fn fail_with(&mut self, spans: u64, error: &outspan::Error) {
-        let text = error.to_string();
+        let text = error.chain().to_string();
         match error.kind() {
             outspan::ErrorKind::Refused | outspan::ErrorKind::TooLarge => {
                 self.refused += spans;

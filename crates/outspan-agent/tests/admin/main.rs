@@ -5,6 +5,7 @@
 )]
 
 mod account;
+mod acks;
 mod agent;
 mod states;
 

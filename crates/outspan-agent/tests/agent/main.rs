@@ -4,6 +4,7 @@
     reason = "the panic of a test's helper is its report"
 )]
 
+mod acks;
 mod agent;
 mod batches;
 mod delivery;

@@ -66,7 +66,10 @@ pub async fn refusal_is_permanent(rig: &impl Rig) {
     let drained = flushed(&exporter).await;
 
     for error in &fate.errors {
-        assert!(!error.is_temporary(), "refused, and yet temporary: {error}");
+        assert!(
+            !error.is_temporary(),
+            "refused, and yet temporary: {error:?}"
+        );
     }
     let held_and_refused = drained.refused + drained.lost.total();
     assert_eq!(
@@ -97,7 +100,7 @@ pub async fn outage_is_temporary(rig: &impl Rig) {
         for error in &fate.errors {
             assert!(
                 error.is_temporary(),
-                "{outage:?}, and yet for good: {error}"
+                "{outage:?}, and yet for good: {error:?}"
             );
         }
         assert_eq!(fate.refused, 0, "{outage:?}, and yet refused: {fate:?}");
@@ -254,7 +257,7 @@ pub async fn returns_by_the_deadline(rig: &impl Rig) {
     for error in &fate.errors {
         assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
         assert!(error.is_temporary(), "it may have been slow: {error}");
-        let text = error.to_string();
+        let text = error.chain().to_string();
         assert!(text.contains(NAME), "which limit passed? {text}");
     }
     let flushed = in_time("flush", exporter.flush(until())).await;
@@ -265,7 +268,7 @@ pub async fn returns_by_the_deadline(rig: &impl Rig) {
     in_time("export", export(&exporter, &batch_of(1), passed)).await;
     let ended = in_time("shutdown", exporter.shutdown(until())).await;
     if let Err(error) = ended {
-        assert!(error.to_string().contains(NAME), "{error}");
+        assert!(error.chain().to_string().contains(NAME), "{error:?}");
     }
 }
 
@@ -343,6 +346,7 @@ pub async fn debug_shows_no_secret(rig: &impl Rig) {
         for error in fate.errors {
             shown.extend([
                 error.to_string(),
+                error.chain().to_string(),
                 format!("{error:?}"),
                 format!("{error:#?}"),
             ]);

@@ -293,7 +293,7 @@ impl Circuit {
         let name = &self.name;
         match error {
             Some(error) => {
-                tracing::warn!(target: "outspan", "{name} is left alone for now: {error}");
+                tracing::warn!(target: "outspan", "{name} is left alone for now: {}", error.chain());
             }
             None => tracing::info!(target: "outspan", "{name} is back"),
         }

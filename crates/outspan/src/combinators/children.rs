@@ -49,7 +49,7 @@ where
     };
     if !total.is_complete() {
         for (name, error) in errors {
-            tracing::warn!(target: "outspan", "the {call} of {name} failed: {error}");
+            tracing::warn!(target: "outspan", "the {call} of {name} failed: {}", error.chain());
             total.add_cause(Cause::new(error).at(name));
         }
         return Ok(total);
@@ -57,7 +57,7 @@ where
     let kind = first.kind();
     let words: Vec<_> = errors
         .iter()
-        .map(|(name, error)| format!("{name}: {error}"))
+        .map(|(name, error)| format!("{name}: {}", error.chain()))
         .collect();
     Err(Error::new(kind, words.join("; ")).with_context("call", call))
 }

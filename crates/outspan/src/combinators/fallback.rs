@@ -8,6 +8,7 @@ use super::breaker::Breakers;
 use super::children::check_names;
 use super::children::drain_all;
 use super::route::Destination;
+use super::route::FallOn;
 use super::route::deliver_along;
 use crate::Batch;
 use crate::Deadline;
@@ -16,17 +17,6 @@ use crate::Drained;
 use crate::Export;
 use crate::Exporter;
 use crate::Result;
-
-/// Says after which errors a [`Fallback`] goes on to the next destination.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum FallOn {
-    /// After trouble that may pass: data that one destination refuses for good is not offered to the next.
-    #[default]
-    Temporary,
-    /// After every error.
-    Any,
-}
 
 /// Makes an exporter that goes to the next destination when one fails.
 ///

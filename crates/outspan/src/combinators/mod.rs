@@ -23,7 +23,6 @@ pub use balance::BalanceBy;
 pub use breaker::Breaker;
 pub use breaker::BreakerEvent;
 pub use breaker::BreakerState;
-pub use fallback::FallOn;
 pub use fallback::Fallback;
 pub use fan_out::FanOut;
 pub use fan_out::WaitFor;
@@ -46,6 +45,7 @@ pub use measured::Stats;
 pub use queued::FullPolicy;
 pub use queued::QueueHandle;
 pub use queued::Queued;
+pub use route::FallOn;
 pub use scrubbed::Scrubbed;
 pub use timeout::Timeout;
 

@@ -2,14 +2,7 @@
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
-use std::sync::Weak;
 use std::time::Duration;
-
-use tokio::sync::Notify;
-use tokio::time::Instant;
 
 use crate::Account;
 use crate::Batch;
@@ -22,11 +15,12 @@ use crate::Export;
 use crate::Exporter;
 use crate::Result;
 use crate::Retry;
+use crate::engine::Ack;
 use crate::engine::BatchLimits;
 use crate::engine::MemoryQueue;
 use crate::engine::MemoryQueueBuilder;
-use crate::engine::Merger;
-use crate::engine::Room;
+use crate::engine::Permit;
+use crate::engine::ReserveError;
 use crate::runtime::Runtime;
 
 /// Says what a [`Queued`] exporter does with a batch that it has no room for.
@@ -99,7 +93,6 @@ pub enum FullPolicy {
 #[derive(Debug)]
 pub struct Queued {
     queue: MemoryQueueBuilder,
-    batches: Option<BatchLimits>,
     when_full: FullPolicy,
 }
 
@@ -108,7 +101,6 @@ impl Queued {
     pub fn new(exporter: Exporter) -> Self {
         Self {
             queue: MemoryQueue::builder(exporter).gives_up_early(),
-            batches: None,
             when_full: FullPolicy::default(),
         }
     }
@@ -144,7 +136,7 @@ impl Queued {
     /// Merges batches before they are sent: not unless told.
     #[must_use]
     pub fn batches(mut self, limits: BatchLimits) -> Self {
-        self.batches = Some(limits);
+        self.queue = self.queue.batches(limits);
         self
     }
 
@@ -206,26 +198,10 @@ impl Queued {
     ///
     /// As [`build`](Self::build).
     pub fn build_with_handle(self) -> Result<(Exporter, QueueHandle)> {
-        if let Some(limits) = self.batches
-            && (limits.bytes == 0 || limits.spans == 0)
-        {
-            return Err(Error::config(
-                "a limit of the queue's batches is 0: no span could ever be exported",
-            ));
-        }
-        let runtime = self.queue.chosen_runtime().clone();
         let core = Arc::new(Core {
             queue: self.queue.start()?,
-            batches: self.batches,
             when_full: self.when_full,
-            open: Mutex::default(),
-            opened: Arc::default(),
         });
-        if self.batches.is_some() {
-            // It ends by itself when the exporter is gone.
-            let delays = close_in_time(Arc::downgrade(&core));
-            drop(runtime.detach(delays)?);
-        }
         let handle = QueueHandle(Arc::clone(&core));
         Ok((Exporter::new(Queueing(core)), handle))
     }
@@ -275,148 +251,33 @@ struct Queueing(Arc<Core>);
 #[derive(Debug)]
 struct Core {
     queue: MemoryQueue,
-    batches: Option<BatchLimits>,
     when_full: FullPolicy,
-    open: Mutex<Open>,
-    opened: Arc<Notify>,
-}
-
-/// The batch that others are merged into.
-#[derive(Debug, Default)]
-struct Open {
-    merger: Merger,
-    room: Option<Room>,
-    is_closed: bool,
 }
 
 impl Core {
-    async fn room(&self, batch: &Batch, until: Deadline) -> Result<Room> {
+    async fn reserve(&self, batch: &Batch, until: Deadline) -> Result<Permit> {
         let (bytes, spans) = (batch.memory(), batch.spans());
-        if bytes > self.queue.bytes_max() {
-            let error = Error::too_large(format!(
-                "a batch of {bytes} bytes does not fit into a queue of {}",
-                self.queue.bytes_max()
-            ));
-            // Its parts would fill the queue and, where the oldest are dropped, replace each other.
-            return Err(error.for_each_span());
-        }
-        let room = match self.when_full {
-            FullPolicy::Wait => self.queue.reserve_by(bytes, spans, until).await,
-            FullPolicy::DropNewest => self.queue.reserve(bytes, spans),
-            FullPolicy::DropOldest => self.queue.reserve_by_dropping(bytes, spans),
+        let reserved = match self.when_full {
+            FullPolicy::Wait => self.queue.reserve(bytes, spans, until).await,
+            FullPolicy::DropNewest => self.queue.try_reserve(bytes, spans),
+            FullPolicy::DropOldest => self.queue.try_reserve_evicting(bytes, spans),
         };
-        room.ok_or_else(|| {
-            let (bytes, bytes_max) = (self.queue.bytes(), self.queue.bytes_max());
-            Error::throttled(format!(
-                "the queue is full: it holds {bytes} of {bytes_max} bytes"
-            ))
+        let max_bytes = self.queue.bytes_max();
+        reserved.map_err(|error| match error {
+            ReserveError::ShutDown => Error::shut_down(),
+            ReserveError::TooLarge { max_bytes } if bytes > max_bytes => {
+                let error = Error::too_large(format!(
+                    "a batch of {bytes} bytes does not fit into a queue of {max_bytes}"
+                ));
+                // Its parts would fill the queue and, where the oldest are dropped, replace each other.
+                error.for_each_span()
+            }
+            // Also for more spans than it ever holds: parts of the batch may fit.
+            _ => Error::throttled(format!(
+                "the queue is full: it holds {} of {max_bytes} bytes",
+                self.queue.bytes()
+            )),
         })
-    }
-
-    /// Puts a batch to the others, and hands on what is complete by that.
-    fn take(&self, batch: Batch, room: Room, limits: &BatchLimits) -> Result<()> {
-        let mut open = self.lock();
-        if open.is_closed {
-            drop(open);
-            room.give_back();
-            return Err(Error::shut_down());
-        }
-        let was_empty = open.merger.is_empty();
-        let mut done = Vec::new();
-        if !open.merger.fits(&batch, limits) {
-            done.push(open.take());
-        }
-        open.merger.put(batch);
-        open.add(room);
-        if open.merger.is_full(limits) {
-            done.push(open.take());
-        }
-        let is_opened = was_empty && !open.merger.is_empty();
-        drop(open);
-        if is_opened {
-            self.opened.notify_one();
-        }
-        for (merger, room) in done {
-            self.ship(merger, room);
-        }
-        Ok(())
-    }
-
-    /// Puts a batch into the queue as it is, unless the shutdown came while it waited for room.
-    fn push(&self, batch: Batch, room: Room) -> Result<()> {
-        let open = self.lock();
-        if open.is_closed {
-            drop(open);
-            room.give_back();
-            return Err(Error::shut_down());
-        }
-        self.queue.push(vec![batch], room);
-        drop(open);
-        Ok(())
-    }
-
-    fn ship(&self, merger: Merger, room: Option<Room>) {
-        if let (Some(limits), Some(room)) = (&self.batches, room) {
-            self.queue.push(merger.finish(limits), room);
-        }
-    }
-
-    fn ship_open(&self, closes: bool) {
-        let mut open = self.lock();
-        open.is_closed |= closes;
-        let (merger, room) = open.take();
-        drop(open);
-        self.ship(merger, room);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Open> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Open {
-    fn take(&mut self) -> (Merger, Option<Room>) {
-        (std::mem::take(&mut self.merger), self.room.take())
-    }
-
-    fn add(&mut self, room: Room) {
-        match &mut self.room {
-            Some(ours) => {
-                // Both are of the one queue that is behind.
-                let merged = ours.merge(room);
-                debug_assert!(merged.is_ok(), "room of another queue");
-            }
-            None => self.room = Some(room),
-        }
-    }
-}
-
-/// Hands on batches whose delay is over, for as long as anybody holds the exporter.
-async fn close_in_time(core: Weak<Core>) {
-    /// How often to look whether anybody does.
-    const LOOK: Duration = Duration::from_secs(10);
-
-    loop {
-        let Some(held) = core.upgrade() else {
-            return;
-        };
-        let delay = held.batches.map(|limits| limits.delay).unwrap_or_default();
-        let due = held.lock().merger.opened_at().map(|at| at + delay);
-        if due.is_some_and(|due| due <= Instant::now()) {
-            held.ship_open(false);
-            continue;
-        }
-        let opened = Arc::clone(&held.opened);
-        drop(held);
-        match due {
-            Some(due) => tokio::time::sleep_until(due).await,
-            None => {
-                tokio::select! {
-                    () = opened.notified() => {}
-                    () = tokio::time::sleep(LOOK) => {}
-                }
-            }
-        }
     }
 }
 
@@ -426,21 +287,20 @@ impl Export for Queueing {
             return Ok(Delivery::of(&batch));
         }
         let delivery = Delivery::of(&batch);
-        let room = self.0.room(&batch, until).await?;
-        match &self.0.batches {
-            Some(limits) => self.0.take(batch, room, limits)?,
-            None => self.0.push(batch, room)?,
-        }
+        let permit = self.0.reserve(&batch, until).await?;
+        let pushed = self.0.queue.push(batch, permit, Ack::none());
+        pushed.map_err(|permit| {
+            permit.release();
+            Error::shut_down()
+        })?;
         Ok(delivery)
     }
 
     async fn flush(&self, until: Deadline) -> Result<Drained> {
-        self.0.ship_open(false);
         self.0.queue.flush(until).await
     }
 
     async fn shutdown(&self, until: Deadline) -> Result<Drained> {
-        self.0.ship_open(true);
         self.0.queue.shutdown(until).await
     }
 }

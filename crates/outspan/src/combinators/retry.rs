@@ -21,9 +21,8 @@ use crate::engine::Backoff;
 
 /// Tries again after temporary errors, by the settings of a [`Retry`].
 ///
-/// Success means what it means inside. Errors pass through with their kind; when it gives up it marks them
-/// [`retries_used_up`](crate::Error::retries_used_up), so that another retry outside does not start over, while a fallback or
-/// queue outside still sees that the trouble was temporary. Only the part that was not delivered is sent again. It
+/// Success means what it means inside. Errors pass through with their kind. When it gives up it marks them, so that another
+/// retry outside does not start over, while a fallback or queue outside still sees that the trouble was temporary. Only the part that was not delivered is sent again. It
 /// gives up at once when the next wait would pass its own limit or the caller's deadline. It holds the batch and
 /// nothing else. `shutdown`, and that of a queue around it, cut waits short: each export makes one more attempt, and then
 /// returns its last error. Of those that wait because the destination asked for it only one makes the attempt; the others
@@ -244,8 +243,8 @@ fn given_up(part: Undelivered) -> Undelivered {
 impl Exporter {
     /// Tries again after temporary errors; see [`Retry`] for the settings and their defaults.
     ///
-    /// Only the part that was not delivered is sent again. When it gives up it marks the error
-    /// [`retries_used_up`](crate::Error::retries_used_up) and leaves its kind as it is. It gives up at once when the next wait
+    /// Only the part that was not delivered is sent again. When it gives up, the error keeps its kind, and
+    /// a retry around this one does not start over. It gives up at once when the next wait
     /// would pass its own limit or the caller's deadline, and at shutdown after one more attempt. Waits that the destination
     /// asked for are kept: at shutdown only one export is tried before their end, and the others if it succeeds.
     #[must_use]

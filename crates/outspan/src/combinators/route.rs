@@ -5,7 +5,6 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::FallOn;
 use super::breaker::Breakers;
 use super::breaker::Circuit;
 use super::breaker::Pass;
@@ -21,6 +20,17 @@ use crate::Result;
 use crate::Undelivered;
 use crate::engine;
 use crate::guard::run_guarded;
+
+/// Says after which errors a [`Fallback`](crate::combinators::Fallback) goes on to the next destination.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FallOn {
+    /// After trouble that may pass: data that one destination refuses for good is not offered to the next.
+    #[default]
+    Temporary,
+    /// After every error.
+    Any,
+}
 
 /// How much time a destination has that is not the last one, when the export has no deadline.
 const SHARE_WITHOUT_DEADLINE: Duration = Duration::from_secs(10);

@@ -124,7 +124,7 @@ impl Retry {
     /// Calls `hook` before each wait; when it gives up, the error says so instead. It must not block. A panic in it is told
     /// in the log and changes nothing else.
     ///
-    /// Only [`Exporter::retry`] calls it: a queue tells what it does in its own way.
+    /// Only [`Exporter::retry`](crate::Exporter::retry) calls it: a queue tells what it does in its own way.
     #[must_use]
     pub fn on_retry(mut self, hook: impl Fn(&RetryEvent) + Send + Sync + 'static) -> Self {
         self.on_retry = Some(Arc::new(hook));
@@ -163,7 +163,7 @@ impl Retry {
         };
         let event = event();
         if let Err(error) = call_guarded("hook for retries", || hook(&event)) {
-            tracing::error!(target: "outspan", "{error}");
+            tracing::error!(target: "outspan", "{}", error.chain());
         }
     }
 
@@ -207,7 +207,7 @@ impl fmt::Debug for Retry {
 }
 
 /// The waits between attempts. Each is longer than the one before, up to a bound.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Backoff {
     initial_interval: Duration,
     max_interval: Duration,
@@ -255,11 +255,17 @@ impl Backoff {
         self.interval = self.initial_interval.min(self.max_interval);
     }
 
-    /// The same settings, with the first wait.
-    pub(crate) fn fresh(&self) -> Self {
-        let mut fresh = *self;
-        fresh.reset();
-        fresh
+    /// The same settings, with this interval or the first.
+    pub(crate) fn begin_with(&self, interval: Option<Duration>) -> Self {
+        let mut other = self.clone();
+        other.reset();
+        other.interval = interval.unwrap_or(other.interval);
+        other
+    }
+
+    /// The next wait, before it is spread.
+    pub(crate) fn interval(&self) -> Duration {
+        self.interval
     }
 
     /// The next wait: at least what the destination asked for, spread so that many callers do not come back in step.

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
-use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -12,13 +11,14 @@ use tokio::sync::Notify;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::Retry;
+use super::item::Item;
 use super::schedule::Answer;
-use super::schedule::Item;
 use super::schedule::Schedule;
 use super::schedule::Step;
+use super::settings::Settings;
 use super::surroundings::SURROUNDING;
 use super::surroundings::Surrounding;
+use super::surroundings::end_of;
 use super::tracked::Books;
 use super::tracked::Tracked;
 use crate::Batch;
@@ -33,25 +33,6 @@ use crate::Result;
 use crate::diagnostics::Diagnostics;
 use crate::diagnostics::Retrial;
 use crate::guard::run_guarded;
-
-/// How a queue exports.
-#[derive(Clone, Debug)]
-pub(crate) struct Settings {
-    /// Exports in flight at once.
-    pub(crate) concurrent_exports: usize,
-    /// The limit of one call of the exporter.
-    pub(crate) attempt_timeout: Option<Duration>,
-    /// The limit of a batch's attempts and waits together.
-    pub(crate) export_limit: Option<Duration>,
-    /// The waits between attempts.
-    pub(crate) retry: Retry,
-    /// Whether a shutdown gives up soon when connections are refused and nothing has ever answered.
-    pub(crate) gives_up_early: bool,
-    /// Whether an export of many requests stops after a while when other batches wait.
-    // Exporters that make one request of a batch take no turns.
-    #[cfg_attr(not(feature = "_network"), allow(dead_code))]
-    pub(crate) takes_turns: bool,
-}
 
 /// What a queue and its driver share.
 #[derive(Debug)]
@@ -182,12 +163,7 @@ impl Shared {
 
     /// Waits for the end of a shutdown that began after the export did.
     async fn cut_off(&self) -> Error {
-        let mut closing = self.closing.subscribe();
-        if closing.wait_for(Option::is_some).await.is_err() {
-            std::future::pending::<()>().await;
-        }
-        let until = self.lock().closing();
-        until.passed().await;
+        let until = end_of(self.closing.subscribe(), |until| until).await;
         match self.diagnostics.server() {
             Some(server) => {
                 Error::timeout(format!("no answer from {server}"), until).with_server(server)

@@ -109,9 +109,11 @@ impl Health {
         self.asked.as_ref().filter(|asked| now < asked.end)
     }
 
-    /// The backoff of one batch that fails while others succeed.
-    pub(crate) fn backoff_of_batch(&self) -> Backoff {
-        self.backoff.fresh()
+    /// Returns how long one batch waits that fails while others succeed, and the interval of its next wait.
+    pub(crate) fn wait_of_batch(&self, interval: Option<Duration>) -> (Duration, Duration) {
+        let mut backoff = self.backoff.begin_with(interval);
+        let wait = backoff.next(None).min(WAIT_MAX);
+        (wait, backoff.interval())
     }
 
     /// Counts the export that starts now as the probe.

@@ -1,25 +1,51 @@
-//! The queue as programs use it that have batches of their own, such as an agent.
+//! The queue in memory, in front of one destination or several.
+//!
+//! ```text
+//!   push ──▶ batcher ──full, due, flush──┬──▶ reader: Queue, ledger, budget ──▶ exporter
+//!            (merges, optional)          └──▶ reader: Queue, ledger, budget ──▶ exporter
+//! ```
+//!
+//! Readers have the same batches, whose bytes they share, and nothing else: each has bounds, accounts and attempts of its own.
+//!
+//! Lock order: the batcher's lock, then that of a reader's schedule, then that of the ledger in its books.
 
-use std::any::Any;
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use futures_util::future::join_all;
+use futures_util::future::select_all;
+use tokio::sync::watch;
+
 use super::Ack;
+use super::BatchLimits;
 use super::Books;
 use super::Budget;
 use super::Entry;
 use super::Flushed;
+use super::Merger;
+use super::Permit;
 use super::Queue;
+use super::Reader;
+use super::ReaderStatus;
+use super::ReserveError;
 use super::Settings;
+use super::SpanQueue;
+use super::batcher::Batcher;
+use super::batcher::Collect;
 use super::driver::Shared;
-use super::tracked::Tracked;
+use super::span_queue::Space;
 use crate::Account;
 use crate::Batch;
+use crate::Cause;
 use crate::Deadline;
 use crate::Drained;
 use crate::DropEvent;
@@ -34,7 +60,7 @@ use crate::diagnostics::Hook;
 use crate::ending::Ending;
 use crate::guard::GRACE;
 use crate::runtime::Runtime;
-use crate::runtime::Task;
+use crate::work::Task;
 
 /// How many bytes a queue holds unless told: what the batch processor holds, too.
 const BYTES: usize = 64 << 20;
@@ -45,13 +71,18 @@ const CONCURRENT_EXPORTS: usize = 4;
 /// How long one call of the exporter may take unless told: OTLP's own default.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Holds batches in memory in front of one exporter until they are delivered.
+/// The name of a reader that was given none.
+const DEFAULT_NAME: &str = "default";
+
+/// Holds batches in memory until they are delivered: in front of one exporter, or of several that get the same batches.
 ///
-/// Whoever has spans takes [`Room`] first, which may fail at once, and pushes batches into it later; so what a queue has
-/// no room for can be turned away before it is read. Several exports are in flight at the same time. A batch that failed
+/// A source reserves space with a [`Permit`], which may fail at once, and pushes a batch into it later; so requests that find
+/// no space can be rejected before they are read. Several exports are in flight at the same time. A batch that failed
 /// temporarily stays and is tried again, only what was not delivered of it; a batch that the destination finds too large is
-/// split. While the destination is down, one export at a time finds out whether it is back. A batch that fails while others are
-/// delivered waits by itself.
+/// split. While the destination is down, one export at a time finds out whether it is back.
+///
+/// With several readers, each has an exporter, bounds and accounts of its own, and none waits for another. A reader without
+/// space is left out, counted as `queue_full`, as long as another one has it.
 ///
 /// What happens to spans is told in few log lines (`tracing`, target `outspan`), however long the trouble is.
 ///
@@ -62,14 +93,19 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 /// ```
 /// # #[cfg(feature = "grpc")] {
 /// use outspan::otlp;
+/// use outspan::engine::Ack;
 /// use outspan::engine::MemoryQueue;
 ///
 /// # fn queue(batch: outspan::Batch) -> outspan::Result<()> {
 /// let exporter = otlp::grpc("http://localhost:4317").build()?;
 /// let queue = MemoryQueue::builder(exporter).bytes(16 << 20).start()?;
-/// match queue.reserve(batch.size(), batch.spans()) {
-///     Some(room) => queue.push(vec![batch], room),
-///     None => eprintln!("full: try again later"),
+/// match queue.try_reserve(batch.memory(), batch.spans()) {
+///     Ok(permit) => {
+///         if let Err(permit) = queue.push(batch, permit, Ack::none()) {
+///             permit.release(); // The queue was shut down meanwhile.
+///         }
+///     }
+///     Err(error) => eprintln!("{error}: try again later"),
 /// }
 /// # Ok(())
 /// # }
@@ -78,30 +114,39 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 /// ```
 pub struct MemoryQueue {
     core: Arc<Core>,
-    /// Where the exports and everything that waits are.
-    runtime: Runtime,
-    _summaries: Task<()>,
+    /// Log summaries and the timer of the batcher. They end with the queue.
+    _tasks: Vec<Task<()>>,
 }
 
 struct Core {
+    batcher: Arc<Batcher<Collected>>,
+    readers: Vec<Arc<MemoryReader>>,
+    /// The same ones.
+    shown: Vec<Arc<dyn Reader>>,
+    space: Arc<MemorySpace>,
+    /// Callers of `reserve` wait here, in the order of their calls; the one that holds it waits for space.
+    turn: tokio::sync::Mutex<()>,
+    /// How many callers of `reserve` there are.
+    waiting: AtomicUsize,
+}
+
+/// What serves one destination.
+struct MemoryReader {
+    name: String,
     queue: Queue,
     shared: Arc<Shared>,
-    /// What the last flush told of.
+    /// Where the exports and everything that waits are.
+    runtime: Runtime,
+    /// The account at the end of the last flush.
     told: Mutex<Account>,
     ending: Ending,
     /// What became of spans that came after the shutdown.
     late: Mutex<Drained>,
 }
 
-/// Room in a queue for spans that are on their way into it.
-///
-/// The spans count as received and queued. Dropping the room without a push gives the bytes back and counts the spans
-/// as dropped, so that none is lost silently.
-#[must_use = "dropping room counts its spans as dropped"]
-pub struct Room {
-    shared: Arc<Shared>,
-    /// Nothing after the room was used.
-    entry: Option<Entry>,
+/// Where permits come from. It knows no queue, so that a permit in the batcher keeps no queue alive.
+struct MemorySpace {
+    readers: Vec<Arc<Shared>>,
 }
 
 /// Collects the settings of a [`MemoryQueue`].
@@ -117,6 +162,8 @@ pub struct MemoryQueueBuilder {
     on_drop: Option<Hook>,
     gives_up_early: bool,
     takes_turns: bool,
+    batches: Option<BatchLimits>,
+    others: Vec<Self>,
     runtime: Runtime,
 }
 
@@ -135,56 +182,86 @@ impl MemoryQueue {
             on_drop: None,
             gives_up_early: false,
             takes_turns: false,
+            batches: None,
+            others: Vec::new(),
             runtime: Runtime::shared(),
         }
     }
 
-    /// Takes room for a batch, or says that there is none: then nothing is counted.
-    pub fn reserve(&self, bytes: usize, spans: usize) -> Option<Room> {
-        let shared = &self.core.shared;
-        let entry = shared.books.try_reserve(bytes, spans)?;
-        Some(Room {
-            shared: Arc::clone(shared),
-            entry: Some(entry),
-        })
+    /// Reserves space for a batch, without waiting. A reader without space is left out as long as another one has it.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if no reader has space, if callers of [`reserve`](Self::reserve) wait for it, or after a shutdown.
+    /// Nothing is counted then.
+    pub fn try_reserve(&self, bytes: usize, spans: usize) -> Result<Permit, ReserveError> {
+        // Those that wait come first, or small requests would take the space that a large one waits for, again and again.
+        // Relaxed: the number orders nothing; a caller that begins to wait at this moment may as well be later.
+        if self.core.waiting.load(Ordering::Relaxed) > 0 {
+            self.core.could_hold(bytes, spans)?;
+            return Err(ReserveError::Full);
+        }
+        self.core.reserve_now(bytes, spans)
     }
 
-    /// Takes room for a batch, waiting for it by `until`; none if the time is up, or if it could never fit.
+    /// Reserves space for a batch, waiting for it until the deadline. Callers are served in the order of their calls.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error at the deadline, at once if the batch could never fit, and after a shutdown. Nothing is counted then.
     ///
     /// # Cancellation
     ///
     /// Dropping the future takes nothing.
-    pub async fn reserve_by(&self, bytes: usize, spans: usize, until: Deadline) -> Option<Room> {
-        if !self.core.shared.books.budget().could_hold(bytes, spans) {
-            return None;
-        }
-        let mut progress = self.core.shared.progress.subscribe();
-        let room = async {
+    pub async fn reserve(
+        &self,
+        bytes: usize,
+        spans: usize,
+        deadline: Deadline,
+    ) -> Result<Permit, ReserveError> {
+        let core = &self.core;
+        core.could_hold(bytes, spans)?;
+        let _waiting = Waiting::begin(&core.waiting);
+        let reserved = async {
+            // A fair lock: one caller waits for space, and the next ones wait for it to be done.
+            let _turn = core.turn.lock().await;
+            let mut progress = core.progress();
             loop {
-                progress.mark_unchanged();
-                if let Some(room) = self.reserve(bytes, spans) {
-                    return Some(room);
+                progress
+                    .iter_mut()
+                    .for_each(watch::Receiver::mark_unchanged);
+                match core.reserve_now(bytes, spans) {
+                    Err(ReserveError::Full) => {}
+                    reserved => return reserved,
                 }
-                if progress.changed().await.is_err() {
-                    return None;
+                if !changed(&mut progress).await {
+                    return Err(ReserveError::ShutDown);
                 }
             }
         };
-        until.run(room).await.flatten()
+        let reserved = deadline.run(reserved).await;
+        reserved.unwrap_or(Err(ReserveError::Full))
     }
 
-    /// Takes room for a batch, dropping those that wait longest to make it; they count as `queue_full`. None if it could
-    /// never fit, or if everything that is held is in flight.
-    pub fn reserve_by_dropping(&self, bytes: usize, spans: usize) -> Option<Room> {
-        if !self.core.shared.books.budget().could_hold(bytes, spans) {
-            return None;
-        }
+    /// Reserves space for a batch, dropping those that wait longest to make it; they count as `queue_full`.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if it could never fit, if everything that is held is in flight, and after a shutdown.
+    pub fn try_reserve_evicting(&self, bytes: usize, spans: usize) -> Result<Permit, ReserveError> {
+        self.core.could_hold(bytes, spans)?;
         loop {
-            if let Some(room) = self.reserve(bytes, spans) {
-                return Some(room);
+            match self.core.reserve_now(bytes, spans) {
+                Err(ReserveError::Full) => {}
+                reserved => return reserved,
             }
-            if !self.core.shared.evict() {
-                return None;
+            let has_evicted = |reader: &Arc<MemoryReader>| reader.shared.evict();
+            if self.core.readers.iter().any(has_evicted) {
+                continue;
+            }
+            // What is being collected is younger, and all that is left to drop.
+            if !self.core.batcher.flush() {
+                return Err(ReserveError::Full);
             }
         }
     }
@@ -195,95 +272,130 @@ impl MemoryQueue {
     ///
     /// Dropping the future changes nothing.
     pub async fn wait_until_at_most(&self, bytes: usize) {
-        let mut progress = self.core.shared.progress.subscribe();
+        let mut progress = self.core.progress();
         loop {
-            progress.mark_unchanged();
-            if self.bytes() <= bytes || progress.changed().await.is_err() {
+            progress
+                .iter_mut()
+                .for_each(watch::Receiver::mark_unchanged);
+            if self.bytes() <= bytes || !changed(&mut progress).await {
                 return;
             }
         }
     }
 
-    /// Whether there is room for `bytes` at this moment; [`reserve`](Self::reserve) may still fail.
+    /// Whether a reader has space for `bytes` at this moment; [`try_reserve`](Self::try_reserve) may still fail.
     pub fn has_room(&self, bytes: usize) -> bool {
-        let budget = self.core.shared.books.budget();
-        budget.bytes().saturating_add(bytes) <= budget.bytes_max()
+        let readers = self.core.readers.iter();
+        let mut budgets = readers.map(|reader| reader.books().budget());
+        budgets.any(|budget| budget.bytes().saturating_add(bytes) <= budget.bytes_max())
     }
 
     /// Counts spans as received and dropped because there was no room for them, and tells of it.
     pub fn turn_away(&self, spans: usize) {
-        let books = &self.core.shared.books;
-        let reason = DropReason::QueueFull;
-        books.turn_away(reason, spans as u64).report();
-    }
-
-    /// Puts batches into the room that was taken for their spans.
-    ///
-    /// From now on they are charged with what they hold. After a [`shutdown`](Self::shutdown) they are dropped and counted.
-    pub fn push(&self, batches: Vec<Batch>, room: Room) {
-        self.push_all(batches, room, &Ack::none());
-    }
-
-    /// Puts batches into the room that was taken for their spans, as [`push`](Self::push) does, and drops `witness` when none
-    /// of these spans is held any more: each was delivered, refused or dropped, and counted as such.
-    ///
-    /// So whoever has the spans kept elsewhere until they have arrived learns when to let go of them. Spans that a
-    /// [`shutdown`](Self::shutdown) loses end the witness as well.
-    pub fn push_witnessed(
-        &self,
-        batches: Vec<Batch>,
-        room: Room,
-        witness: Arc<dyn Any + Send + Sync>,
-    ) {
-        self.push_all(batches, room, &Ack::new(move |_| drop(witness)));
-    }
-
-    fn push_all(&self, batches: Vec<Batch>, room: Room, ack: &Ack) {
-        for tracked in room.into_tracked(&self.core.shared, batches, ack) {
-            self.core.queue.push(tracked);
+        for reader in &self.core.readers {
+            reader.turn_away(spans);
         }
     }
 
-    /// Says where every span is that was handed over.
+    /// Takes a batch over, into the space that was reserved for it. `ack` finishes when no reader holds any of its spans.
+    ///
+    /// From now on the batch is charged with what it holds. Without [`batches`](MemoryQueueBuilder::batches) it goes as it is.
+    ///
+    /// # Errors
+    ///
+    /// Returns the permit after a [`shutdown`](Self::shutdown). The spans then count as dropped when the permit is dropped; a
+    /// caller that keeps them calls [`Permit::release`]. `ack` is told of the drop.
+    pub fn push(&self, batch: Batch, permit: Permit, ack: Ack) -> Result<(), Permit> {
+        let spans = batch.spans();
+        let permit = match permit.is_of(&self.core.space) {
+            true => permit,
+            // Of another queue, where it counts as dropped.
+            false => self.core.unbounded(),
+        };
+        let readers = self.core.readers.iter().zip(permit.readers());
+        let left_out: Vec<_> = readers.filter(|(_, has_space)| !has_space).collect();
+        for _ in &left_out {
+            // Before the push: afterwards the ack may finish at any time.
+            ack.branch(spans as u64)
+                .drop_spans(DropReason::QueueFull, None);
+        }
+        let record = Record { batch, permit, ack };
+        if let Err(record) = self.core.batcher.add(record) {
+            let Record { permit, ack, .. } = record;
+            ack.branch(spans as u64)
+                .drop_spans(DropReason::Shutdown, None);
+            return Err(permit);
+        }
+        for (reader, _) in left_out {
+            reader.turn_away(spans);
+        }
+        Ok(())
+    }
+
+    /// Hands what is being collected to the readers now.
+    pub fn hand_over(&self) {
+        self.core.batcher.flush();
+    }
+
+    /// How many pieces the batch holds that is being collected.
+    #[doc(hidden)]
+    pub fn collected_pieces(&self) -> usize {
+        let pieces = |collected: &Collected| collected.merger.pieces();
+        self.core.batcher.read(pieces).unwrap_or(0)
+    }
+
+    /// Says where every span is that was handed over. With several readers, the sum of their accounts.
     pub fn account(&self) -> Account {
-        self.core.shared.books.account()
+        let mut sum = Account::default();
+        for reader in &self.core.readers {
+            sum.add(&reader.account());
+        }
+        sum
     }
 
     /// How many bytes are held. The forms that exporters make of batches are included, such as compressed ones, except for
     /// those that a full queue has no room for: these take at most 32 MiB, in all queues of the process together.
     pub fn bytes(&self) -> usize {
-        self.core.shared.books.budget().bytes()
+        self.core.readers.iter().map(|reader| reader.bytes()).sum()
     }
 
     /// How many bytes may be held.
     pub fn bytes_max(&self) -> usize {
-        self.core.shared.books.budget().bytes_max()
+        let readers = self.core.readers.iter();
+        readers.map(|reader| reader.max_bytes()).sum()
     }
 
     /// How many exports are in flight.
     pub fn exports(&self) -> usize {
-        self.core.shared.lock().exports()
+        let readers = self.core.readers.iter();
+        readers.map(|reader| reader.shared.lock().exports()).sum()
     }
 
     /// How many batches are held, in flight or not.
     pub fn batches(&self) -> usize {
-        self.core.shared.lock().batches()
+        let readers = self.core.readers.iter();
+        readers.map(|reader| reader.shared.lock().batches()).sum()
     }
 
-    /// What keeps the destination from taking spans at this moment; nothing while it takes them.
+    /// What keeps a destination from taking spans at this moment; nothing while all take them.
     pub fn trouble(&self) -> Option<String> {
-        self.core.shared.diagnostics.trouble()
+        let mut readers = self.core.readers.iter();
+        readers.find_map(|reader| reader.trouble())
     }
 
-    /// How long it is until the next attempt, while the destination is down: what it asked for, or the queue's own wait.
+    /// How long it is until the next attempt, while a destination is down: what it asked for, or the queue's own wait.
     /// Nothing while it takes spans, and while an attempt is under way.
     pub fn next_attempt_in(&self) -> Option<Duration> {
-        self.core.queue.next_attempt_in()
+        let readers = self.core.readers.iter();
+        readers
+            .filter_map(|reader| reader.queue.next_attempt_in())
+            .min()
     }
 
     /// Delivers what is held now, then has the exporter flush. Waits that the destination asked for are kept: when one
-    /// lasts longer than `until`, the spans stay and that wait is the [cause](Drained::causes). Says what became of every span since the last flush, because
-    /// whoever pushed was told nothing.
+    /// lasts longer than `until`, the spans stay and that wait is the [cause](Drained::causes). Says what became of every span
+    /// since the last flush that had ended when this one began, because whoever pushed was told nothing. So two flushes at once
+    /// both say all of it.
     ///
     /// # Errors
     ///
@@ -293,9 +405,13 @@ impl MemoryQueue {
     ///
     /// Dropping the future ends the hurry; the batches stay.
     pub async fn flush(&self, until: Deadline) -> Result<Drained> {
-        let flush = move |core: Arc<Core>| async move { core.queue.flush(until).await };
-        let flushed = self.on_runtime(until, flush).await?;
-        self.drained(flushed)
+        merged(self.flush_each(until).await)
+    }
+
+    async fn flush_each(&self, until: Deadline) -> Vec<Result<Drained>> {
+        self.core.batcher.flush();
+        let readers = self.core.readers.iter();
+        join_all(readers.map(|reader| reader.flush(until))).await
     }
 
     /// Takes no more batches, delivers what is held, counts what is left at `until` as lost, and shuts the exporter down.
@@ -316,51 +432,312 @@ impl MemoryQueue {
     /// Dropping the future leaves the queue closed, with what it holds; another call goes on, and [`abort`](Self::abort)
     /// ends it.
     pub async fn shutdown(&self, until: Deadline) -> Result<Drained> {
-        let work = || async {
-            let shutdown = move |core: Arc<Core>| async move { core.queue.shutdown(until).await };
-            let flushed = self.on_runtime(until, shutdown).await?;
-            let drained = self.drained(flushed);
-            self.core.shared.diagnostics.finish();
-            drained
-        };
-        let mut drained = self.core.ending.run(until, work).await?;
-        let mut late = lock(&self.core.late);
-        late.merge(&self.news(0));
-        drained.merge(&late);
-        Ok(drained)
+        merged(self.shutdown_each(until).await)
+    }
+
+    async fn shutdown_each(&self, until: Deadline) -> Vec<Result<Drained>> {
+        // First: what is pushed before is behind the batcher then, and what is pushed later fails.
+        self.core.batcher.close();
+        self.core.wake_waiting();
+        let readers = self.core.readers.iter();
+        join_all(readers.map(|reader| reader.shutdown(until))).await
     }
 
     /// Stops at once. What is held is counted as lost when this returns.
     pub async fn abort(&self) {
-        let abort = move |core: Arc<Core>| async move { core.queue.abort().await };
-        // The driver ends on its runtime. If nothing drives that, the queue counts what it held when that is dropped.
-        drop(self.on_runtime(Deadline::after(GRACE), abort).await);
-        self.core.shared.diagnostics.finish();
+        drop(self.core.batcher.discard());
+        self.core.wake_waiting();
+        let readers = self.core.readers.iter();
+        join_all(readers.map(|reader| reader.abort())).await;
+    }
+}
+
+impl SpanQueue for MemoryQueue {
+    fn try_reserve(&self, bytes: usize, spans: usize) -> Result<Permit, ReserveError> {
+        Self::try_reserve(self, bytes, spans)
     }
 
-    /// Runs `work` on the queue's runtime: at once if the caller is there, so that a queue inside another one is done before
+    fn check(&self, bytes: usize) -> Result<(), ReserveError> {
+        if self.core.batcher.is_closed() {
+            return Err(ReserveError::ShutDown);
+        }
+        self.core.could_hold(bytes, 0)?;
+        match self.has_room(bytes) {
+            true => Ok(()),
+            false => Err(ReserveError::Full),
+        }
+    }
+
+    fn push(&self, batch: Batch, permit: Permit, ack: Ack) -> Result<(), Permit> {
+        Self::push(self, batch, permit, ack)
+    }
+
+    fn hand_over(&self) {
+        Self::hand_over(self);
+    }
+
+    fn readers(&self) -> &[Arc<dyn Reader>] {
+        &self.core.shown
+    }
+
+    fn flush_readers(&self, deadline: Deadline) -> BoxFuture<'_, Vec<Result<Drained>>> {
+        self.flush_each(deadline).boxed()
+    }
+
+    fn shutdown_readers(&self, deadline: Deadline) -> BoxFuture<'_, Vec<Result<Drained>>> {
+        self.shutdown_each(deadline).boxed()
+    }
+
+    fn abort(&self) -> BoxFuture<'_, ()> {
+        Self::abort(self).boxed()
+    }
+}
+
+impl Drop for MemoryQueue {
+    fn drop(&mut self) {
+        // The readers count what they hold when they are dropped, after this.
+        drop(self.core.batcher.discard());
+    }
+}
+
+impl Core {
+    /// Whether so much fits at all into one of the readers, be everything else gone.
+    fn could_hold(&self, bytes: usize, spans: usize) -> Result<(), ReserveError> {
+        let readers = self.readers.iter();
+        let mut budgets = readers.clone().map(|reader| reader.books().budget());
+        if budgets.any(|budget| budget.could_hold(bytes, spans)) {
+            return Ok(());
+        }
+        let max_bytes = readers.map(|reader| reader.max_bytes()).max().unwrap_or(0);
+        Err(ReserveError::TooLarge { max_bytes })
+    }
+
+    /// Takes space in every reader that has it.
+    fn reserve_now(&self, bytes: usize, spans: usize) -> Result<Permit, ReserveError> {
+        if self.batcher.is_closed() {
+            return Err(ReserveError::ShutDown);
+        }
+        let readers = self.readers.iter();
+        let entries: Vec<_> = readers
+            .map(|reader| reader.books().try_reserve(bytes, spans))
+            .collect();
+        if entries.iter().all(Option::is_none) {
+            self.could_hold(bytes, spans)?;
+            return Err(ReserveError::Full);
+        }
+        Ok(self.permit(entries))
+    }
+
+    /// Makes a permit for nothing yet. What is pushed into it is added, whether there is space or not.
+    fn unbounded(&self) -> Permit {
+        let readers = self.readers.iter();
+        let entries = readers.map(|reader| Some(reader.books().enter(0, 0)));
+        self.permit(entries.collect())
+    }
+
+    fn permit(&self, entries: Vec<Option<Entry>>) -> Permit {
+        let space = Arc::clone(&self.space);
+        Permit::new(space, entries)
+    }
+
+    fn progress(&self) -> Vec<watch::Receiver<()>> {
+        let readers = self.readers.iter();
+        readers
+            .map(|reader| reader.shared.progress.subscribe())
+            .collect()
+    }
+
+    /// Has callers that wait for space look again.
+    fn wake_waiting(&self) {
+        for reader in &self.readers {
+            reader.shared.progress.send_replace(());
+        }
+    }
+}
+
+/// Waits until one of them has changed. Returns false when none can change any more.
+async fn changed(progress: &mut [watch::Receiver<()>]) -> bool {
+    let changes = progress.iter_mut().map(|one| Box::pin(one.changed()));
+    let (changed, _, _) = select_all(changes).await;
+    changed.is_ok()
+}
+
+/// Counts a caller of `reserve` until it is dropped.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn begin(waiting: &'a AtomicUsize) -> Self {
+        // Relaxed: see `try_reserve`.
+        waiting.fetch_add(1, Ordering::Relaxed);
+        Self(waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What is pushed.
+struct Record {
+    batch: Batch,
+    permit: Permit,
+    ack: Ack,
+}
+
+/// Records that go to the same readers as one batch.
+struct Collected {
+    limits: Option<BatchLimits>,
+    merger: Merger,
+    /// Space for all of them, with the acks of their sources.
+    permit: Option<Permit>,
+}
+
+impl Collected {
+    fn new(limits: Option<BatchLimits>) -> Self {
+        Self {
+            limits,
+            merger: Merger::default(),
+            permit: None,
+        }
+    }
+
+    /// Gives the readers what is collected, as one batch, or several if one record alone is too large.
+    fn deliver(self, readers: &[Arc<MemoryReader>]) {
+        let Some(mut permit) = self.permit else {
+            return;
+        };
+        let batches = match &self.limits {
+            Some(limits) => self.merger.finish(limits),
+            None => self.merger.into_pieces(),
+        };
+        for (reader, entry) in readers.iter().zip(permit.take_entries()) {
+            let Some(entry) = entry else {
+                continue;
+            };
+            for tracked in entry.into_tracked(batches.clone()) {
+                reader.queue.push(tracked);
+            }
+            // A batch may hold less than was reserved for its records.
+            reader.shared.progress.send_replace(());
+        }
+    }
+}
+
+impl Collect for Collected {
+    type Item = Record;
+
+    fn fits(&self, record: &Record) -> bool {
+        let same_readers = self
+            .permit
+            .as_ref()
+            .is_none_or(|ours| ours.readers().eq(record.permit.readers()));
+        let fits = |limits: &BatchLimits| self.merger.fits(&record.batch, limits);
+        same_readers && self.limits.as_ref().is_some_and(fits)
+    }
+
+    fn put(&mut self, record: Record) {
+        let Record {
+            batch,
+            mut permit,
+            ack,
+        } = record;
+        for entry in permit.entries_mut() {
+            entry.add_acks(ack.branch(batch.spans() as u64));
+        }
+        match &mut self.permit {
+            Some(ours) => {
+                // Of this queue and for the same readers, as `push` and `fits` saw to.
+                let merged = ours.merge(permit);
+                debug_assert!(merged.is_ok(), "a permit of another queue");
+            }
+            None => self.permit = Some(permit),
+        }
+        self.merger.put(batch);
+    }
+
+    fn is_full(&self) -> bool {
+        let is_full = |limits: &BatchLimits| self.merger.is_full(limits);
+        self.limits.as_ref().is_none_or(is_full)
+    }
+}
+
+impl MemoryReader {
+    fn books(&self) -> &Arc<Books> {
+        &self.shared.books
+    }
+
+    fn account(&self) -> Account {
+        self.books().account()
+    }
+
+    fn trouble(&self) -> Option<String> {
+        self.shared.diagnostics.trouble()
+    }
+
+    fn turn_away(&self, spans: usize) {
+        let reason = DropReason::QueueFull;
+        self.books().turn_away(reason, spans as u64).report();
+    }
+
+    async fn flush(self: &Arc<Self>, until: Deadline) -> Result<Drained> {
+        // Read now: what a flush at the same time tells is told here as well.
+        let since = *lock(&self.told);
+        let flush = move |reader: Arc<Self>| async move { reader.queue.flush(until).await };
+        let flushed = self.on_runtime(until, flush).await?;
+        self.drained(&since, flushed)
+    }
+
+    async fn shutdown(self: &Arc<Self>, until: Deadline) -> Result<Drained> {
+        let work = || async {
+            let since = *lock(&self.told);
+            let shutdown =
+                move |reader: Arc<Self>| async move { reader.queue.shutdown(until).await };
+            let flushed = self.on_runtime(until, shutdown).await?;
+            let drained = self.drained(&since, flushed);
+            self.shared.diagnostics.finish();
+            drained
+        };
+        let mut drained = self.ending.run(until, work).await?;
+        let mut late = lock(&self.late);
+        late.merge(&self.news(None, 0));
+        drained.merge(&late);
+        Ok(drained)
+    }
+
+    async fn abort(self: &Arc<Self>) {
+        let abort = move |reader: Arc<Self>| async move { reader.queue.abort().await };
+        // The driver ends on its runtime. If nothing drives that, the queue counts what it held when that is dropped.
+        drop(self.on_runtime(Deadline::after(GRACE), abort).await);
+        self.shared.diagnostics.finish();
+    }
+
+    /// Runs `work` on the reader's runtime: at once if the caller is there, so that a queue inside another one is done before
     /// its time is up.
     ///
     /// If the runtime has ended, its end has counted what the queue held, and the caller can do the rest.
-    async fn on_runtime<R, W>(&self, deadline: Deadline, work: impl Fn(Arc<Core>) -> W) -> Result<R>
+    async fn on_runtime<R, W>(
+        self: &Arc<Self>,
+        deadline: Deadline,
+        work: impl Fn(Arc<Self>) -> W,
+    ) -> Result<R>
     where
         R: Send + 'static,
         W: Future<Output = R> + Send + 'static,
     {
-        let ran = self.runtime.run(deadline, work(Arc::clone(&self.core)));
+        let ran = self.runtime.run(deadline, work(Arc::clone(self)));
         match ran.await {
-            Err(error) if error.kind() == ErrorKind::ShutDown => {
-                Ok(work(Arc::clone(&self.core)).await)
-            }
+            Err(error) if error.kind() == ErrorKind::ShutDown => Ok(work(Arc::clone(self)).await),
             ran => ran,
         }
     }
 
     /// What a flush or the shutdown tells.
-    fn drained(&self, flushed: Flushed) -> Result<Drained> {
-        let mut drained = self.news(flushed.left_inside);
+    fn drained(&self, since: &Account, flushed: Flushed) -> Result<Drained> {
+        let mut drained = self.news(Some(since), flushed.left_inside);
         drained.left = flushed.left;
-        for cause in self.core.queue.causes(&drained, &flushed) {
+        for cause in self.queue.causes(&drained, &flushed) {
             drained.add_cause(cause);
         }
         match flushed.error {
@@ -369,14 +746,110 @@ impl MemoryQueue {
         }
     }
 
-    /// What became of spans since the last time that somebody was told. Those that are held inside are not delivered yet.
-    fn news(&self, left_inside: u64) -> Drained {
-        let mut told = lock(&self.core.told);
+    /// What became of spans since then, or since the last time that somebody was told. Those that are held inside are not
+    /// delivered yet.
+    fn news(&self, since: Option<&Account>, left_inside: u64) -> Drained {
+        let mut told = lock(&self.told);
+        // Read under the lock, so that what is told last is the latest.
         let mut now = self.account();
         now.delivered = now.delivered.saturating_sub(left_inside);
-        let drained = now.since(&told);
+        let drained = now.since(since.unwrap_or(&told));
         *told = now;
         drained
+    }
+}
+
+impl Reader for MemoryReader {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn status(&self) -> ReaderStatus {
+        let (batches, exports) = {
+            let schedule = self.shared.lock();
+            (schedule.batches(), schedule.exports())
+        };
+        ReaderStatus {
+            name: self.name.clone(),
+            account: self.account(),
+            bytes: self.bytes(),
+            max_bytes: self.max_bytes(),
+            batches,
+            exports,
+            trouble: self.trouble(),
+            next_attempt_in: self.queue.next_attempt_in(),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.books().budget().bytes()
+    }
+
+    fn max_bytes(&self) -> usize {
+        self.books().budget().bytes_max()
+    }
+
+    fn is_down(&self) -> bool {
+        self.trouble().is_some()
+    }
+
+    fn wait_until_at_most(&self, bytes: usize) -> BoxFuture<'_, ()> {
+        let mut progress = self.shared.progress.subscribe();
+        let shrunk = async move {
+            loop {
+                progress.mark_unchanged();
+                if self.bytes() <= bytes || progress.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        shrunk.boxed()
+    }
+}
+
+impl fmt::Debug for MemoryReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryReader")
+            .field("name", &self.name)
+            .field("exporter", &self.shared.exporter)
+            .field("settings", &self.shared.settings)
+            .field("account", &self.account())
+            .field("bytes", &self.bytes())
+            .field("bytes_max", &self.max_bytes())
+            .finish()
+    }
+}
+
+impl Space for MemorySpace {
+    fn freed(&self) {
+        for shared in &self.readers {
+            shared.progress.send_replace(());
+        }
+    }
+}
+
+/// What several readers did. An error speaks for all if there is nothing else to tell of.
+fn merged(mut results: Vec<Result<Drained>>) -> Result<Drained> {
+    if results.len() == 1
+        && let Some(only) = results.pop()
+    {
+        return only;
+    }
+    let mut sum = Drained::default();
+    let mut error = None;
+    for result in results {
+        match result {
+            Ok(drained) => sum.merge(&drained),
+            Err(first) => error = error.or(Some(first)),
+        }
+    }
+    match error {
+        Some(error) if sum.is_complete() => Err(error),
+        Some(error) => {
+            sum.add_cause(Cause::new(error));
+            Ok(sum)
+        }
+        None => Ok(sum),
     }
 }
 
@@ -387,81 +860,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl fmt::Debug for MemoryQueue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MemoryQueue")
-            .field("exporter", &self.core.shared.exporter)
-            .field("settings", &self.core.shared.settings)
-            .field("account", &self.account())
-            .field("bytes", &self.bytes())
-            .field("bytes_max", &self.bytes_max())
-            .finish()
-    }
-}
-
-impl Room {
-    /// How many bytes it is for.
-    pub fn bytes(&self) -> usize {
-        self.entry.as_ref().map_or(0, Entry::bytes)
-    }
-
-    /// How many spans it is for.
-    pub fn spans(&self) -> usize {
-        self.entry.as_ref().map_or(0, Entry::spans)
-    }
-
-    /// Adds other room of the same queue.
-    ///
-    /// # Errors
-    ///
-    /// Gives `other` back if it is of another queue.
-    pub fn merge(&mut self, mut other: Self) -> Result<(), Self> {
-        if !Arc::ptr_eq(&self.shared, &other.shared) {
-            return Err(other);
-        }
-        let Some(added) = other.entry.take() else {
-            return Ok(());
-        };
-        match &mut self.entry {
-            Some(ours) => {
-                if let Err(added) = ours.merge(added) {
-                    other.entry = Some(added);
-                    return Err(other);
-                }
-            }
-            None => self.entry = Some(added),
-        }
-        Ok(())
-    }
-
-    /// Gives the room back as if it had not been taken: its spans are somebody else's again.
-    pub fn give_back(mut self) {
-        if let Some(entry) = self.entry.take() {
-            entry.cancel();
-        }
-    }
-
-    /// Turns the room into batches. What `queue` has no room of is added to it.
-    fn into_tracked(mut self, queue: &Arc<Shared>, batches: Vec<Batch>, ack: &Ack) -> Vec<Tracked> {
-        let is_ours = Arc::ptr_eq(&self.shared, queue);
-        let entry = self.entry.take_if(|_| is_ours);
-        let mut entry = entry.unwrap_or_else(|| queue.books.enter(0, 0));
-        entry.add_acks(ack.branch(entry.spans() as u64));
-        entry.into_tracked(batches)
-    }
-}
-
-impl Drop for Room {
-    fn drop(&mut self) {
-        if let Some(entry) = self.entry.take() {
-            entry.drop_spans(DropReason::Shutdown, None);
-        }
-        self.shared.progress.send_replace(());
-    }
-}
-
-impl fmt::Debug for Room {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Room")
-            .field("bytes", &self.bytes())
-            .field("spans", &self.spans())
+            .field("batcher", &self.core.batcher)
+            .field("readers", &self.core.readers)
             .finish()
     }
 }
@@ -497,8 +897,7 @@ impl MemoryQueueBuilder {
         self
     }
 
-    /// How long a batch is tried after its first attempt: as long as there is room for it unless told. Then it is dropped as
-    /// [`Expired`](DropReason::Expired), also while it waits.
+    /// How long a batch is tried after its first attempt: as long as there is room for it unless told.
     pub fn export_limit(mut self, limit: Option<Duration>) -> Self {
         self.export_limit = limit;
         self
@@ -532,24 +931,89 @@ impl MemoryQueueBuilder {
         self
     }
 
-    /// Sets where the queue runs, and with it the exports; see [`Runtime`]. Default: the library's own thread.
-    pub fn runtime(mut self, runtime: impl Into<Runtime>) -> Self {
-        self.runtime = runtime.into();
+    /// Merges batches before they are sent. Default: not. Holds for all readers.
+    pub fn batches(mut self, limits: BatchLimits) -> Self {
+        self.batches = Some(limits);
         self
     }
 
-    /// The runtime that was set.
-    pub(crate) fn chosen_runtime(&self) -> &Runtime {
-        &self.runtime
+    /// Adds a reader: the exporter of another builder, with its name, its bounds and everything else that was set there, except
+    /// for [`batches`](Self::batches). Readers need different names.
+    pub fn with_reader(mut self, reader: Self) -> Self {
+        self.others.push(reader);
+        self
+    }
+
+    /// Sets where the reader runs, and with it its exports; see [`Runtime`]. Default: the library's own thread.
+    pub fn runtime(mut self, runtime: impl Into<Runtime>) -> Self {
+        self.runtime = runtime.into();
+        self
     }
 
     /// Starts the queue.
     ///
     /// # Errors
     ///
-    /// [`Config`](crate::ErrorKind::Config) for a bound of 0 or a runtime without timers, and an error if the library's
-    /// thread cannot be started.
-    pub fn start(self) -> Result<MemoryQueue> {
+    /// [`Config`](crate::ErrorKind::Config) for a bound of 0, a runtime without timers and two readers of one name, and an
+    /// error if the library's thread cannot be started.
+    pub fn start(mut self) -> Result<MemoryQueue> {
+        let limits = self.batches;
+        if limits.is_some_and(|limits| limits.bytes == 0 || limits.spans == 0) {
+            return Err(Error::config(
+                "a limit of the queue's batches is 0: no span could ever be exported",
+            ));
+        }
+        let runtime = self.runtime.clone();
+        let mut builders = std::mem::take(&mut self.others);
+        builders.insert(0, self);
+        for (place, builder) in builders.iter().enumerate() {
+            let name = builder.reader_name();
+            let mut others = builders.iter().skip(place + 1);
+            if others.any(|other| other.reader_name() == name) {
+                return Err(Error::config(format!(
+                    "two readers of the queue have the name {name}"
+                )));
+            }
+        }
+        let mut tasks = Vec::new();
+        let mut readers = Vec::new();
+        for builder in builders {
+            let (reader, summaries) = builder.start_reader()?;
+            readers.push(Arc::new(reader));
+            tasks.push(summaries);
+        }
+        let behind = readers.clone();
+        let batcher = Arc::new(Batcher::new(
+            limits.map(|limits| limits.delay).unwrap_or_default(),
+            move || Collected::new(limits),
+            move |collected: Collected| collected.deliver(&behind),
+        ));
+        if limits.is_some() {
+            let timer = Arc::clone(&batcher);
+            tasks.push(runtime.spawn(async move { timer.run().await })?);
+        }
+        let shown = readers.iter().cloned();
+        let shared = readers.iter().map(|reader| Arc::clone(&reader.shared));
+        Ok(MemoryQueue {
+            core: Arc::new(Core {
+                batcher,
+                shown: shown.map(|reader| reader as Arc<dyn Reader>).collect(),
+                space: Arc::new(MemorySpace {
+                    readers: shared.collect(),
+                }),
+                readers,
+                turn: tokio::sync::Mutex::new(()),
+                waiting: AtomicUsize::new(0),
+            }),
+            _tasks: tasks,
+        })
+    }
+
+    fn reader_name(&self) -> &str {
+        self.name.as_deref().unwrap_or(DEFAULT_NAME)
+    }
+
+    fn start_reader(self) -> Result<(MemoryReader, Task<()>)> {
         for (name, number) in [
             ("bytes", self.bytes),
             ("concurrent_exports", self.concurrent_exports),
@@ -562,6 +1026,7 @@ impl MemoryQueueBuilder {
         }
         self.runtime.check()?;
         let handle = self.runtime.handle()?;
+        let name = self.reader_name().to_owned();
         let budget = Arc::new(Budget::new(self.bytes, self.spans.map(NonZeroUsize::get)));
         let diagnostics = Arc::new(Diagnostics::new(self.on_drop).named(self.name));
         let settings = Settings {
@@ -581,18 +1046,16 @@ impl MemoryQueueBuilder {
             diagnostics,
             &handle,
         );
-        let shared = Arc::clone(&queue.shared);
-        Ok(MemoryQueue {
-            core: Arc::new(Core {
-                queue,
-                shared,
-                told: Mutex::default(),
-                ending: Ending::default(),
-                late: Mutex::default(),
-            }),
+        let reader = MemoryReader {
+            name,
+            shared: Arc::clone(&queue.shared),
+            queue,
             runtime: self.runtime,
-            _summaries: summaries,
-        })
+            told: Mutex::default(),
+            ending: Ending::default(),
+            late: Mutex::default(),
+        };
+        Ok((reader, summaries))
     }
 }
 
@@ -608,6 +1071,8 @@ impl fmt::Debug for MemoryQueueBuilder {
             .field("export_limit", &self.export_limit)
             .field("retry", &self.retry)
             .field("on_drop", &self.on_drop.is_some())
+            .field("batches", &self.batches)
+            .field("others", &self.others)
             .field("runtime", &self.runtime)
             .finish()
     }

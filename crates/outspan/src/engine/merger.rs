@@ -124,6 +124,11 @@ impl Merger {
         whole.split_within(limits.bytes, limits.spans)
     }
 
+    /// Returns what was put in, small pieces put together.
+    pub(crate) fn into_pieces(self) -> Vec<Batch> {
+        self.pieces
+    }
+
     /// How many pieces it holds: never many more than large batches and 64 small ones.
     pub fn pieces(&self) -> usize {
         self.pieces.len()

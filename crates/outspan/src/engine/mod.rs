@@ -13,20 +13,23 @@
 //!              └──────────────┘
 //! ```
 //!
-//! It is bounded in bytes, and in spans where that is wanted. Whoever pushes has taken [`Room`] first, which counts the spans
-//! as queued; the room is free again when a batch comes to its end.
+//! It is bounded in bytes, and in spans where that is wanted. A source that pushes has reserved a [`Permit`] first, which counts the spans
+//! as queued; the space is free again when a batch comes to its end.
 
 mod ack;
 mod backoff;
-mod budget;
+mod batcher;
 mod driver;
 mod health;
+mod item;
 mod memory;
 mod merger;
 #[cfg(test)]
 mod model;
 mod queue;
 mod schedule;
+mod settings;
+mod span_queue;
 mod split;
 mod surroundings;
 #[cfg(test)]
@@ -46,17 +49,20 @@ pub(crate) use self::backoff::Backoff;
 pub(crate) use self::backoff::MAX_RETRY_AFTER;
 pub use self::backoff::Retry;
 pub use self::backoff::RetryEvent;
-pub(crate) use self::budget::Budget;
-pub(crate) use self::driver::Settings;
 pub(crate) use self::health::Admission;
 pub(crate) use self::health::Health;
 pub use self::memory::MemoryQueue;
 pub use self::memory::MemoryQueueBuilder;
-pub use self::memory::Room;
 pub use self::merger::BatchLimits;
 pub use self::merger::Merger;
 pub(crate) use self::queue::Flushed;
 pub(crate) use self::queue::Queue;
+pub(crate) use self::settings::Settings;
+pub use self::span_queue::Permit;
+pub use self::span_queue::Reader;
+pub use self::span_queue::ReaderStatus;
+pub use self::span_queue::ReserveError;
+pub use self::span_queue::SpanQueue;
 pub(crate) use self::split::Plan;
 pub(crate) use self::split::export_in_parts;
 pub(crate) use self::split::exporter_number;
@@ -82,7 +88,7 @@ pub(crate) use self::tracked::Tracked;
 pub(crate) use self::tracked::Unreported;
 pub(crate) use self::turn::Turn;
 pub(crate) use self::turn::apart;
-use crate::sync;
+pub(crate) use crate::budget::Budget;
 
 /// The longest wait between two attempts, whatever the user sets.
 const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);

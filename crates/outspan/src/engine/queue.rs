@@ -11,9 +11,9 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::driver::Driver;
-use super::driver::Settings;
 use super::driver::Shared;
 use super::schedule::Schedule;
+use super::settings::Settings;
 use super::tracked::Books;
 use super::tracked::Tracked;
 use crate::Cause;
@@ -28,7 +28,7 @@ use crate::Result;
 use crate::diagnostics::Diagnostics;
 use crate::guard::GRACE;
 use crate::guard::run_drain;
-use crate::runtime::spawn_on;
+use crate::work::spawn_on;
 
 /// Holds batches in front of one exporter.
 #[derive(Debug)]
@@ -63,7 +63,12 @@ impl Queue {
     ) -> Self {
         let shared = Arc::new(Shared {
             exporter,
-            schedule: Mutex::new(Schedule::new(&settings)),
+            schedule: Mutex::new(Schedule::new(
+                settings.concurrent_exports,
+                settings.export_limit,
+                settings.gives_up_early,
+                &settings.retry,
+            )),
             settings,
             books,
             diagnostics,

@@ -12,19 +12,18 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Backoff;
-use super::Settings;
+use super::Retry;
 use super::WAIT_MAX;
 use super::health::Admission;
 use super::health::AskedWait;
 use super::health::Health;
-use super::tracked::Completed;
+use super::item::Item;
+use super::item::Place;
 use super::tracked::Tracked;
 use super::waiting::Waiting;
 use crate::Deadline;
-use crate::Delivery;
 use crate::Error;
 use crate::ErrorKind;
-use crate::Result;
 
 /// The shortest wait between two attempts while somebody waits for a flush.
 const HURRIED_WAIT_MIN: Duration = Duration::from_millis(100);
@@ -40,98 +39,12 @@ const REFUSED_WAIT: Duration = Duration::from_millis(300);
 const REFUSED_TIME: Duration = Duration::from_millis(600);
 const REFUSED_ATTEMPTS: u32 = 3;
 
-/// Where a batch goes in the queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
-    /// Where it was: it comes before those that arrived later.
-    Front,
-    /// Behind all that wait.
-    Back,
-    /// Among those that failed.
-    Failed,
-}
-
-/// A batch in the queue.
-// All fields but the first are `Copy`, so that parts can share them.
-#[derive(Debug)]
-pub(super) struct Item {
-    pub(super) tracked: Tracked,
-    /// Its place in the order of arrival; the parts of a batch share it.
-    pub(super) arrival: u64,
-    /// Names its flight.
-    pub(super) number: u64,
-    /// When its first attempt began.
-    pub(super) began: Option<Instant>,
-    pub(super) attempts: u32,
-    /// Those of the attempts that ended to give way to others.
-    pub(super) turns: u32,
-    /// Whether this flight finds out if the destination is back.
-    pub(super) is_probe: bool,
-    place: Place,
-    /// When the time of all its attempts together ends, if it ends.
-    pub(super) expires_at: Option<Instant>,
-    /// How many exports had succeeded when it failed last, or when its first attempt started.
-    successes: Option<u64>,
-    /// Its own waits, once it failed while others succeeded.
-    backoff: Option<Backoff>,
-    /// Whether this attempt has less than half the time of a first one, because all attempts together have a limit.
-    pub(super) is_cut_short: bool,
-    /// Whether it was sent since the shutdown began.
-    pub(super) is_sent_at_shutdown: bool,
-}
-
-impl Item {
-    pub(super) fn new(tracked: Tracked, arrival: u64) -> Self {
-        Self {
-            tracked,
-            arrival,
-            number: 0,
-            began: None,
-            attempts: 0,
-            turns: 0,
-            is_probe: false,
-            place: Place::Front,
-            expires_at: None,
-            successes: None,
-            backoff: None,
-            is_cut_short: false,
-            is_sent_at_shutdown: false,
-        }
-    }
-
-    /// Ends the flight. Returns the parts that were not delivered, each with its error.
-    pub(super) fn complete(self, answer: Result<Delivery>) -> (Completed, Vec<(Self, Error)>) {
-        let mut completed = self.tracked.complete(answer);
-        let mut parts = Vec::with_capacity(completed.rest.len());
-        for (tracked, error) in completed.rest.drain(..) {
-            parts.push((Self { tracked, ..self }, error));
-        }
-        (completed, parts)
-    }
-
-    /// What has to be sent again.
-    pub(super) fn failed(mut self) -> Self {
-        self.tracked.retry();
-        self.place = Place::Failed;
-        self
-    }
-
-    /// What was not sent because it takes long: others go first.
-    pub(super) fn later(mut self, gives_way: bool) -> Self {
-        self.tracked.retry();
-        self.turns += u32::from(gives_way);
-        self.place = Place::Back;
-        self.successes = None;
-        self
-    }
-
-    fn spans(&self) -> u64 {
-        self.tracked.spans()
-    }
-}
-
 /// What the driver does next.
 #[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "there is one at a time, on the stack"
+)]
 pub(super) enum Step {
     /// Starts an export.
     Start(Item),
@@ -219,12 +132,17 @@ pub(super) struct Schedule {
 }
 
 impl Schedule {
-    pub(super) fn new(settings: &Settings) -> Self {
+    pub(super) fn new(
+        concurrent: usize,
+        export_limit: Option<Duration>,
+        gives_up_early: bool,
+        retry: &Retry,
+    ) -> Self {
         Self {
-            concurrent: settings.concurrent_exports,
-            export_limit: settings.export_limit,
-            gives_up_early: settings.gives_up_early,
-            health: Health::new(Backoff::new(&settings.retry)),
+            concurrent,
+            export_limit,
+            gives_up_early,
+            health: Health::new(Backoff::new(retry)),
             waiting: Waiting::default(),
             #[cfg(feature = "_network")]
             fresh: Arc::default(),
@@ -460,12 +378,8 @@ impl Schedule {
     fn put_back(&mut self, items: Vec<Item>, is_alone: bool, now: Instant) {
         let failed = items.iter().find(|item| item.place == Place::Failed);
         let lone = failed.filter(|_| is_alone).map(|item| {
-            let mut backoff = match &item.backoff {
-                Some(backoff) => *backoff,
-                None => self.health.backoff_of_batch(),
-            };
-            let wait = self.shortened(backoff.next(None).min(WAIT_MAX));
-            (backoff, now + wait)
+            let (wait, next) = self.health.wait_of_batch(item.interval);
+            (now + self.shortened(wait), next)
         });
         let probe_at = self.health.probe_at().unwrap_or(now);
         for mut item in items.into_iter().rev() {
@@ -473,13 +387,12 @@ impl Schedule {
             let end = self.export_limit.zip(item.began);
             item.expires_at = end.and_then(|(limit, began)| began.checked_add(limit));
             match item.place {
-                Place::Front => self.waiting.push_front(item),
                 Place::Back => self.waiting.push_back(item),
                 Place::Failed => {
                     item.successes = Some(self.successes);
                     let due = match lone {
-                        Some((backoff, due)) => {
-                            item.backoff = Some(backoff);
+                        Some((due, interval)) => {
+                            item.interval = Some(interval);
                             due
                         }
                         None => probe_at,

@@ -85,22 +85,48 @@ pub(crate) fn is_over(until: Deadline) -> bool {
     until.has_passed() || closing.is_ok_and(|end| end.is_some_and(|end| end.has_passed()))
 }
 
+/// Waits for the end of a shutdown, or of the part of its time that `share` leaves; never ends without a shutdown.
+///
+/// A shutdown whose future was dropped may be asked for again, with another deadline.
+pub(super) async fn end_of(
+    mut closing: watch::Receiver<Option<Deadline>>,
+    share: impl Fn(Deadline) -> Deadline,
+) -> Deadline {
+    loop {
+        let until = closing.borrow_and_update().map(&share);
+        let passed = async {
+            match until {
+                Some(until) => {
+                    until.passed().await;
+                    until
+                }
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            until = passed => return until,
+            changed = closing.changed() => {
+                if changed.is_err() {
+                    return std::future::pending().await;
+                }
+            }
+        }
+    }
+}
+
 /// Runs the export of one of several destinations. When the queue around it is shut down, it ends by the part of the shutdown's
 /// time that `share` leaves it.
 ///
 /// The queue ends exports then that began before the shutdown, and cannot know which destination has not answered.
 pub(crate) async fn run_until_closed<R>(
     work: impl Future<Output = Result<R>>,
-    share: impl FnOnce(Deadline) -> Deadline,
+    share: impl Fn(Deadline) -> Deadline,
 ) -> Result<R> {
     let closed = async {
-        closing().await;
-        let until = SURROUNDING.try_with(|queue| *queue.closing.borrow());
-        let Ok(Some(until)) = until else {
+        let Ok(closing) = SURROUNDING.try_with(|queue| queue.closing.clone()) else {
             return std::future::pending().await;
         };
-        let until = share(until);
-        until.passed().await;
+        let until = end_of(closing, share).await;
         Error::timeout("no answer", until).with_attempts(1)
     };
     tokio::select! {

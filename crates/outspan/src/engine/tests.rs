@@ -1479,9 +1479,10 @@ async fn exports_give_way_while_others_wait_and_the_queue_goes_on() {
         };
         let queue = queue.start().unwrap();
         let batches: Vec<_> = (1..=3).map(batch_of).collect();
-        let bytes = batches.iter().map(Batch::own_memory).sum();
-        let room = queue.reserve(bytes, 6).unwrap();
-        queue.push(batches, room);
+        for batch in batches {
+            let permit = queue.try_reserve(batch.own_memory(), batch.spans());
+            queue.push(batch, permit.unwrap(), Ack::none()).unwrap();
+        }
         may_look.add_permits(3);
         assert!(queue.flush(soon()).await.unwrap().is_complete());
         assert_eq!(*heard.lock().unwrap(), expected);

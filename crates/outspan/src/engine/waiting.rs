@@ -6,13 +6,13 @@ use std::collections::BTreeSet;
 
 use tokio::time::Instant;
 
-use super::schedule::Item;
+use super::item::Item;
 
 /// Batches that wait.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
     /// Those that have not failed, by their position.
-    fresh: BTreeMap<i64, Item>,
+    fresh: BTreeMap<u64, Item>,
     /// Those that failed, by the time at which they are due; among equals, by the order in which they came.
     failed: BTreeMap<(Instant, u64), Item>,
     /// All of them by arrival, oldest first; among equals, failed ones first.
@@ -21,8 +21,7 @@ pub(super) struct Waiting {
     by_expiry: BTreeSet<(Instant, Key)>,
     /// Those that were not sent since the shutdown began. `None` before a shutdown.
     unsent: Option<BTreeSet<Key>>,
-    front: i64,
-    back: i64,
+    positions: u64,
     failures: u64,
 }
 
@@ -30,20 +29,14 @@ pub(super) struct Waiting {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Key {
     Failed(Instant, u64),
-    Fresh(i64),
+    Fresh(u64),
 }
 
 impl Waiting {
-    /// Adds a batch before all fresh ones.
-    pub(super) fn push_front(&mut self, item: Item) {
-        self.front -= 1;
-        self.insert(Key::Fresh(self.front), item);
-    }
-
     /// Adds a batch behind all fresh ones.
     pub(super) fn push_back(&mut self, item: Item) {
-        self.insert(Key::Fresh(self.back), item);
-        self.back += 1;
+        self.positions += 1;
+        self.insert(Key::Fresh(self.positions), item);
     }
 
     /// Adds a batch that failed and may be sent again at `due`.
@@ -88,7 +81,7 @@ impl Waiting {
     /// Takes a batch that was not sent since the shutdown began, a fresh one if there is one.
     pub(super) fn pop_unsent(&mut self) -> Option<Item> {
         let unsent = self.unsent.as_ref()?;
-        let first_fresh = unsent.range(Key::Fresh(i64::MIN)..).next();
+        let first_fresh = unsent.range(Key::Fresh(0)..).next();
         let key = *first_fresh.or_else(|| unsent.first())?;
         self.remove(key)
     }
@@ -203,7 +196,7 @@ mod tests {
     struct Plain {
         arrival: u64,
         /// Its place among fresh ones, or when it is due.
-        place: Result<i64, u64>,
+        place: Result<u64, u64>,
         /// In which order it came.
         number: u64,
         expiry: Option<u64>,
@@ -220,8 +213,6 @@ mod tests {
     #[derive(Debug, Default)]
     struct Model {
         all: Vec<Plain>,
-        front: i64,
-        back: i64,
         number: u64,
     }
 
@@ -252,7 +243,7 @@ mod tests {
 
     fn arbitrary_op() -> impl Strategy<Value = Op> {
         let expiry = prop::option::of(0_u64..50);
-        let push = (0_u8..3, 0_u64..50, expiry, any::<bool>());
+        let push = (0_u8..2, 0_u64..50, expiry, any::<bool>());
         prop_oneof![
             6 => push.prop_map(|(place, due, expiry, is_sent)| Op::Push { place, due, expiry, is_sent }),
             5 => (0_u8..6, 0_u64..50).prop_map(|(which, now)| Op::Pop(which, now)),
@@ -290,14 +281,8 @@ mod tests {
                         model.number += 1;
                         let place = match place {
                             0 => {
-                                waiting.push_front(item);
-                                model.front -= 1;
-                                Ok(model.front)
-                            }
-                            1 => {
                                 waiting.push_back(item);
-                                model.back += 1;
-                                Ok(model.back - 1)
+                                Ok(model.number)
                             }
                             _ => {
                                 waiting.push_failed(item, at(due));

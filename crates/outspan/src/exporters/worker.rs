@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use crate::Deadline;
 use crate::Error;
 use crate::Result;
-use crate::runtime::tracing_off;
+use crate::work::tracing_off;
 
 /// What lives on a worker's thread.
 pub(crate) trait Work: Send + 'static {

@@ -1,6 +1,6 @@
 //! The code with a condition variable that wakes one thread where it should wake all.
 
-#[path = "../engine/budget.rs"]
+#[path = "../budget.rs"]
 #[allow(dead_code, reason = "a scenario needs a part of it")]
 #[allow(clippy::duplicate_mod, reason = "with other types")]
 mod budget;

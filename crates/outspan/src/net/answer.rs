@@ -4,6 +4,7 @@ use std::time::Duration;
 use std::time::SystemTime;
 
 use http::HeaderMap;
+use http::StatusCode;
 use http::header;
 use outspan_wire::otlp;
 
@@ -11,9 +12,35 @@ use crate::Error;
 use crate::ErrorKind;
 use crate::Secret;
 
-use super::Accepted;
-use super::Answer;
 use super::scrub;
+
+/// An answer of the server's, whole.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) trailers: HeaderMap,
+    pub(crate) body: Vec<u8>,
+}
+
+/// What a server said that took a message.
+#[derive(Debug, Default)]
+pub(crate) struct Accepted {
+    /// How many of its spans it refused all the same.
+    pub(crate) refused: u64,
+    pub(crate) message: String,
+    pub(crate) status: u16,
+}
+
+impl Accepted {
+    /// Every span was taken, and nothing else said.
+    pub(crate) fn all(status: StatusCode) -> Self {
+        Self {
+            status: status.as_u16(),
+            ..Self::default()
+        }
+    }
+}
 
 /// The longest wait that a server can ask for; a longer one is a mistake of the server's.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
@@ -172,8 +199,6 @@ pub(crate) fn fit_to_show(text: &str, secrets: &[Secret]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use http::StatusCode;
-
     use super::*;
 
     const STATUSES: Statuses = Statuses {

@@ -24,11 +24,12 @@ use hyper_util::rt::TokioTimer;
 use super::Body;
 use super::Endpoint;
 use super::Tls;
+use super::Versions;
+use super::cause::root_cause;
 use super::connector::Connector;
 use super::connector::Heard;
 use super::connector::Route;
 use super::connector::Speaks;
-use super::connector::root_cause;
 use super::link::Links;
 use super::link::Waiting;
 use super::proxy::Proxied;
@@ -38,15 +39,6 @@ use super::tls::TlsInUse;
 use crate::Error;
 use crate::Result;
 use crate::runtime::Runtime;
-
-/// Which versions of HTTP an exporter speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Versions {
-    /// HTTP/2 only, without negotiation: gRPC.
-    Two,
-    /// HTTP/1.1, and HTTP/2 where TLS negotiates it.
-    OneOrTwo,
-}
 
 /// How connections are kept.
 #[derive(Clone, Debug)]

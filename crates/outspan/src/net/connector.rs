@@ -236,15 +236,6 @@ impl Service<Uri> for Connector {
     }
 }
 
-/// The innermost cause, which says what happened; the ones around it say where in the library.
-pub(super) fn root_cause(error: &(dyn StdError + 'static)) -> String {
-    let mut cause = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
-}
-
 fn has_timed_out(error: &(dyn StdError + 'static)) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {

@@ -4,9 +4,9 @@ use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
 
-/// How long to wait for a result before another try: less than the 5 s within which a destination that is healthy again is
+/// How long to wait for a result before another try: well below the 5 s within which a destination that is healthy again is
 /// to be noticed, and more than a healthy one takes.
-pub(super) const HEDGE_AFTER: Duration = Duration::from_secs(4);
+pub(super) const HEDGE_AFTER: Duration = Duration::from_secs(3);
 
 /// Waits for `first`, and meanwhile, each time [`HEDGE_AFTER`] has passed, for another try in place of the other one before.
 ///

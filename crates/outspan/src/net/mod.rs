@@ -13,6 +13,7 @@
 
 mod answer;
 mod body;
+mod cause;
 mod connections;
 mod connector;
 mod endpoint;
@@ -27,7 +28,10 @@ mod sender;
 mod tls;
 mod transport;
 mod unix;
+mod versions;
 
+pub(crate) use answer::Accepted;
+pub(crate) use answer::Answer;
 pub(crate) use answer::Statuses;
 pub(crate) use answer::check_success;
 pub(crate) use answer::fit_to_show;
@@ -39,7 +43,6 @@ pub(crate) use body::Sent;
 pub(crate) use body::read_limited;
 pub(crate) use connections::ConnectionOptions;
 pub(crate) use connections::Connections;
-pub(crate) use connections::Versions;
 pub(crate) use endpoint::Endpoint;
 pub(crate) use endpoint::without_credentials;
 pub use headers::HeaderProvider;
@@ -56,9 +59,6 @@ pub(crate) use pieces::messages_of;
 pub(crate) use proxy::ProxyChoice;
 pub(crate) use proxy::ProxyOptions;
 pub(crate) use resolver::Resolver;
-pub(crate) use sender::Accepted;
-pub(crate) use sender::Answer;
-pub(crate) use sender::Message;
 pub(crate) use sender::Protocol;
 pub(crate) use sender::Sender;
 pub(crate) use sender::exporter_id;
@@ -66,3 +66,6 @@ pub(crate) use sender::too_large;
 pub use tls::Tls;
 pub(crate) use unix::is_bare_socket;
 pub(crate) use unix::is_unix;
+pub(crate) use versions::Versions;
+
+pub(crate) use crate::forms::Message;

@@ -388,8 +388,8 @@ macro_rules! http_options {
         /// up when the ping is not answered within `timeout`.
         ///
         /// Default: 6 min and 20 s. Servers on stock gRPC libraries hang up on clients that send pings more often than
-        /// every 5 min while they get no data, unless they are set to allow it; servers of that kind need
-        /// `permit_keepalive_time` (the Collector: `keepalive.enforcement_policy.min_time`) for shorter intervals.
+        /// every 5 min while they get no data, unless they are set to allow it (`EnforcementPolicy` of grpc-go,
+        /// `keepalive.enforcement_policy` of the Collector's gRPC receivers). Allow a shorter interval there first.
         ///
         /// Pings are not needed to get away from a connection that does not answer. One over which an attempt had no
         /// answer for 2 s or more, or three attempts in a row, takes no more requests: new ones open another. The kernel

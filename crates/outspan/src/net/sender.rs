@@ -25,14 +25,15 @@ use crate::Undelivered;
 use crate::engine;
 use crate::engine::Turn;
 use crate::failures::Failures;
-use crate::forms::Charge;
-use crate::forms::paid;
 use crate::runtime::Runtime;
 
+use super::Accepted;
+use super::Answer;
 use super::Body;
 use super::Connections;
 use super::Endpoint;
 use super::Headers;
+use super::Message;
 use super::Sent;
 use super::fit_to_show;
 use super::hedge::hedged;
@@ -83,58 +84,6 @@ pub(crate) trait Protocol: fmt::Debug + Send + Sync + 'static {
     /// The status that says that the server does not know us, which is HTTP's in most.
     fn unauthenticated(&self) -> u16 {
         StatusCode::UNAUTHORIZED.as_u16()
-    }
-}
-
-/// One request's worth of a batch.
-#[derive(Clone, Debug)]
-pub(crate) struct Message {
-    /// Which spans of the batch, counted from 0.
-    pub(crate) spans: Range<usize>,
-    /// Their bytes, compressed, or why there are none.
-    pub(crate) body: Result<Bytes>,
-}
-
-impl Message {
-    /// How many bytes it has.
-    pub(crate) fn len(&self) -> usize {
-        self.body.as_ref().map_or(0, Bytes::len)
-    }
-
-    /// Holds a charge for as long as anybody holds the bytes.
-    pub(crate) fn paid_by(self, charge: &Arc<Charge>) -> Self {
-        Self {
-            body: self.body.map(|body| paid(body, charge)),
-            ..self
-        }
-    }
-}
-
-/// An answer of the server's, whole.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: StatusCode,
-    pub(crate) headers: HeaderMap,
-    pub(crate) trailers: HeaderMap,
-    pub(crate) body: Vec<u8>,
-}
-
-/// What a server said that took a message.
-#[derive(Debug, Default)]
-pub(crate) struct Accepted {
-    /// How many of its spans it refused all the same.
-    pub(crate) refused: u64,
-    pub(crate) message: String,
-    pub(crate) status: u16,
-}
-
-impl Accepted {
-    /// Every span was taken, and nothing else said.
-    pub(crate) fn all(status: StatusCode) -> Self {
-        Self {
-            status: status.as_u16(),
-            ..Self::default()
-        }
     }
 }
 

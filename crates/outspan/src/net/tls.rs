@@ -360,7 +360,8 @@ impl TlsInUse {
                 drop(current);
                 tracing::warn!(
                     target: "outspan",
-                    "TLS files have changed but cannot be used, the old ones stay in use: {error}"
+                    "TLS files have changed but cannot be used, the old ones stay in use: {}",
+                    error.chain()
                 );
             }
         }

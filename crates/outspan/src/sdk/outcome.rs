@@ -37,7 +37,11 @@ pub(super) fn delivered(
         text = format!("{text}, {} filtered", delivery.filtered);
     }
     if let Some(part) = delivery.rest.first() {
-        text = format!("{text}, {} failed: {}", delivery.undelivered(), part.error);
+        text = format!(
+            "{text}, {} failed: {}",
+            delivery.undelivered(),
+            part.error.chain()
+        );
     }
     Err(OTelSdkError::InternalFailure(text))
 }
@@ -59,6 +63,6 @@ fn sdk_error(error: &Error, consequence: &str, limit: Duration) -> OTelSdkError 
     match error.kind() {
         ErrorKind::Timeout => OTelSdkError::Timeout(limit),
         ErrorKind::ShutDown => OTelSdkError::AlreadyShutdown,
-        _ => OTelSdkError::InternalFailure(format!("{consequence}: {error}")),
+        _ => OTelSdkError::InternalFailure(format!("{consequence}: {}", error.chain())),
     }
 }

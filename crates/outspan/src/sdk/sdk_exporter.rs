@@ -23,15 +23,14 @@ use crate::Batch;
 use crate::Cause;
 use crate::Deadline;
 use crate::Delivery;
-use crate::DropReason;
 use crate::Error;
 use crate::ErrorKind;
 use crate::Export;
 use crate::Exporter;
-use crate::Losses;
 use crate::Result;
-use crate::account::Ledger;
 use crate::ending::PATIENCE;
+use crate::engine::Books;
+use crate::engine::Tracked;
 use crate::guard::run_drain;
 use crate::runtime::Runtime;
 
@@ -82,9 +81,9 @@ pub struct SdkExporter {
     encoder: Mutex<Encoder>,
     resource: EncodedResource,
     is_shut_down: AtomicBool,
-    /// Whether the ledger has what a shutdown lost.
+    /// Whether the books have what a shutdown lost.
     is_taken_back: AtomicBool,
-    ledger: Ledger,
+    books: Arc<Books>,
     last_error: Mutex<Option<Error>>,
     report: LossReport,
 }
@@ -103,7 +102,7 @@ impl SdkExporter {
             resource: EncodedResource::default(),
             is_shut_down: AtomicBool::new(false),
             is_taken_back: AtomicBool::new(false),
-            ledger: Ledger::default(),
+            books: Books::unlogged(),
             last_error: Mutex::default(),
             report: LossReport::default(),
         }
@@ -123,41 +122,25 @@ impl SdkExporter {
         self
     }
 
+    /// Counts a batch whose export begins now. If its future is dropped, the spans are dropped with it, and counted.
+    fn start(&self, batch: &Batch) -> Option<Tracked> {
+        let entry = self.books.enter(0, batch.spans());
+        let mut tracked = entry.into_tracked(vec![batch.clone()]).pop()?;
+        tracked.start();
+        Some(tracked)
+    }
+
     /// Counts what became of spans.
-    fn count(&self, spans: usize, exported: &Result<Delivery>) {
-        let spans = spans as u64;
-        let mut dropped = Losses::default();
-        let (accepted, refused) = match exported {
-            // An exporter of the user's may count wrongly. The account closes all the same.
-            Ok(delivery) => {
-                let accepted = delivery.accepted.min(spans);
-                (accepted, delivery.refused.min(spans - accepted))
+    fn complete(&self, tracked: Tracked, exported: Result<Delivery>) {
+        let completed = tracked.complete(exported);
+        let failure = completed.rest.first().map(|(_, error)| error.clone());
+        self.note(failure.or(completed.error));
+        for (part, error) in completed.rest {
+            match error.kind() {
+                ErrorKind::Refused => part.reject(&error),
+                _ => part.drop_spans(error.drop_reason(), Some(&error)),
             }
-            Err(error) if error.kind() == ErrorKind::Refused => (0, spans),
-            Err(_) => (0, 0),
-        };
-        let mut open = spans - accepted - refused;
-        let last = match exported {
-            Ok(delivery) => {
-                let filtered = delivery.filtered.min(open);
-                dropped.add(DropReason::Filtered, filtered);
-                open -= filtered;
-                let why = delivery.message.as_deref().unwrap_or("no reason given");
-                let refusal = (refused > 0).then(|| Error::refused(why));
-                let failure = delivery.rest.first().map(|part| part.error.clone());
-                failure.or(refusal)
-            }
-            Err(error) => Some(error.clone()),
-        };
-        let reason = last.as_ref().map_or(DropReason::Failed, Error::drop_reason);
-        dropped.add(reason, open);
-        self.ledger.step(|account| {
-            account.received += spans;
-            account.delivered += accepted;
-            account.refused += refused;
-            account.dropped.merge(&dropped);
-        });
-        self.note(last);
+        }
     }
 
     fn note(&self, error: Option<Error>) {
@@ -176,7 +159,7 @@ impl SdkExporter {
     fn report_losses(&self) {
         let error = self.last_error().clone();
         let server = error.as_ref().and_then(Error::shared_server);
-        let account = self.ledger.read();
+        let account = self.books.account();
         self.report.tell(&account, 0, server, |_, _| {
             error.map(Cause::new).into_iter().collect()
         });
@@ -207,8 +190,11 @@ impl SpanExporter for SdkExporter {
         let until = Deadline::after(self.limit).named("export deadline");
         let exporter = Arc::clone(&self.exporter);
         let spans = batch.spans();
+        let tracked = self.start(&batch);
         let exported = export(exporter, batch, until).await;
-        self.count(spans, &exported);
+        if let Some(tracked) = tracked {
+            self.complete(tracked, exported.clone());
+        }
         delivered(spans, exported, self.limit)
     }
 
@@ -229,7 +215,7 @@ impl SpanExporter for SdkExporter {
         {
             // What the exporter had acknowledged and lost after that. Callers at the same time get the same result, which
             // counts once.
-            self.ledger.take_back(inside);
+            self.books.take_back(inside, None);
             self.note(inside.cause().map(|cause| cause.error().clone()));
         }
         self.report_losses();
@@ -278,4 +264,65 @@ async fn export(exporter: Arc<Exporter>, batch: Batch, until: Deadline) -> Resul
     };
     let exported = Runtime::shared().spawn(work)?.await;
     exported.unwrap_or_else(|_| Err(Error::internal("the exporter panicked")))
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use opentelemetry::trace::Span as _;
+    use opentelemetry::trace::Tracer;
+    use opentelemetry::trace::TracerProvider;
+    use opentelemetry_sdk::trace::SdkTracerProvider;
+
+    use super::*;
+    use crate::Drained;
+    use crate::DropReason;
+
+    /// Keeps the spans that end.
+    #[derive(Clone, Debug, Default)]
+    struct Keep(Arc<Mutex<Vec<SpanData>>>);
+
+    impl SpanExporter for Keep {
+        async fn export(&self, spans: Vec<SpanData>) -> OTelSdkResult {
+            self.0.lock().unwrap().extend(spans);
+            Ok(())
+        }
+    }
+
+    #[derive(Debug)]
+    struct Hanging;
+
+    impl Export for Hanging {
+        async fn export(&self, _batch: Batch, _until: Deadline) -> Result<Delivery> {
+            std::future::pending().await
+        }
+
+        async fn flush(&self, _until: Deadline) -> Result<Drained> {
+            Ok(Drained::default())
+        }
+
+        async fn shutdown(&self, _until: Deadline) -> Result<Drained> {
+            Ok(Drained::default())
+        }
+    }
+
+    #[test]
+    fn spans_of_a_dropped_export_are_counted_as_dropped() {
+        let kept = Keep::default();
+        let provider = SdkTracerProvider::builder()
+            .with_simple_exporter(kept.clone())
+            .build();
+        provider.tracer("test").start("work").end();
+        let spans = std::mem::take(&mut *kept.0.lock().unwrap());
+        assert_eq!(spans.len(), 1);
+
+        let exporter = SdkExporter::new(Exporter::new(Hanging));
+        let mut export = Box::pin(exporter.export(spans));
+        assert!(export.as_mut().now_or_never().is_none());
+        assert_eq!(exporter.books.account().in_flight, 1);
+        drop(export);
+        let account = exporter.books.account();
+        assert!(account.closes(), "{account}");
+        assert_eq!(account.dropped.of(DropReason::Failed), 1);
+    }
 }

@@ -277,7 +277,8 @@ impl Drop for SimpleProcessor {
             && let Err(error) = self.handle().shutdown(DROP_TIMEOUT)
         {
             tell(&format!(
-                "a processor was dropped before it was shut down: {error}"
+                "a processor was dropped before it was shut down: {}",
+                error.chain()
             ));
         }
         // Spans that ended after the shutdown.
@@ -377,7 +378,7 @@ impl Shared {
     fn tell_lost(&self, spans: u64, error: &Error) {
         *lock(&self.last_error) = Some(error.clone());
         if self.lost_in_a_row.fetch_add(spans, Ordering::Relaxed) == 0 {
-            tracing::warn!(target: "outspan", "cannot export a span, and drop it: {error}");
+            tracing::warn!(target: "outspan", "cannot export a span, and drop it: {}", error.chain());
         }
     }
 

@@ -9,7 +9,7 @@ use crate::Deadline;
 use crate::Error;
 use crate::Result;
 use crate::runtime::Runtime;
-use crate::runtime::is_own_thread;
+use crate::work::is_own_thread;
 
 /// How long a caller waits beyond a deadline for work that keeps deadlines by itself.
 const GRACE: Duration = Duration::from_secs(1);

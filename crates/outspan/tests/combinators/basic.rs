@@ -170,7 +170,7 @@ mod retry {
         // 5, 7.5, 11.25, 16.875; the next, 25.3125, would end after 65.9 s.
         assert_eq!(begins(&child), [0.0, 5.0, 12.5, 23.75, 40.63]);
         assert_eq!(error.attempts(), 5);
-        assert!(error.retries_used_up());
+        assert!(!crate::is_tried_again(&error).await);
         assert!(error.is_temporary(), "others may still see what it was");
         assert_eq!(error.kind(), ErrorKind::Unavailable);
     }
@@ -244,7 +244,7 @@ mod retry {
             .unwrap_err();
         assert_eq!(began.elapsed(), Duration::ZERO);
         assert_eq!(error.kind(), ErrorKind::Throttled);
-        assert!(error.retries_used_up());
+        assert!(!crate::is_tried_again(&error).await);
         assert_eq!(error.retry_after(), Some(61 * SECOND));
     }
 
@@ -259,7 +259,7 @@ mod retry {
         // 5 and 7.5 fit; 11.25 more do not.
         assert_eq!(begins(&child), [0.0, 5.0, 12.5]);
         assert_eq!(round(began.elapsed().as_secs_f64()), 12.5);
-        assert!(error.retries_used_up());
+        assert!(!crate::is_tried_again(&error).await);
         assert!(child.exports().iter().all(|call| call.until == until));
     }
 
@@ -272,7 +272,7 @@ mod retry {
             let error = export(&exporter, &batch_of(1)).await.unwrap_err();
             assert_eq!(child.exports().len(), attempts);
             assert_eq!(error.attempts() as usize, attempts);
-            assert!(error.retries_used_up());
+            assert!(!crate::is_tried_again(&error).await);
         }
     }
 
@@ -283,7 +283,7 @@ mod retry {
         let exporter = child.exporter().retry(exact());
         let error = export(&exporter, &batch_of(1)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Refused);
-        assert!(!error.retries_used_up(), "nobody gave up");
+        assert!(crate::is_tried_again(&error).await, "nobody gave up");
         assert_eq!((error.attempts(), child.exports().len()), (2, 2));
     }
 
@@ -339,7 +339,9 @@ mod retry {
         let rest = &delivery.rest;
         let messages: Vec<_> = rest.iter().map(|part| part.error.message()).collect();
         assert_eq!(messages, ["a later", "b later"]);
-        assert!(rest.iter().all(|part| part.error.retries_used_up()));
+        for part in rest {
+            assert!(!crate::is_tried_again(&part.error).await);
+        }
         assert!(rest.iter().all(|part| part.error.is_temporary()));
     }
 
@@ -352,7 +354,7 @@ mod retry {
         let error = export(&exporter, &batch_of(1)).await.unwrap_err();
         assert_eq!(child.exports().len(), 3);
         assert_eq!(error.attempts(), 3);
-        assert!(error.is_temporary() && error.retries_used_up());
+        assert!(error.is_temporary() && !crate::is_tried_again(&error).await);
 
         child.clear();
         let rest = Error::unavailable("the rest is late");
@@ -377,7 +379,7 @@ mod retry {
         let error = exporting.await.unwrap().unwrap_err();
         assert_eq!(began.elapsed(), Duration::ZERO);
         assert_eq!(error.kind(), ErrorKind::Throttled, "its last error");
-        assert!(error.retries_used_up());
+        assert!(!crate::is_tried_again(&error).await);
         assert_eq!(child.exports().len(), 2);
         assert_eq!(child.shutdowns(), 1);
     }
@@ -443,7 +445,7 @@ mod retry {
         let exporter = child.exporter().retry(settings);
         let until = Deadline::after(Duration::from_millis(20));
         let error = exporter.export(batch_of(1), until).await.unwrap_err();
-        assert!(error.retries_used_up());
+        assert!(!crate::is_tried_again(&error).await);
         assert!(
             error.attempts() <= 21,
             "{} attempts in 20 ms",
@@ -479,7 +481,10 @@ mod retry {
                 let exporter = child.exporter().retry(settings.clone());
                 let until = Deadline::after(300 * SECOND);
                 let error = exporter.export(batch_of(1), until).await.unwrap_err();
-                assert!(error.retries_used_up(), "{settings:?} {asked:?}");
+                assert!(
+                    !crate::is_tried_again(&error).await,
+                    "{settings:?} {asked:?}"
+                );
             }
         }
     }

@@ -35,6 +35,7 @@ use outspan::combinators::Filtered;
 use outspan::combinators::Mapped;
 use outspan::combinators::Scrubbed;
 use outspan::combinators::WaitFor;
+use outspan::engine::Ack;
 use outspan::engine::MemoryQueue;
 use outspan::wire::otlp::AttributeOwner;
 use outspan::wire::otlp::AttributeSlot;
@@ -296,8 +297,8 @@ mod filtered {
             .unwrap();
         for spans in [6, 5, 2, 1] {
             let batch = numbered(spans);
-            let room = queue.reserve(batch.memory(), spans).unwrap();
-            queue.push(vec![batch], room);
+            let permit = queue.try_reserve(batch.memory(), spans).unwrap();
+            queue.push(batch, permit, Ack::none()).unwrap();
             let drained = queue.flush(soon()).await.unwrap();
             assert_eq!(drained.left, 0);
             assert_eq!(drained.lost.of(DropReason::Filtered) as usize, spans / 2);
@@ -329,8 +330,8 @@ mod filtered {
         let odd = batch_with(2, |_, span| span.name = "1".to_owned());
         for (spans, batch) in [(1, numbered(1)), (2, odd)] {
             child.wait_for_exports(spans - 1).await;
-            let room = queue.reserve(batch.memory(), spans).unwrap();
-            queue.push(vec![batch], room);
+            let permit = queue.try_reserve(batch.memory(), spans).unwrap();
+            queue.push(batch, permit, Ack::none()).unwrap();
         }
         let drained = queue.flush(soon()).await.unwrap();
         assert_eq!(drained.left, 0, "{:?}", queue.trouble());

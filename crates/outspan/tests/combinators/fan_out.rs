@@ -16,6 +16,7 @@ use outspan::Result;
 use outspan::Retry;
 use outspan::combinators::FanOut;
 use outspan::combinators::WaitFor;
+use outspan::engine::Ack;
 use outspan::engine::MemoryQueue;
 use outspan_testkit::Act;
 use outspan_testkit::Gate;
@@ -160,8 +161,8 @@ mod all {
             .retry(retry)
             .start()
             .unwrap();
-        let room = queue.reserve(1000, 4).unwrap();
-        queue.push(vec![batch_of(4)], room);
+        let permit = queue.try_reserve(1000, 4).unwrap();
+        queue.push(batch_of(4), permit, Ack::none()).unwrap();
         drop(queue.flush(soon()).await.unwrap());
         assert_eq!(queue.account().delivered, 4);
         assert_eq!(children[0].exports().len(), 1);
@@ -252,7 +253,7 @@ mod all {
         let error = export(&exporter, &batch_of(3)).await.unwrap_err();
         assert!(error.is_temporary());
         assert_eq!(error.retry_after(), Some(SECOND * 7));
-        assert!(!error.retries_used_up());
+        assert!(crate::is_tried_again(&error).await);
     }
 
     #[tokio::test(start_paused = true)]

@@ -26,5 +26,26 @@ mod queued;
 mod retiring;
 mod retry;
 mod shares;
+mod span_queue;
 mod split;
 mod stacks;
+
+/// Whether a retry outside makes another attempt after a temporary error like this one: not if a retry inside has given up.
+async fn is_tried_again(error: &outspan::Error) -> bool {
+    use std::time::Duration;
+
+    use outspan::Export;
+
+    let child = outspan_testkit::ScriptedExporter::new();
+    let error = error.clone().with_temporary(true);
+    let at_once = error.with_retry_after(Duration::ZERO);
+    child.script([outspan_testkit::Act::Fail(at_once)]);
+    let settings = outspan::Retry::default()
+        .initial_interval(Duration::ZERO)
+        .max_interval(Duration::ZERO);
+    let exporter = child.exporter().retry(settings);
+    let batch = outspan_testkit::batch_of(1);
+    let result = exporter.export(batch, outspan::Deadline::never()).await;
+    assert_eq!(result.is_ok(), child.exports().len() == 2);
+    result.is_ok()
+}

@@ -5,21 +5,28 @@
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::sync::Mutex;
 use std::time::Duration;
 
+use outspan::Batch;
 use outspan::Deadline;
 use outspan::Drained;
 use outspan::DropReason;
 use outspan::Error;
 use outspan::ErrorKind;
 use outspan::Retry;
+use outspan::engine::Ack;
+use outspan::engine::AckOutcome;
+use outspan::engine::BatchLimits;
 use outspan::engine::MemoryQueue;
-use outspan::engine::Room;
+use outspan::engine::Permit;
+use outspan::engine::ReserveError;
 use outspan_testkit::Act;
 use outspan_testkit::DrainAct;
 use outspan_testkit::Gate;
 use outspan_testkit::ScriptedExporter;
 use outspan_testkit::batch_of;
+use outspan_testkit::batch_with;
 use outspan_testkit::soon;
 use outspan_testkit::span_ids;
 
@@ -36,8 +43,26 @@ fn queue(child: &ScriptedExporter) -> MemoryQueue {
         .unwrap()
 }
 
-fn room(queue: &MemoryQueue, spans: usize) -> Room {
-    queue.reserve(1000, spans).unwrap()
+fn room(queue: &MemoryQueue, spans: usize) -> Permit {
+    queue.try_reserve(1000, spans).unwrap()
+}
+
+fn push(queue: &MemoryQueue, batch: Batch, permit: Permit) {
+    queue.push(batch, permit, Ack::none()).unwrap();
+}
+
+type Told = Arc<Mutex<Option<AckOutcome>>>;
+
+/// An ack, and what its source is told.
+fn source() -> (Ack, Told) {
+    let told = Told::default();
+    let tell = Arc::clone(&told);
+    let ack = Ack::new(move |outcome| *tell.lock().unwrap() = Some(outcome));
+    (ack, told)
+}
+
+fn outcome(told: &Told) -> Option<AckOutcome> {
+    told.lock().unwrap().clone()
 }
 
 fn lost(queue: &MemoryQueue) -> u64 {
@@ -49,10 +74,10 @@ async fn delivers_what_is_pushed_and_gives_the_room_back() {
     let child = ScriptedExporter::new();
     let queue = queue(&child);
     let batch = batch_of(3);
-    let room = queue.reserve(batch.memory(), 3).unwrap();
+    let room = queue.try_reserve(batch.memory(), 3).unwrap();
     assert_eq!(queue.bytes(), batch.memory());
     assert_eq!(queue.account().queued, 3);
-    queue.push(vec![batch.clone()], room);
+    push(&queue, batch.clone(), room);
     let drained = queue.flush(soon()).await.unwrap();
     assert!(drained.is_complete());
     assert_eq!(child.received(), span_ids(&batch));
@@ -70,11 +95,11 @@ async fn has_no_room_beyond_its_bounds() {
         .spans(NonZeroUsize::new(10))
         .start()
         .unwrap();
-    let first = queue.reserve(600, 4).unwrap();
+    let first = queue.try_reserve(600, 4).unwrap();
     assert!(!queue.has_room(401));
     assert!(queue.has_room(400));
-    assert!(queue.reserve(401, 1).is_none(), "too many bytes");
-    assert!(queue.reserve(1, 7).is_none(), "too many spans");
+    assert!(queue.try_reserve(401, 1).is_err(), "too many bytes");
+    assert!(queue.try_reserve(1, 7).is_err(), "too many spans");
     assert_eq!(
         queue.account().received,
         4,
@@ -85,7 +110,7 @@ async fn has_no_room_beyond_its_bounds() {
     assert_eq!(account.dropped.of(DropReason::QueueFull), 7);
     assert!(account.closes());
     drop(first);
-    assert!(queue.reserve(1000, 10).is_some());
+    assert!(queue.try_reserve(1000, 10).is_ok());
 }
 
 #[tokio::test]
@@ -97,15 +122,15 @@ async fn waits_for_room_that_can_come_and_not_for_what_never_fits() {
         .start()
         .unwrap();
     let never = Deadline::never();
-    assert!(queue.reserve_by(1001, 1, never).await.is_none());
-    assert!(queue.reserve_by(1, 11, never).await.is_none());
-    assert!(queue.reserve_by_dropping(1001, 1).is_none());
-    assert!(queue.reserve_by_dropping(1, 11).is_none());
+    assert!(queue.reserve(1001, 1, never).await.is_err());
+    assert!(queue.reserve(1, 11, never).await.is_err());
+    assert!(queue.try_reserve_evicting(1001, 1).is_err());
+    assert!(queue.try_reserve_evicting(1, 11).is_err());
 
-    drop(queue.reserve_by_dropping(1000, 10).unwrap());
-    let all = queue.reserve_by(1000, 10, never).await.unwrap();
-    let (room, ()) = tokio::join!(queue.reserve_by(1000, 10, soon()), async { drop(all) });
-    assert!(room.is_some());
+    drop(queue.try_reserve_evicting(1000, 10).unwrap());
+    let all = queue.reserve(1000, 10, never).await.unwrap();
+    let (room, ()) = tokio::join!(queue.reserve(1000, 10, soon()), async { drop(all) });
+    assert!(room.is_ok());
 }
 
 #[tokio::test]
@@ -117,7 +142,7 @@ async fn a_flush_that_fails_inside_is_an_error_unless_there_are_spans_to_tell_of
     let error = queue.flush(soon()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Internal);
     child.script([Act::refused()]);
-    queue.push(vec![batch_of(2)], room(&queue, 2));
+    push(&queue, batch_of(2), room(&queue, 2));
     let drained = queue.flush(soon()).await.unwrap();
     assert_eq!(drained.refused + drained.lost.total(), 2, "{drained}");
 }
@@ -144,7 +169,7 @@ async fn room_of_several_requests_becomes_one() {
     assert_eq!(foreign.spans(), 1);
     drop(foreign);
     assert_eq!((lost(&queue), lost(&other)), (0, 1));
-    queue.push(vec![batch_of(5)], both);
+    push(&queue, batch_of(5), both);
     assert!(queue.shutdown(soon()).await.unwrap().is_complete());
     assert_eq!(queue.account().delivered, 5);
 }
@@ -155,11 +180,11 @@ async fn the_account_closes_whatever_the_room_was_for() {
     let queue = queue(&child);
     let other = self::queue(&child);
     let too_much = room(&queue, 5);
-    queue.push(vec![batch_of(3)], too_much);
+    push(&queue, batch_of(3), too_much);
     let too_little = room(&queue, 1);
-    queue.push(vec![batch_of(2), batch_of(2)], too_little);
+    push(&queue, batch_of(4), too_little);
     let of_another = room(&other, 9);
-    queue.push(vec![batch_of(1)], of_another);
+    push(&queue, batch_of(1), of_another);
     drop(queue.flush(soon()).await.unwrap());
     let account = queue.account();
     assert!(account.closes(), "{account}");
@@ -178,7 +203,7 @@ async fn trouble_is_there_while_it_lasts() {
     let queue = queue(&child);
     assert_eq!(queue.trouble(), None);
     let room = room(&queue, 1);
-    queue.push(vec![batch_of(1)], room);
+    push(&queue, batch_of(1), room);
     child.wait_for_exports(3).await;
     assert!(queue.trouble().is_some());
     assert_eq!((queue.batches(), queue.exports()), (1, 1));
@@ -195,7 +220,7 @@ async fn stopping_at_once_counts_what_is_held() {
     child.always(Act::when(&gate, Act::Deliver));
     let queue = queue(&child);
     let room = room(&queue, 2);
-    queue.push(vec![batch_of(2)], room);
+    push(&queue, batch_of(2), room);
     child.wait_for_exports(1).await;
     queue.abort().await;
     let account = queue.account();
@@ -211,7 +236,7 @@ async fn after_a_shutdown_pushes_are_counted_as_lost() {
     let late = room(&queue, 4);
     drop(queue.shutdown(soon()).await.unwrap());
     assert_eq!(child.shutdowns(), 1);
-    queue.push(vec![batch_of(4)], late);
+    drop(queue.push(batch_of(4), late, Ack::none()).unwrap_err());
     assert_eq!(queue.account().dropped.of(DropReason::Shutdown), 4);
     assert_eq!(queue.bytes(), 0);
     let again = queue.shutdown(soon()).await.unwrap();
@@ -226,7 +251,7 @@ async fn a_shutdown_that_is_out_of_time_says_what_was_lost() {
     child.always(Act::when(&gate, Act::Deliver));
     let queue = queue(&child);
     let room = room(&queue, 2);
-    queue.push(vec![batch_of(2)], room);
+    push(&queue, batch_of(2), room);
     child.wait_for_exports(1).await;
     let until = Deadline::after(Duration::from_millis(20));
     let drained = queue.shutdown(until).await.unwrap();
@@ -240,7 +265,7 @@ async fn what_the_exporter_took_and_lost_in_the_end_is_not_counted_as_delivered(
     late.lost.add(DropReason::Failed, 2);
     child.script_shutdowns([DrainAct::Done(late)]);
     let queue = queue(&child);
-    queue.push(vec![batch_of(5)], room(&queue, 5));
+    push(&queue, batch_of(5), room(&queue, 5));
     let drained = queue.shutdown(soon()).await.unwrap();
     assert_eq!(drained.lost.of(DropReason::Failed), 2);
     let account = queue.account();
@@ -260,7 +285,7 @@ async fn the_hook_hears_of_every_drop() {
         .unwrap();
     queue.turn_away(3);
     let room = room(&queue, 2);
-    queue.push(vec![batch_of(2)], room);
+    push(&queue, batch_of(2), room);
     drop(queue.flush(soon()).await.unwrap());
     let heard: Vec<_> = receiver.try_iter().collect();
     assert_eq!(heard, [(DropReason::QueueFull, 3), (DropReason::Failed, 2)]);
@@ -274,8 +299,8 @@ async fn whoever_waits_for_the_queue_to_shrink_goes_on_when_it_has() {
     let queue = queue(&child);
     queue.wait_until_at_most(0).await;
     let batch = batch_of(2);
-    let room = queue.reserve(batch.memory(), 2).unwrap();
-    queue.push(vec![batch], room);
+    let room = queue.try_reserve(batch.memory(), 2).unwrap();
+    push(&queue, batch, room);
     let mut shrunk = std::pin::pin!(queue.wait_until_at_most(0));
     assert!(futures_util::poll!(&mut shrunk).is_pending());
     gate.open();
@@ -288,7 +313,7 @@ fn works_without_any_runtime_of_the_caller_s() {
     let child = ScriptedExporter::new();
     let queue = queue(&child);
     let room = room(&queue, 1);
-    queue.push(vec![batch_of(1)], room);
+    push(&queue, batch_of(1), room);
     let drained = futures_executor::block_on(queue.shutdown(soon())).unwrap();
     assert_eq!(drained.delivered, 1);
 }
@@ -305,39 +330,241 @@ fn a_bound_of_nothing_is_refused() {
 }
 
 #[tokio::test]
-async fn a_witness_stays_until_the_last_part_of_its_batches_is_settled() {
+async fn ack_finishes_with_the_last_part_of_its_batch() {
     let child = ScriptedExporter::new();
     let queue = queue(&child);
     let gate = Gate::new();
     gate.close();
     let half = Act::DeliverHalf(Error::unavailable("the rest later"));
     child.script([half, Act::when(&gate, Act::Deliver)]);
-    let witness = Arc::new(());
-    let watched = Arc::downgrade(&witness);
-    let batch = batch_of(5);
-    queue.push_witnessed(vec![batch.clone()], room(&queue, 5), witness);
+    let (ack, told) = source();
+    queue.push(batch_of(5), room(&queue, 5), ack).unwrap();
     child.wait_for_exports(2).await;
-    assert!(
-        watched.upgrade().is_some(),
-        "half of the spans are still held"
-    );
+    assert!(outcome(&told).is_none(), "half of the spans are still held");
     gate.open();
     drop(queue.flush(soon()).await.unwrap());
-    assert!(watched.upgrade().is_none(), "nothing is held any more");
+    let outcome = outcome(&told).expect("nothing is held any more");
+    assert!(outcome.dropped.is_none());
     assert_eq!(child.received().len(), 5);
 }
 
 #[tokio::test]
-async fn a_witness_ends_with_spans_that_are_refused_or_come_too_late() {
+async fn ack_is_told_of_spans_that_are_rejected_or_come_too_late() {
     let child = ScriptedExporter::new();
     let queue = queue(&child);
     child.script([Act::refused()]);
-    let (refused, late) = (Arc::new(()), Arc::new(()));
-    let watched = [Arc::downgrade(&refused), Arc::downgrade(&late)];
-    queue.push_witnessed(vec![batch_of(2)], room(&queue, 2), refused);
+    let ((refused, told_refused), (late, told_late)) = (source(), source());
+    queue.push(batch_of(2), room(&queue, 2), refused).unwrap();
     drop(queue.flush(soon()).await.unwrap());
     let too_late = room(&queue, 1);
     drop(queue.shutdown(soon()).await);
-    queue.push_witnessed(vec![batch_of(1)], too_late, late);
-    assert!(watched.iter().all(|watched| watched.upgrade().is_none()));
+    drop(queue.push(batch_of(1), too_late, late).unwrap_err());
+    let refused = outcome(&told_refused).unwrap();
+    assert_eq!(refused.rejected, 2);
+    assert!(refused.message.unwrap().contains("the script says refused"));
+    assert!(refused.dropped.is_none());
+    let late = outcome(&told_late).unwrap().dropped.unwrap();
+    assert_eq!(late.reason, DropReason::Shutdown);
+}
+
+#[tokio::test]
+async fn ack_is_told_of_every_kind_of_drop() {
+    let reason = |told: &Told| outcome(told).unwrap().dropped.unwrap().reason;
+
+    // For good, by the destination's fault.
+    let child = ScriptedExporter::new();
+    child.script([Act::Fail(Error::internal("broken"))]);
+    let queue = self::queue(&child);
+    let (ack, told) = source();
+    queue.push(batch_of(2), room(&queue, 2), ack).unwrap();
+    drop(queue.flush(soon()).await.unwrap());
+    assert_eq!(reason(&told), DropReason::Failed);
+
+    // In flight and waiting, when the queue ends.
+    let gate = Gate::new();
+    child.always(Act::when(&gate, Act::Deliver));
+    let sources: Vec<_> = (0..6).map(|_| source()).collect();
+    for (ack, _) in &sources {
+        queue
+            .push(batch_of(1), room(&queue, 1), ack.clone())
+            .unwrap();
+    }
+    child.wait_for_exports(5).await;
+    let told: Vec<_> = sources.into_iter().map(|(_, told)| told).collect();
+    assert!(told.iter().all(|told| outcome(told).is_none()));
+    queue.abort().await;
+    assert!(told.iter().all(|told| reason(told) == DropReason::Shutdown));
+
+    // To make space for others.
+    let child = ScriptedExporter::new();
+    child.always(Act::when(&gate, Act::Deliver));
+    let queue = MemoryQueue::builder(child.exporter())
+        .bytes(1000)
+        .concurrent_exports(1)
+        .start()
+        .unwrap();
+    push(&queue, batch_of(1), queue.try_reserve(500, 1).unwrap());
+    child.wait_for_exports(1).await;
+    let (ack, told) = source();
+    let wide = batch_with(1, |_, span| span.name = "n".repeat(500));
+    let permit = queue.try_reserve(500, 1).unwrap();
+    queue.push(wide, permit, ack).unwrap();
+    drop(queue.try_reserve_evicting(500, 1).unwrap());
+    assert_eq!(reason(&told), DropReason::QueueFull);
+    gate.open();
+}
+
+#[tokio::test]
+async fn dropping_a_queue_tells_the_sources_of_what_it_held() {
+    let child = ScriptedExporter::new();
+    let queue = MemoryQueue::builder(child.exporter())
+        .batches(BatchLimits {
+            delay: Duration::from_secs(3600),
+            ..BatchLimits::default()
+        })
+        .start()
+        .unwrap();
+    let (ack, told) = source();
+    queue.push(batch_of(1), room(&queue, 1), ack).unwrap();
+    assert!(outcome(&told).is_none(), "it is being collected");
+    drop(queue);
+    let dropped = outcome(&told).unwrap().dropped.unwrap();
+    assert_eq!(dropped.reason, DropReason::Shutdown);
+}
+
+#[tokio::test]
+async fn callers_of_reserve_are_served_in_order() {
+    let child = ScriptedExporter::new();
+    let queue = MemoryQueue::builder(child.exporter())
+        .bytes(1000)
+        .start()
+        .unwrap();
+    let held: Vec<_> = (0..10)
+        .map(|_| queue.try_reserve(100, 1).unwrap())
+        .collect();
+    let order = Mutex::new(Vec::new());
+    let caller = |name: &'static str, bytes| {
+        let (queue, order) = (&queue, &order);
+        async move {
+            let permit = queue.reserve(bytes, 1, soon()).await.unwrap();
+            order.lock().unwrap().push(name);
+            permit.release();
+        }
+    };
+    let mut large = std::pin::pin!(caller("large", 800));
+    assert!(futures_util::poll!(&mut large).is_pending());
+    let mut small = std::pin::pin!(caller("small", 100));
+    assert!(futures_util::poll!(&mut small).is_pending());
+    let mut held = held.into_iter();
+    held.by_ref().take(3).for_each(Permit::release);
+    assert!(futures_util::poll!(&mut small).is_pending(), "it would fit");
+    assert_eq!(queue.try_reserve(100, 1).unwrap_err(), ReserveError::Full);
+    held.by_ref().take(5).for_each(Permit::release);
+    tokio::join!(small, large);
+    assert_eq!(*order.lock().unwrap(), ["large", "small"]);
+    held.for_each(Permit::release);
+    assert!(queue.try_reserve(1000, 1).is_ok(), "nobody waits any more");
+}
+
+#[tokio::test]
+async fn caller_of_reserve_that_gives_up_lets_the_next_one_go_on() {
+    let child = ScriptedExporter::new();
+    let queue = MemoryQueue::builder(child.exporter())
+        .bytes(1000)
+        .start()
+        .unwrap();
+    let held = queue.try_reserve(500, 1).unwrap();
+    let mut large = Box::pin(queue.reserve(1000, 1, Deadline::never()));
+    assert!(futures_util::poll!(&mut large).is_pending());
+    let mut small = std::pin::pin!(queue.reserve(500, 1, soon()));
+    assert!(futures_util::poll!(&mut small).is_pending());
+    drop(large);
+    small.await.unwrap().release();
+    held.release();
+    let error = queue
+        .reserve(1000, 1, Deadline::after(Duration::ZERO))
+        .await;
+    error
+        .expect("there is space, whatever the deadline")
+        .release();
+}
+
+#[tokio::test]
+async fn callers_of_reserve_learn_of_the_shutdown() {
+    let child = ScriptedExporter::new();
+    let queue = self::queue(&child);
+    let held = queue.try_reserve(queue.bytes_max(), 1).unwrap();
+    let waiting = queue.reserve(1, 1, Deadline::never());
+    let (waited, drained) = tokio::join!(waiting, queue.shutdown(soon()));
+    assert_eq!(waited.unwrap_err(), ReserveError::ShutDown);
+    drop(drained);
+    held.release();
+    assert_eq!(queue.try_reserve(1, 1).unwrap_err(), ReserveError::ShutDown);
+    let late = queue.reserve(1, 1, Deadline::never()).await;
+    assert_eq!(late.unwrap_err(), ReserveError::ShutDown);
+}
+
+/// Space comes back when a batch holds less than was reserved for it, too.
+#[tokio::test]
+async fn caller_of_reserve_gets_what_a_push_leaves_over() {
+    let gate = Gate::new();
+    let child = ScriptedExporter::new();
+    child.always(Act::when(&gate, Act::Deliver));
+    let batch = batch_of(2);
+    let bytes = batch.memory() * 2;
+    let queue = MemoryQueue::builder(child.exporter())
+        .bytes(bytes)
+        .start()
+        .unwrap();
+    let all = queue.try_reserve(bytes, 2).unwrap();
+    let mut waiting = std::pin::pin!(queue.reserve(1, 1, soon()));
+    assert!(futures_util::poll!(&mut waiting).is_pending());
+    push(&queue, batch, all);
+    waiting.await.unwrap().release();
+    gate.open();
+}
+
+#[tokio::test]
+async fn two_flushes_at_once_both_say_what_became_of_every_span() {
+    let gate = Gate::new();
+    let child = ScriptedExporter::new();
+    child.always(Act::when(&gate, Act::Deliver));
+    let queue = queue(&child);
+    push(&queue, batch_of(3), room(&queue, 3));
+    child.wait_for_exports(1).await;
+    let mut one = std::pin::pin!(queue.flush(soon()));
+    let mut other = std::pin::pin!(queue.flush(soon()));
+    assert!(futures_util::poll!(&mut one).is_pending());
+    assert!(futures_util::poll!(&mut other).is_pending());
+    gate.open();
+    let (one, other) = tokio::join!(one, other);
+    assert_eq!(one.unwrap().delivered, 3);
+    assert_eq!(other.unwrap().delivered, 3);
+    let later = queue.flush(soon()).await.unwrap();
+    assert_eq!(later.delivered, 0, "it was told");
+}
+
+#[tokio::test]
+async fn flush_during_a_shutdown_says_what_was_lost_as_well() {
+    let gate = Gate::new();
+    let child = ScriptedExporter::new();
+    child.always(Act::when(&gate, Act::Deliver));
+    let queue = queue(&child);
+    push(&queue, batch_of(2), room(&queue, 2));
+    child.wait_for_exports(1).await;
+    let mut flush = std::pin::pin!(queue.flush(soon()));
+    assert!(futures_util::poll!(&mut flush).is_pending());
+    let until = Deadline::after(Duration::from_millis(20));
+    let (flushed, ended) = tokio::join!(flush, queue.shutdown(until));
+    assert_eq!(ended.unwrap().lost.of(DropReason::Shutdown), 2);
+    assert_eq!(flushed.unwrap().lost.of(DropReason::Shutdown), 2);
+}
+
+#[tokio::test]
+async fn permit_that_is_released_was_never_counted() {
+    let child = ScriptedExporter::new();
+    let queue = queue(&child);
+    room(&queue, 5).release();
+    assert_eq!(queue.bytes(), 0);
+    assert_eq!(queue.account().received, 0);
 }

@@ -13,6 +13,7 @@ use outspan::Export;
 use outspan::Exporter;
 use outspan::Losses;
 use outspan::Result;
+use outspan::engine::Ack;
 use outspan::engine::MemoryQueue;
 use outspan_testkit::Written;
 use outspan_testkit::batch_of;
@@ -52,8 +53,8 @@ async fn send(exporter: Answering) {
         .start()
         .unwrap();
     let batch = batch_of(3);
-    let room = queue.reserve(batch.memory(), batch.spans()).unwrap();
-    queue.push(vec![batch], room);
+    let permit = queue.try_reserve(batch.memory(), batch.spans()).unwrap();
+    queue.push(batch, permit, Ack::none()).unwrap();
     drop(queue.flush(soon()).await.unwrap());
     drop(queue.shutdown(soon()).await.unwrap());
 }

@@ -15,6 +15,7 @@ use outspan::Export;
 use outspan::Exporter;
 use outspan::Result;
 use outspan::combinators::Queued;
+use outspan::engine::Ack;
 use outspan::engine::BatchLimits;
 use outspan::engine::MemoryQueue;
 use outspan_testkit::Act;
@@ -38,8 +39,8 @@ fn queue_on(runtime: &tokio::runtime::Runtime, exporter: Exporter) -> MemoryQueu
 
 fn push(queue: &MemoryQueue, spans: usize) {
     let batch = batch_of(spans);
-    let room = queue.reserve(batch.memory(), spans).unwrap();
-    queue.push(vec![batch], room);
+    let permit = queue.try_reserve(batch.memory(), spans).unwrap();
+    queue.push(batch, permit, Ack::none()).unwrap();
 }
 
 fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
@@ -63,7 +64,7 @@ impl OnThreads {
 impl Export for OnThreads {
     async fn export(&self, batch: Batch, _until: Deadline) -> Result<Delivery> {
         self.check();
-        // Timers of the runtime that polls: there are no others that this exporter could use.
+        // Sleeps: to see that the runtime that polls has timers.
         tokio::time::sleep(Duration::from_millis(1)).await;
         self.check();
         Ok(Delivery::of(&batch))

@@ -172,7 +172,8 @@ impl Moved {
                 // It met the member just when that was gone: the next attempt goes to another one.
                 Err(error) => assert!(error.is_temporary(), "{error}"),
             }
-            tokio::task::yield_now().await;
+            // Sleeps: the address changes within a second, and thousands of batches would be held by then.
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
         Self {
             exporter,

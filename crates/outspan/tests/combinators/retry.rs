@@ -46,6 +46,14 @@ async fn export(exporter: &Exporter, batch: &Batch) -> Result<Delivery> {
     exporter.export(batch.clone(), Deadline::never()).await
 }
 
+/// The error with which a retry gives up after this one.
+async fn given_up(error: Error) -> Error {
+    let child = ScriptedExporter::new();
+    child.script([Act::Fail(error)]);
+    let exporter = child.exporter().retry(exact().max_retries(0));
+    export(&exporter, &batch_of(1)).await.unwrap_err()
+}
+
 mod what_is_tried_again {
     use super::*;
 
@@ -68,7 +76,7 @@ mod what_is_tried_again {
             let temporary = plain.clone().with_temporary(true);
             let permanent = plain.clone().with_temporary(false);
             let asked = plain.clone().with_retry_after(SECOND);
-            let used_up = temporary.clone().with_retries_used_up();
+            let used_up = given_up(temporary.clone()).await;
             for (error, is_tried_again) in [
                 (plain, by_default),
                 (temporary, true),

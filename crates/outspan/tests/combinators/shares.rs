@@ -16,6 +16,7 @@ use outspan::combinators::BreakerEvent;
 use outspan::combinators::BreakerState;
 use outspan::combinators::Fallback;
 use outspan::combinators::Queued;
+use outspan::engine::Ack;
 use outspan::engine::MemoryQueue;
 use outspan_testkit::Act;
 use outspan_testkit::ScriptedExporter;
@@ -322,8 +323,8 @@ async fn queue_of_program(exporter: Exporter, batches: usize) -> MemoryQueue {
     let queue = MemoryQueue::builder(exporter).start().unwrap();
     for _ in 0..batches {
         let batch = batch_of(10);
-        let room = queue.reserve(batch.memory(), 10).unwrap();
-        queue.push(vec![batch], room);
+        let permit = queue.try_reserve(batch.memory(), 10).unwrap();
+        queue.push(batch, permit, Ack::none()).unwrap();
     }
     queue
 }

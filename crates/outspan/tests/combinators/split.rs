@@ -21,11 +21,13 @@ use outspan::Result;
 use outspan::Retry;
 use outspan::combinators::FanOut;
 use outspan::combinators::WaitFor;
+use outspan::engine::Ack;
 use outspan::engine::MemoryQueue;
 use outspan_testkit::Act;
 use outspan_testkit::Gate;
 use outspan_testkit::ScriptedExporter;
 use outspan_testkit::batch_of;
+use outspan_testkit::batch_with;
 use outspan_testkit::soon;
 use outspan_testkit::span_ids;
 
@@ -58,8 +60,8 @@ fn queue_of(exporter: Exporter) -> outspan::engine::MemoryQueueBuilder {
 }
 
 fn push(queue: &MemoryQueue, batch: Batch) {
-    let room = queue.reserve(batch.memory(), batch.spans()).unwrap();
-    queue.push(vec![batch], room);
+    let permit = queue.try_reserve(batch.memory(), batch.spans()).unwrap();
+    queue.push(batch, permit, Ack::none()).unwrap();
 }
 
 #[tokio::test(start_paused = true)]
@@ -125,6 +127,39 @@ async fn parts_that_are_left_as_too_large_are_split_too() {
     let exporter = Exporter::new(FirstHalf);
     let delivery = export(&exporter, &batch_of(9)).await.unwrap();
     assert_eq!((delivery.accepted, delivery.undelivered()), (9, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn parts_that_an_exporter_has_changed_are_split_too() {
+    /// Gives other spans back in place of those that are too large.
+    #[derive(Debug)]
+    struct Changes(ScriptedExporter);
+
+    impl Export for Changes {
+        async fn export(&self, batch: Batch, until: Deadline) -> Result<Delivery> {
+            if batch.spans() <= 2 {
+                return self.0.exporter().export(batch, until).await;
+            }
+            let changed = batch_with(batch.spans(), |_, span| span.name = "changed".to_owned());
+            let mut delivery = Delivery::default();
+            delivery.leave(changed, Error::too_large("more than two"));
+            Ok(delivery)
+        }
+
+        async fn flush(&self, _until: Deadline) -> Result<Drained> {
+            Ok(Drained::default())
+        }
+
+        async fn shutdown(&self, _until: Deadline) -> Result<Drained> {
+            Ok(Drained::default())
+        }
+    }
+
+    let child = ScriptedExporter::new();
+    let exporter = Exporter::new(Changes(child.clone()));
+    let delivery = export(&exporter, &batch_of(8)).await.unwrap();
+    assert_eq!((delivery.accepted, delivery.undelivered()), (8, 0));
+    assert_eq!(sizes(&child), [2, 2, 2, 2]);
 }
 
 #[tokio::test(start_paused = true)]

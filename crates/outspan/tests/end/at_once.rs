@@ -17,6 +17,7 @@ use outspan::DropReason;
 use outspan::ErrorKind;
 use outspan::Export;
 use outspan::Exporter;
+use outspan::engine::Ack;
 use outspan::engine::MemoryQueue;
 use outspan::sdk::BatchProcessor;
 use outspan::sdk::SdkExporter;
@@ -289,8 +290,8 @@ async fn memory_queue_answers_both_callers_alike() {
     let (child, gate) = gated();
     let queue = MemoryQueue::builder(child.exporter()).start().unwrap();
     let batch = batch_of(4);
-    let room = queue.reserve(batch.memory(), 4).unwrap();
-    queue.push(vec![batch], room);
+    let permit = queue.try_reserve(batch.memory(), 4).unwrap();
+    queue.push(batch, permit, Ack::none()).unwrap();
     child.wait_for_exports(1).await;
     let short = queue.shutdown(Deadline::after(SHORT));
     let opened = async {

@@ -12,6 +12,7 @@ use outspan::combinators::Breaker;
 use outspan::combinators::Fallback;
 use outspan::combinators::FanOut;
 use outspan::combinators::Queued;
+use outspan::engine::Ack;
 use outspan::engine::MemoryQueue;
 use outspan_testkit::Act;
 use outspan_testkit::ScriptedExporter;
@@ -102,8 +103,8 @@ async fn queue_with_spans(child: &ScriptedExporter, exporter: Exporter) -> Memor
         .unwrap();
     for _ in 0..3 {
         let batch = batch_of(2);
-        let room = queue.reserve(batch.memory(), 2).unwrap();
-        queue.push(vec![batch], room);
+        let permit = queue.try_reserve(batch.memory(), 2).unwrap();
+        queue.push(batch, permit, Ack::none()).unwrap();
     }
     child.wait_for_exports(1).await;
     queue
@@ -185,8 +186,8 @@ async fn queue_of_three(waiting: &[usize], batches: usize) -> ([ScriptedExporter
         .unwrap();
     for _ in 0..batches {
         let batch = batch_of(2);
-        let room = queue.reserve(batch.memory(), 2).unwrap();
-        queue.push(vec![batch], room);
+        let permit = queue.try_reserve(batch.memory(), 2).unwrap();
+        queue.push(batch, permit, Ack::none()).unwrap();
     }
     for child in &children {
         child.wait_for_exports(1).await;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use outspan::Deadline;
 use outspan::Drained;
 use outspan::DropReason;
+use outspan::ErrorKind;
 use outspan::Export;
 use outspan::combinators::BalanceBy;
 use outspan::combinators::WaitFor;
@@ -177,7 +178,8 @@ fn a_shutdown_of_a_retry_ends_its_waits() {
             exporter.shutdown(Deadline::never()).await
         };
         let (exported, shut_down) = futures_util::future::join(export, shutdown).await;
-        assert!(exported.unwrap_err().retries_used_up());
+        let error = exported.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Throttled, "its last error");
         drop(shut_down.unwrap());
         began.elapsed()
     });

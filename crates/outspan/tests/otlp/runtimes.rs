@@ -171,7 +171,10 @@ async fn a_hook_that_panics_is_an_error(wire: Wire) {
         for _ in 0..3 {
             let error = export(&exporter, &batch_of(1)).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Internal);
-            assert!(error.to_string().contains("own mistake"), "{error}");
+            assert!(
+                error.chain().to_string().contains("own mistake"),
+                "{error:?}"
+            );
         }
         panics.store(false, Ordering::SeqCst);
         export(&exporter, &batch_of(1)).await.unwrap();

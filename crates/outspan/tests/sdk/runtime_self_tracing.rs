@@ -129,11 +129,11 @@ fn export_awaited_on_its_own_runtime_adds_nothing_to_the_caller_s_span() {
     outspan_testkit::alone!();
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     let runtime = builder.worker_threads(2).enable_all().build().unwrap();
-    let sink = Collector::grpc();
+    let traced = Collector::grpc();
     let destination = Collector::grpc();
     let provider = SdkTracerProvider::builder()
         .with_span_processor(BatchProcessor::new(
-            otlp::grpc(sink.endpoint()).build().unwrap(),
+            otlp::grpc(traced.endpoint()).build().unwrap(),
         ))
         .build();
     let everything = tracing_opentelemetry::layer().with_tracer(provider.tracer("program"));
@@ -151,7 +151,7 @@ fn export_awaited_on_its_own_runtime_adds_nothing_to_the_caller_s_span() {
         tracing::info_span!("program"),
     ));
     provider.shutdown().unwrap();
-    let spans = sink.spans();
+    let spans = traced.spans();
     let names: Vec<_> = spans.iter().map(|span| span.span.name.as_str()).collect();
     assert_eq!(names, ["program"]);
     assert_eq!(spans[0].span.events.len(), 0);

@@ -11,6 +11,7 @@ use outspan::Account;
 use outspan::DropReason;
 use outspan::Exporter;
 use outspan::combinators::FanOut;
+use outspan::engine::Ack;
 use outspan::engine::MemoryQueue;
 use outspan::stdout;
 use outspan_testkit::batch_of;
@@ -61,8 +62,8 @@ fn queue(exporter: Exporter) -> MemoryQueue {
 
 fn push(queue: &MemoryQueue, spans: usize) {
     let batch = batch_of(spans);
-    let room = queue.reserve(batch.memory(), batch.spans()).unwrap();
-    queue.push(vec![batch], room);
+    let permit = queue.try_reserve(batch.memory(), batch.spans()).unwrap();
+    queue.push(batch, permit, Ack::none()).unwrap();
 }
 
 /// Reads the account until it is as wanted. `delivered` never decreases, and all spans are accounted for.

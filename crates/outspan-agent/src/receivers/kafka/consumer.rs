@@ -1,6 +1,5 @@
-//! The thread that consumes: messages in, groups out, offsets back.
+//! The thread that consumes: messages in, spans out, offsets back.
 
-use std::any::Any;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -15,8 +14,9 @@ use std::time::Instant;
 use bytes::Bytes;
 use outspan::Batch;
 use outspan::Deadline;
+use outspan::DropReason;
+use outspan::engine::Ack;
 use outspan::engine::BatchLimits;
-use outspan::engine::Merger;
 use rdkafka::ClientConfig;
 use rdkafka::ClientContext;
 use rdkafka::Message;
@@ -59,7 +59,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub(super) struct Worker {
     subscription: Subscription,
     config: ClientConfig,
-    /// How many bytes a group may have that is not one message.
+    /// How many bytes a group may have that has more than one message.
     group_bytes_max: usize,
     limits: BatchLimits,
     pipeline: Arc<Pipeline>,
@@ -68,7 +68,8 @@ pub(super) struct Worker {
     first: Option<BaseConsumer<Context>>,
     shared: Arc<Shared>,
     open: Group,
-    /// Batches that there was no room for.
+    /// Messages that there was no room for, in the order of their coming: one, and those that come while consuming is being
+    /// paused.
     held: VecDeque<Held>,
     settle: mpsc::Sender<u64>,
     settled: mpsc::Receiver<u64>,
@@ -87,26 +88,35 @@ struct Shared {
     log: Remark,
 }
 
-/// Messages that go to the destinations together.
+/// Messages whose offsets are committed together. They share an ack.
 #[derive(Debug, Default)]
 struct Group {
     number: u64,
-    merger: Merger,
+    spans: usize,
     memory: usize,
     /// When its first message came, if one did.
     opened: Option<Instant>,
+    /// Finishes when nothing of the group is held any more. It is there from the first message on, and clones of it are with
+    /// the spans.
+    ack: Ack,
 }
 
-/// A batch of a group.
+/// A message that waits for room. It is counted when it is handed over, or comes again.
+#[derive(Debug)]
 struct Held {
     batch: Batch,
-    witness: Arc<dyn Any + Send + Sync>,
+    ack: Ack,
+    read: Read,
+    /// Where it stands, for those who want to look at it.
+    place: String,
 }
 
-/// Tells that nothing of a group is held any more, by its end.
-struct Witness {
-    group: u64,
-    settle: mpsc::Sender<u64>,
+/// What is counted of a message.
+#[derive(Clone, Copy, Debug)]
+struct Read {
+    bytes: usize,
+    spans: usize,
+    invalid: usize,
 }
 
 #[derive(Default)]
@@ -134,12 +144,12 @@ impl Worker {
         subscription: Subscription,
         config: ClientConfig,
         group_bytes_max: usize,
+        limits: BatchLimits,
         pipeline: Arc<Pipeline>,
         counters: Arc<TransportCounters>,
         stop: watch::Receiver<Option<Deadline>>,
     ) -> Result<Self, String> {
         let (settle, settled) = mpsc::channel();
-        let limits = pipeline.limits();
         let mut worker = Self {
             subscription,
             config,
@@ -220,6 +230,7 @@ impl Worker {
             }
         }
         self.finish(consumer);
+        self.give_up_held();
         End::Stopped
     }
 
@@ -229,6 +240,8 @@ impl Worker {
         let is_over = |stop: Option<Deadline>| stop.is_some_and(|until| until.has_passed());
         while !self.shared.progress().is_settled() && !is_over(self.stopping()) {
             self.look_after(consumer);
+            // Nobody comes that spans could wait for.
+            self.pipeline.hand_over();
             self.pause(consumer, true);
             // Messages that come all the same are not noted, so that somebody else gets them.
             drop(consumer.poll(POLL));
@@ -236,7 +249,7 @@ impl Worker {
         self.shared.commit(consumer);
     }
 
-    /// Hands over what is due, and has Kafka's library commit what is settled.
+    /// Ends a group that is due, hands over what waits for room, and has Kafka's library commit what is settled.
     fn look_after(&mut self, consumer: &BaseConsumer<Context>) {
         for group in self.settled.try_iter() {
             self.shared.progress().settle(group);
@@ -289,53 +302,92 @@ impl Worker {
         }
     }
 
-    /// Takes a message into the open group, or counts and tells why not. Either way the group answers for its offset.
+    /// Hands the spans of a message over, or counts and tells why not. Either way the open group answers for its offset.
     fn take(&mut self, message: &impl Message) {
         let content = message.payload().unwrap_or_default();
-        let counters = Arc::clone(&self.counters);
-        let mut tally = Tally::begin(&counters);
-        tally.bytes = content.len();
         let spans = Spans::read(self.form(content), Bytes::copy_from_slice(content));
         let spans = match spans {
             Ok(spans) => spans,
             Err(failure) => {
+                let mut tally = Tally::begin(&self.counters);
+                tally.bytes = content.len();
                 tally.outcome = Outcome::Refused;
                 tally.refused_spans = failure.refused_spans;
+                drop(tally);
                 self.note(message);
-                return self.remark_malformed(message, &failure.status.message);
+                return self.remark_malformed(&place_of(message), &failure.status.message);
             }
         };
-        let (count, memory) = (spans.batch.spans(), spans.batch.memory());
-        let limit = self.pipeline.bytes_max();
-        if memory > limit {
-            tally.outcome = Outcome::Refused;
-            tally.refused_spans = count + spans.refused;
-            self.note(message);
-            let why = format!(
-                "it takes {memory} bytes, and no destination has room for more than {limit}"
-            );
-            return self.remark_malformed(message, &why);
-        }
         if let Some(partial) = &spans.partial {
             self.remark_invalid(message, &partial.error_message);
         }
-        tally.outcome = Outcome::Accepted;
-        tally.accepted_spans = count;
-        tally.refused_spans = spans.refused;
+        let (count, memory) = (spans.batch.spans(), spans.batch.memory());
+        let read = Read {
+            bytes: content.len(),
+            spans: count,
+            invalid: spans.refused,
+        };
         if !self
             .open
-            .fits(&spans.batch, self.group_bytes_max, &self.limits)
+            .fits(count, memory, self.group_bytes_max, &self.limits)
         {
             self.close();
         }
         self.note(message);
-        if count > 0 {
-            self.open.memory += memory;
-            self.open.merger.put(spans.batch);
-        }
-        if self.open.merger.is_full(&self.limits) || self.open.memory >= self.group_bytes_max {
+        self.open.spans += count;
+        self.open.memory += memory;
+        let held = Held {
+            batch: spans.batch,
+            ack: self.open.ack.clone(),
+            read,
+            place: place_of(message),
+        };
+        self.held.push_back(held);
+        self.hand_over();
+        if self.open.spans >= self.limits.spans || self.open.memory >= self.group_bytes_max {
             self.close();
-            self.hand_over();
+        }
+    }
+
+    /// Hands over what waits, as far as there is room now, and counts it.
+    fn hand_over(&mut self) {
+        while let Some(first) = self.held.front() {
+            let spans = first.batch.clone();
+            let outcome = match self.pipeline.accept(spans, first.ack.clone()) {
+                Ok(()) => Outcome::Accepted,
+                Err(Refusal::Full { .. } | Refusal::Stopping { .. }) => return,
+                Err(Refusal::TooLarge { limit }) => {
+                    let memory = first.batch.memory();
+                    let why = format!(
+                        "it takes {memory} bytes, and no destination has room for more than {limit}"
+                    );
+                    self.remark_malformed(&first.place, &why);
+                    Outcome::Refused
+                }
+            };
+            self.count(outcome, first.read);
+            self.held.pop_front();
+        }
+    }
+
+    fn count(&self, outcome: Outcome, read: Read) {
+        let mut tally = Tally::begin(&self.counters);
+        tally.outcome = outcome;
+        tally.bytes = read.bytes;
+        match outcome {
+            Outcome::Accepted => {
+                tally.accepted_spans = read.spans;
+                tally.refused_spans = read.invalid;
+            }
+            Outcome::Deferred => tally.deferred_spans = read.spans + read.invalid,
+            _ => tally.refused_spans = read.spans + read.invalid,
+        }
+    }
+
+    /// Lets go of messages that found no room. They come again, here or elsewhere.
+    fn give_up_held(&mut self) {
+        for held in std::mem::take(&mut self.held) {
+            self.count(Outcome::Deferred, held.read);
         }
     }
 
@@ -350,76 +402,44 @@ impl Worker {
     }
 
     fn note(&mut self, message: &impl Message) {
-        self.open.opened.get_or_insert_with(Instant::now);
+        let number = self.open.number;
+        if self.open.opened.is_none() {
+            self.open.opened = Some(Instant::now());
+            let settle = self.settle.clone();
+            self.open.ack = Ack::new(move |outcome| {
+                let dropped = outcome.dropped.map(|dropped| dropped.reason);
+                if dropped == Some(DropReason::Shutdown) {
+                    // Lost with this agent only: the next consumer of the partition gets them again.
+                    return;
+                }
+                // Delivered, rejected, or dropped and counted: either way they are not to come again. Nobody listens any more
+                // when consuming has ended.
+                let _heard = settle.send(number);
+            });
+        }
         let (partition, offset) = (partition_of(message), message.offset());
         let mut progress = self.shared.progress();
-        progress.read(partition, offset, self.open.number);
+        progress.read(partition, offset, number);
     }
 
-    /// Ends the open group.
+    /// Ends the open group. Its ack finishes when its last span has.
     fn close(&mut self) {
-        let number = self.open.number;
-        let next = Group {
-            number: number + 1,
-            ..Group::default()
-        };
-        let group = std::mem::replace(&mut self.open, next);
-        let witness: Arc<dyn Any + Send + Sync> = Arc::new(Witness {
-            group: number,
-            settle: self.settle.clone(),
-        });
-        for batch in group.merger.finish(&self.limits) {
-            let witness = Arc::clone(&witness);
-            self.held.push_back(Held { batch, witness });
-        }
-    }
-
-    /// Hands what is held to the destinations, as far as there is room.
-    fn hand_over(&mut self) {
-        while let Some(first) = self.held.front() {
-            match self.pipeline.accept_witnessed(&first.batch, &first.witness) {
-                Ok(()) => {}
-                Err(Refusal::Full { .. } | Refusal::Stopping { .. }) => return,
-                // No message by itself is, so that only several together can be, by a few bytes.
-                Err(Refusal::TooLarge { limit }) => {
-                    self.divide(limit);
-                    continue;
-                }
-            }
-            self.held.pop_front();
-        }
-    }
-
-    /// Divides what is held first into two. One span cannot be divided, and is dropped.
-    fn divide(&mut self, limit: usize) {
-        let Some(Held { batch, witness }) = self.held.pop_front() else {
-            return;
-        };
-        if batch.spans() <= 1 {
-            tracing::warn!(target: "outspan", "dropped a span from Kafka: no destination has room for more than {limit} bytes");
-            return;
-        }
-        let halves: Vec<_> = batch.split_by_spans(batch.spans().div_ceil(2)).collect();
-        for batch in halves.into_iter().rev() {
-            let witness = Arc::clone(&witness);
-            self.held.push_front(Held { batch, witness });
-        }
-    }
-
-    fn forget_everything(&mut self) {
         self.open = Group {
             number: self.open.number + 1,
             ..Group::default()
         };
-        self.held.clear();
+    }
+
+    fn forget_everything(&mut self) {
+        self.close();
+        self.give_up_held();
         self.is_paused = false;
         self.crowded_since = None;
         *self.shared.progress() = Progress::default();
     }
 
-    fn remark_malformed(&self, message: &impl Message, why: &str) {
+    fn remark_malformed(&self, place: &str, why: &str) {
         if let Some(left_out) = self.remarks.malformed.due() {
-            let place = place_of(message);
             tracing::warn!(target: "outspan", "skipped {place}: {why}{left_out}");
         }
     }
@@ -439,17 +459,11 @@ impl Worker {
 }
 
 impl Group {
-    /// Whether a batch may join it.
-    fn fits(&self, batch: &Batch, bytes_max: usize, limits: &BatchLimits) -> bool {
-        let memory = self.memory.saturating_add(batch.memory());
-        self.memory == 0 || (memory <= bytes_max && self.merger.fits(batch, limits))
-    }
-}
-
-impl Drop for Witness {
-    fn drop(&mut self) {
-        // Nobody listens any more when consuming has ended.
-        let _heard = self.settle.send(self.group);
+    /// Whether a message of so many spans and bytes may join it.
+    fn fits(&self, spans: usize, memory: usize, bytes_max: usize, limits: &BatchLimits) -> bool {
+        self.memory == 0
+            || (self.memory.saturating_add(memory) <= bytes_max
+                && self.spans + spans <= limits.spans)
     }
 }
 

@@ -1,18 +1,19 @@
 //! Consumes spans from Kafka, and commits what was consumed when it is settled.
 //!
 //! ```text
-//!   poll ──▶ group of messages ──full, or its delay is over──▶ queue of each destination
-//!     ▲                                                                │ nothing of the group is held any more
-//!     └── paused while the queues have enough          commit ◀────────┘ and of none before it
+//!   poll ──▶ message ──spans and an ack──▶ queue of all destinations
+//!     ▲                                        │ no destination holds a span of the group any more
+//!     └── paused while the queue has enough    ▼ and of none before it: commit
 //! ```
 //!
-//! A group is a batch on its way, with the offsets of the messages it was made of. An offset is committed when every span
-//! before it was delivered, refused or dropped and counted, by every destination that took it. Whatever ends the agent
-//! before that, the group's next consumer of the partition gets the messages again: spans may come twice, none is lost.
+//! The messages of a short time are a group: they share an ack, and their offsets are committed together. An offset is
+//! committed when every span before it was delivered, rejected or dropped and counted, by every destination that took it.
+//! Whatever ends the agent before that, the group's next consumer of the partition gets the messages again: spans may come
+//! twice, none is lost.
 //!
-//! A message that is no request, or that no destination will ever have room for, is counted, told with its offset and
-//! passed over. What is held: the group that is being made and one that waits for room, each as large as a batch; what
-//! Kafka's library has fetched ahead, 1 to 8 MiB for each address; the rest is in the queues and bounded there.
+//! A message counts as accepted when the queue has its spans. One that is no request, or that no destination will ever have
+//! room for, is counted, told with its offset and passed over. What is held here: one message that waits for room, and what
+//! Kafka's library has fetched ahead, 1 to 8 MiB for each address; the rest is in the queue and bounded there.
 
 mod consumer;
 mod progress;
@@ -24,6 +25,7 @@ use std::thread;
 
 use futures_util::future::join_all;
 use outspan::Deadline;
+use outspan::engine::BatchLimits;
 use tokio::sync::watch;
 
 use self::consumer::Worker;
@@ -57,6 +59,7 @@ impl Consumers {
     pub(crate) fn start(
         subscriptions: &[Subscription],
         queue_bytes_max: usize,
+        limits: BatchLimits,
         pipeline: &Arc<Pipeline>,
     ) -> Result<Self, String> {
         let counters = Arc::<TransportCounters>::default();
@@ -68,6 +71,7 @@ impl Consumers {
                 subscription.clone(),
                 config,
                 queue_bytes_max,
+                limits,
                 Arc::clone(pipeline),
                 Arc::clone(&counters),
                 stop,
@@ -135,27 +139,21 @@ impl fmt::Debug for Consumers {
 
 #[cfg(test)]
 mod tests {
-    use outspan::engine::BatchLimits;
     use outspan::engine::MemoryQueue;
     use outspan_testkit::ScriptedExporter;
 
     use super::*;
-    use crate::pipeline::Destination;
 
     #[tokio::test]
     async fn there_is_something_to_tell_of_where_something_is_consumed() {
-        let queue = MemoryQueue::builder(ScriptedExporter::new().exporter());
-        let destination = Destination {
-            name: "child".to_owned(),
-            queue: queue.start().unwrap(),
-        };
+        let queue = MemoryQueue::builder(ScriptedExporter::new().exporter()).name("child");
         let limits = BatchLimits {
             spans: 1,
             bytes: 1,
             delay: std::time::Duration::ZERO,
         };
-        let pipeline = Arc::new(Pipeline::new(vec![destination], limits));
-        let start = |of: &[Subscription]| Consumers::start(of, 1 << 20, &pipeline).unwrap();
+        let pipeline = Arc::new(Pipeline::new(queue.batches(limits).start().unwrap()));
+        let start = |of: &[Subscription]| Consumers::start(of, 1 << 20, limits, &pipeline).unwrap();
         assert!(start(&[]).status().is_none());
         let subscription = Subscription::parse("//127.0.0.1:1").unwrap();
         let one = start(std::slice::from_ref(&subscription));

@@ -223,6 +223,7 @@ fn guarded_by(tls: Option<TlsFiles>, tokens: &[&str]) -> Settings {
         tls,
         cors_origins: Vec::new(),
         tokens: Tokens::parse(&tokens).unwrap(),
+        acks: AckSettings::queued(),
     }
 }
 

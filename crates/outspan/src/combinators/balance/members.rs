@@ -247,7 +247,7 @@ impl Members {
                     let member = Destination::new(&name, exporter, &self.breakers);
                     members.push(Arc::new(member));
                 }
-                Err(error) => trouble = Some(format!("{name}: {error}")),
+                Err(error) => trouble = Some(format!("{name}: {}", error.chain())),
             }
         }
         if let Some(trouble) = trouble {
@@ -278,7 +278,7 @@ impl Members {
                 Err(error) => tracing::warn!(
                     target: "outspan",
                     member = %member.name,
-                    error = %error,
+                    error = %error.chain(),
                     "shutdown of a member that is gone failed"
                 ),
             }
@@ -300,7 +300,7 @@ impl Members {
         // The first call was dropped: this one goes on where it stopped.
         let until = until.min(end.unwrap_or(until));
         let shutdown = member.exporter.shutdown(until);
-        run_drain(until, GRACE / 2, "shutdown", shutdown).await
+        run_drain(until, GRACE, "shutdown", shutdown).await
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

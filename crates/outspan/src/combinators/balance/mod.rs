@@ -19,13 +19,13 @@ use outspan_wire::otlp;
 use outspan_wire::otlp::Split;
 
 use self::members::Members;
-use super::FallOn;
 use super::breaker::Breaker;
 use super::breaker::BreakerEvent;
 use super::breaker::Breakers;
 use super::children::check_names;
 use super::children::drain_all;
 use super::route::Destination;
+use super::route::FallOn;
 use super::route::Open;
 use super::route::SharedTime;
 use super::route::deliver_along;
@@ -464,7 +464,8 @@ impl Export for Balanced {
             .iter()
             .map(|to| (&*to.name, to.exporter.shutdown(until)));
         let shutdowns = drain_all(shutdowns, "shutdown", until);
-        let retired = self.members.retired(until.at_least_later(GRACE));
+        // A member that is gone has the grace to count what it drops.
+        let retired = self.members.retired(until.at_least_later(2 * GRACE));
         let (drained, retired) = join(shutdowns, retired).await;
         with_retired(drained, &retired)
     }

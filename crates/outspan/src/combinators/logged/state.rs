@@ -271,7 +271,7 @@ fn has_failed(outcome: &Outcome<'_>) -> bool {
 fn why(outcome: &Outcome<'_>) -> String {
     match (outcome.end, outcome.error) {
         (End::Cancelled, _) => "nobody waited for its end, or it panicked".to_owned(),
-        (_, Some(error)) => error.to_string(),
+        (_, Some(error)) => error.chain().to_string(),
         (_, None) => "the exporter does not say what became of every span".to_owned(),
     }
 }

@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use crate::engine::Budget;
+use crate::budget::Budget;
 
 #[test]
 fn takes_up_to_its_bounds_and_not_beyond() {

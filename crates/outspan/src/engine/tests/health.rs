@@ -461,10 +461,7 @@ fn steps_of_a_long_queue_do_not_look_at_all_batches() {
     let now = Instant::now();
     let budget = Arc::new(Budget::new(1 << 30, None));
     let books = Books::new(budget, Arc::new(Diagnostics::default()), None);
-    let mut schedule = Schedule::new(&Settings {
-        concurrent_exports: 1_000_000,
-        ..settings()
-    });
+    let mut schedule = Schedule::new(1_000_000, None, false, &Retry::default());
     let time_of = |schedule: &mut Schedule, batches: usize| {
         for _ in 0..batches {
             for tracked in tracked(&books, 1) {

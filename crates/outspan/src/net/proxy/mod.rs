@@ -32,7 +32,7 @@ use tokio_rustls::TlsConnector;
 use super::Endpoint;
 use super::Tls;
 use super::Versions;
-use super::connector::root_cause;
+use super::cause::root_cause;
 use super::endpoint::without_credentials;
 use super::headers::scrub;
 use super::resolver::Resolver;

@@ -38,10 +38,10 @@ use crate::Exporter;
 use crate::Result;
 use crate::diagnostics::tell;
 use crate::drained::add_cause;
-use crate::runtime::is_own_thread;
 use crate::sdk::DROP_TIMEOUT;
 use crate::sdk::span_data;
 use crate::sync;
+use crate::work::is_own_thread;
 
 /// How much later than its deadline the worker's answer may come: it is on its way then.
 const ANSWER_GRACE: Duration = Duration::from_millis(200);
@@ -206,7 +206,8 @@ impl Drop for BatchProcessor {
             && let Err(error) = Core::shut_down(&self.core, DROP_TIMEOUT).and_then(drained)
         {
             tell(&format!(
-                "a processor was dropped before it was shut down: {error}"
+                "a processor was dropped before it was shut down: {}",
+                error.chain()
             ));
         }
         // Spans that ended after the shutdown.
@@ -380,7 +381,7 @@ fn drained(outcome: Outcome) -> Result<Drained> {
 fn sdk_result(call: &str, outcome: Result<Outcome>, timeout: Duration) -> OTelSdkResult {
     let outcome = match outcome {
         Ok(outcome) => outcome,
-        Err(error) => return Err(OTelSdkError::InternalFailure(error.to_string())),
+        Err(error) => return Err(OTelSdkError::InternalFailure(error.chain().to_string())),
     };
     if outcome.out_of_time {
         return Err(OTelSdkError::Timeout(timeout));
@@ -394,7 +395,8 @@ fn sdk_result(call: &str, outcome: Result<Outcome>, timeout: Duration) -> OTelSd
             Err(OTelSdkError::InternalFailure(format!("{call}: {drained}")))
         }
         Some(error) => Err(OTelSdkError::InternalFailure(format!(
-            "{call}: {drained}: {error}"
+            "{call}: {drained}: {}",
+            error.chain()
         ))),
     }
 }

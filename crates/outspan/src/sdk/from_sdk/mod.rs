@@ -40,7 +40,7 @@ use crate::Export;
 use crate::Exporter;
 use crate::Result;
 use crate::runtime::Runtime;
-use crate::runtime::tracing_off;
+use crate::work::tracing_off;
 
 use self::spans::Converter;
 

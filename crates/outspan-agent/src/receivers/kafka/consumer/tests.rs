@@ -15,7 +15,6 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::log::Log;
-use crate::pipeline::Destination;
 use crate::receivers::ReceiverStatus;
 use crate::receivers::counters::Transport;
 
@@ -53,12 +52,10 @@ impl Rig {
 
     fn consuming(subscription: Subscription, queue: usize, group_bytes_max: usize) -> Self {
         let child = ScriptedExporter::new();
-        let queue = MemoryQueue::builder(child.exporter()).bytes(queue);
-        let destination = Destination {
-            name: "child".to_owned(),
-            queue: queue.start().unwrap(),
-        };
-        let pipeline = Arc::new(Pipeline::new(vec![destination], LIMITS));
+        let queue = MemoryQueue::builder(child.exporter())
+            .name("child")
+            .bytes(queue);
+        let pipeline = Arc::new(Pipeline::new(queue.batches(LIMITS).start().unwrap()));
         let config = subscription.client_config(0).unwrap();
         let (stop, stopped) = watch::channel(None);
         let counters = Arc::default();
@@ -66,6 +63,7 @@ impl Rig {
             subscription,
             config,
             group_bytes_max,
+            LIMITS,
             pipeline,
             counters,
             stopped,
@@ -81,6 +79,12 @@ impl Rig {
 
     fn take(&mut self, offset: i64, batch: &Batch) {
         self.worker.take(&message(offset, batch.as_request()));
+    }
+
+    /// Ends the open group, and has its spans go.
+    fn close(&mut self) {
+        self.worker.close();
+        self.worker.pipeline.hand_over();
     }
 
     /// Waits until nothing is held of so many groups.
@@ -105,7 +109,8 @@ impl Rig {
     fn crowd(&mut self) {
         self.child.always(Act::Hang);
         while self.worker.pipeline.wants_more() {
-            self.worker.pipeline.accept(batch_of(10)).unwrap();
+            let spans = batch_of(10);
+            self.worker.pipeline.accept(spans, Ack::none()).unwrap();
         }
     }
 }
@@ -130,8 +135,7 @@ async fn small_messages_go_together_and_are_settled_together() {
         rig.child.exports().is_empty(),
         "the group has room for more"
     );
-    rig.worker.close();
-    rig.worker.hand_over();
+    rig.close();
     assert_eq!(rig.due(), None);
     rig.settle(1);
     assert_eq!(rig.due(), Some(3));
@@ -150,19 +154,19 @@ async fn a_group_is_handed_over_when_it_has_as_many_spans_as_a_batch() {
 }
 
 #[tokio::test]
-async fn a_group_is_handed_over_when_it_has_its_bytes_and_a_message_that_does_not_fit_begins_another()
- {
+async fn a_group_ends_when_it_has_its_bytes_and_a_message_that_does_not_fit_begins_another() {
     let batch = batch_of(2);
     let mut rig = Rig::new(1 << 20, batch.memory() * 2);
     rig.take(0, &batch);
     rig.take(1, &batch);
+    assert_eq!(rig.worker.open.number, 1, "two fill it");
+    rig.worker.pipeline.hand_over();
     rig.settle(1);
-    assert_eq!(rig.due(), Some(2), "two fill it");
+    assert_eq!(rig.due(), Some(2));
 
     rig.take(2, &batch_of(1));
     rig.take(3, &batch_of(4));
-    rig.worker.close();
-    rig.worker.hand_over();
+    rig.close();
     rig.settle(2);
     assert_eq!(rig.due(), Some(4));
     let sizes: Vec<_> = rig
@@ -171,8 +175,11 @@ async fn a_group_is_handed_over_when_it_has_its_bytes_and_a_message_that_does_no
         .iter()
         .map(|one| one.span_ids().len())
         .collect();
-    assert_eq!(sizes.len(), 3, "{sizes:?}");
-    assert_eq!(sizes[1..].iter().sum::<usize>(), 5, "{sizes:?}");
+    assert_eq!(
+        sizes,
+        [4, 5],
+        "groups say what is committed, not what goes together"
+    );
 }
 
 #[tokio::test]
@@ -186,8 +193,7 @@ async fn a_message_is_refused_when_no_destination_can_ever_hold_it_and_not_a_byt
             (counted.accepted_spans, counted.refused_spans),
             (accepted, refused)
         );
-        rig.worker.close();
-        rig.worker.hand_over();
+        rig.close();
         rig.settle(1);
         assert_eq!(rig.due(), Some(1), "either way it does not come again");
     }
@@ -221,12 +227,14 @@ async fn while_destinations_have_enough_nothing_is_asked_for_and_then_all_is_pau
 #[tokio::test]
 async fn what_waits_for_room_goes_before_the_next_message() {
     let mut rig = Rig::new(1 << 20, 1 << 20);
-    let witness: Arc<dyn Any + Send + Sync> = Arc::new(());
-    let batch = batch_of(1);
-    rig.worker.held.push_back(Held { batch, witness });
+    let all = rig.worker.pipeline.reserve_all();
+    rig.take(0, &batch_of(1));
+    assert_eq!(rig.counted().accepted_spans, 0, "it is not handed over");
     assert!(!rig.worker.keeps_up(&rig.consumer));
+    all.release();
     rig.worker.look_after(&rig.consumer);
     assert!(rig.worker.held.is_empty());
+    assert_eq!(rig.counted().accepted_spans, 1);
     assert!(rig.worker.keeps_up(&rig.consumer));
 }
 
@@ -239,41 +247,62 @@ async fn a_group_waits_for_its_time_and_no_longer() {
     rig.worker.open.opened = Some(ago(LIMITS.delay));
     rig.worker.look_after(&rig.consumer);
     assert_eq!(rig.worker.open.number, 1);
+    rig.worker.pipeline.hand_over();
     rig.settle(1);
     assert_eq!(rig.due(), Some(1));
 }
 
 #[tokio::test]
-async fn what_is_too_large_together_is_divided_and_one_span_alone_is_dropped_and_told() {
-    let log = Log::begin();
-    let limit = batch_of(20).memory() * 3 / 4;
-    let mut rig = Rig::new(limit, 1 << 20);
-    rig.worker.open.merger.put(batch_of(20));
-    rig.worker.note(&message(6, b""));
-    rig.worker.close();
-    while !rig.worker.held.is_empty() {
-        rig.worker.hand_over();
-        // Room comes with each answer.
-        tokio::task::yield_now().await;
-    }
-    rig.settle(1);
-    assert_eq!(rig.due(), Some(7));
-    assert_eq!(rig.child.received().len(), 20);
-    assert_eq!(log.text(), "");
-
-    let large = outspan_testkit::batch_with(1, |_, span| span.name = "x".repeat(limit));
-    rig.worker.open.merger.put(large);
-    rig.worker.note(&message(7, b""));
-    rig.worker.close();
-    rig.worker.hand_over();
-    rig.settle(1);
-    assert_eq!(rig.due(), Some(8));
+async fn what_is_given_up_while_it_waits_for_room_is_not_counted_as_accepted() {
+    let mut rig = Rig::new(1 << 20, 1 << 20);
+    let all = rig.worker.pipeline.reserve_all();
+    rig.take(0, &batch_of(3));
+    rig.worker.forget_everything();
+    let counted = rig.counted();
     assert_eq!(
-        log.warnings("dropped a span from Kafka"),
-        1,
-        "{}",
-        log.text()
+        (counted.accepted_requests, counted.deferred_requests),
+        (0, 1)
     );
+    assert_eq!((counted.accepted_spans, counted.deferred_spans), (0, 3));
+    all.release();
+    rig.worker.look_after(&rig.consumer);
+    rig.worker.pipeline.shutdown(outspan_testkit::soon()).await;
+    assert!(rig.child.received().is_empty(), "it comes again");
+    assert_eq!(rig.due(), None);
+}
+
+#[tokio::test]
+async fn spans_that_the_end_of_the_agent_drops_are_not_committed() {
+    let mut rig = Rig::new(1 << 20, 1 << 20);
+    rig.child.always(Act::Hang);
+    rig.take(0, &batch_of(10));
+    rig.take(1, &batch_of(3));
+    rig.worker.close();
+    rig.child.wait_for_exports(1).await;
+    rig.worker.pipeline.abort().await;
+    rig.worker.look_after(&rig.consumer);
+    assert!(!rig.worker.shared.progress().is_settled());
+    assert_eq!(rig.due(), None);
+}
+
+/// What is counted as accepted is what destinations received, whatever becomes of it there.
+#[tokio::test]
+async fn every_accepted_span_is_in_the_account_of_the_destination() {
+    let mut rig = Rig::new(batch_of(10).memory() * 3 / 2, 1 << 20);
+    for offset in 0..4 {
+        // The second one waits until the first was delivered, and so on.
+        while !rig.worker.held.is_empty() {
+            rig.worker.pipeline.hand_over();
+            rig.worker.look_after(&rig.consumer);
+            tokio::task::yield_now().await;
+        }
+        rig.take(offset, &batch_of(10));
+        let received = rig.worker.pipeline.status()[0].account.received;
+        assert_eq!(rig.counted().accepted_spans, received);
+    }
+    let large = outspan_testkit::batch_with(1, |_, span| span.name = "x".repeat(1 << 20));
+    rig.take(4, &large);
+    assert_eq!(rig.counted().refused_spans, 1);
 }
 
 #[tokio::test]
@@ -290,7 +319,8 @@ async fn a_worker_that_begins_again_knows_nothing_of_before() {
     assert!(rig.worker.is_paused);
     rig.worker.forget_everything();
     assert_eq!(rig.worker.open.number, 6, "groups of before are others");
-    assert_eq!((rig.worker.open.memory, rig.worker.held.len()), (0, 0));
+    assert_eq!(rig.worker.open.memory, 0);
+    assert!(rig.worker.held.is_empty());
     assert!(!rig.worker.is_paused && rig.worker.crowded_since.is_none());
     assert!(rig.worker.shared.progress().is_settled());
 }
@@ -341,8 +371,7 @@ fn from(offset: Offset) -> TopicPartitionList {
 /// Reads the one message, and has it delivered.
 fn deliver(rig: &mut Rig) {
     take_one(rig);
-    rig.worker.close();
-    rig.worker.hand_over();
+    rig.close();
     rig.settle(1);
 }
 
@@ -381,8 +410,7 @@ async fn what_is_settled_is_committed_while_consuming_goes_on_and_nothing_else()
     rig.worker.shared.commit(&rig.consumer);
     assert_eq!(committed(&rig), Offset::Invalid, "it is not delivered");
 
-    rig.worker.close();
-    rig.worker.hand_over();
+    rig.close();
     rig.settle(1);
     rig.worker.look_after(&rig.consumer);
     assert_eq!(rig.due(), None, "the library knows of it");

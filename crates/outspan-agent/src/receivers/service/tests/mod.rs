@@ -31,7 +31,7 @@ use tonic_types::StatusExt;
 use super::*;
 use crate::fuzzing::body::End;
 use crate::fuzzing::body::Script;
-use crate::pipeline::Destination;
+use crate::receivers::AckSettings;
 use crate::receivers::Kind;
 use crate::receivers::ReceiverStatus;
 
@@ -67,23 +67,22 @@ impl Rig {
                 tls: None,
                 cors_origins: Vec::new(),
                 tokens: Tokens::default(),
+                acks: AckSettings::queued(),
             },
             memory: 16 << 20,
             queue: 16 << 20,
         };
         change(&mut plan);
         let child = ScriptedExporter::new();
-        let queue = MemoryQueue::builder(child.exporter()).bytes(plan.queue);
-        let destination = Destination {
-            name: "child".to_owned(),
-            queue: queue.start().unwrap(),
-        };
+        let queue = MemoryQueue::builder(child.exporter())
+            .name("child")
+            .bytes(plan.queue);
         let limits = BatchLimits {
             spans: 1_000_000,
             bytes: 1 << 30,
             delay: Duration::from_secs(3600),
         };
-        let pipeline = Arc::new(Pipeline::new(vec![destination], limits));
+        let pipeline = Arc::new(Pipeline::new(queue.batches(limits).start().unwrap()));
         let intake = Arc::new(Intake::new(plan.memory));
         let counters = Arc::new(Counters::new(Kind::ALL));
         let service = Service::new(

@@ -45,6 +45,7 @@ impl Server {
                 tls: None,
                 cors_origins: Vec::new(),
                 tokens: std::mem::take(&mut plan.settings.tokens),
+                acks: plan.settings.acks,
             };
             settings = Some(own);
         });

@@ -245,7 +245,10 @@ async fn an_old_address_serves_while_there_is_no_new_one() {
     let mut agent = whereabouts(&names, MINUTE);
     let error = agent.current(soon()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
-    assert!(error.to_string().contains("no such host"), "{error}");
+    assert!(
+        error.chain().to_string().contains("no such host"),
+        "{error:?}"
+    );
     names.now(&[address("10.0.0.3:0")]);
     agent.current(soon()).await.unwrap();
     names.now(&[]);

@@ -14,8 +14,20 @@ use tokio::sync::Semaphore;
 use super::sync::AtomicUsize;
 use super::sync::Condvar;
 use super::sync::Mutex;
+
+/// How many bytes of the pool for forms one queue may hold, so that one whose destination hangs leaves some to the others.
 #[cfg(feature = "_network")]
-use crate::forms;
+pub(crate) const QUEUE_POOL_BYTES: usize = 20 << 20;
+
+/// Pools count in pieces of so many bytes, because a semaphore's numbers are small.
+#[cfg(feature = "_network")]
+pub(crate) const POOL_PIECE: usize = 1 << 10;
+
+/// Makes a pool of so many bytes.
+#[cfg(feature = "_network")]
+pub(crate) fn forms_pool(bytes: usize) -> Semaphore {
+    Semaphore::new(bytes / POOL_PIECE)
+}
 
 /// Counts bytes and spans against their bounds. Nothing is allocated ahead.
 #[derive(Debug)]
@@ -45,7 +57,7 @@ impl Budget {
             gate: Mutex::new(()),
             freed: Condvar::new(),
             #[cfg(feature = "_network")]
-            pool: Arc::new(forms::pool(forms::QUEUE_POOL_BYTES)),
+            pool: Arc::new(forms_pool(QUEUE_POOL_BYTES)),
             part_turn: Arc::new(Semaphore::new(1)),
         }
     }
