@@ -4,8 +4,11 @@ use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::time::Instant;
 
+use crate::race::Ended;
+use crate::race::race;
 use crate::time;
 
 /// Says by when a call has to be done, and which limit that is.
@@ -145,15 +148,12 @@ impl Deadline {
     /// # Cancellation
     ///
     /// `work` is dropped when the time is up.
-    pub async fn run<F: Future>(&self, work: F) -> Option<F::Output> {
-        if self.at.is_none() {
-            return Some(work.await);
-        }
-        tokio::select! {
-            biased;
-            output = work => Some(output),
-            () = self.passed() => None,
-        }
+    pub fn run<F: Future>(&self, work: F) -> impl Future<Output = Option<F::Output>> + use<F> {
+        let limit = *self;
+        race(work, async move { limit.passed().await }).map(|ended| match ended {
+            Ended::Work(output) => Some(output),
+            Ended::Limit(()) => None,
+        })
     }
 }
 

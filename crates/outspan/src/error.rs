@@ -224,8 +224,8 @@ impl Error {
         self.inner.is_unsent
     }
 
-    /// Says that a batch which takes long stops for now, so that others get their turn. What is left says nothing about the
-    /// destination, and is sent in the next turn.
+    /// Makes the error of a batch that ends its turn so that other batches are sent. It says nothing about the destination;
+    /// the rest of the batch is sent in the next turn.
     pub(crate) fn giving_way() -> Self {
         Self::new(ErrorKind::Timeout, "other batches wait for their turn").for_next_turn()
     }

@@ -127,7 +127,7 @@ pub(crate) enum KeepAlive {
 }
 
 impl KeepAlive {
-    /// How long to wait for the answer unless told: as long as gRPC's libraries do.
+    /// How long to wait for the answer to a ping. Default: 20 s, as in gRPC's libraries.
     const TIMEOUT: Duration = Duration::from_secs(20);
 }
 

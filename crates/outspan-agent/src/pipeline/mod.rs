@@ -3,7 +3,7 @@
 //! ```text
 //!   receivers ──accept──▶ queue ──┬──▶ reader of a destination ──▶ exporter
 //!                full everywhere: └──▶ reader of a destination ──▶ exporter
-//!                the sender is told to come back
+//!                the sender is asked to retry
 //! ```
 //!
 //! The queue has a reader for each destination. A destination without space costs itself the request (counted as

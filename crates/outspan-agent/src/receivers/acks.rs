@@ -3,7 +3,7 @@
 //! ```text
 //!   request ──begin──▶ ack ──with the spans──▶ queue ──▶ destinations
 //!      ▲               wait ◀──────── outcome ─────────────┘ the last span was delivered, rejected or dropped
-//!      └── answer ◀──── │ or out of time, or stopping: the spans stay, the sender is told to send again
+//!      └── answer ◀──── │ or out of time, or stopping: the spans stay, the sender is asked to retry
 //! ```
 //!
 //! A wait holds no spans. When its sender goes away it is dropped, and the spans take their way all the same.
@@ -24,7 +24,7 @@ use tokio::sync::watch;
 use crate::agent::Intake;
 use crate::agent::Taken;
 
-/// How long an answer waits unless told: below the 10 s that senders of OTLP wait unless told.
+/// How long an answer waits. Default: 8 s, below the default timeout of 10 s of OTLP exporters.
 pub(crate) const ACK_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// Of the time for stopping, how much waiting answers may take; the rest is for the answers themselves.

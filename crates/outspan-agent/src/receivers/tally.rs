@@ -71,7 +71,7 @@ impl<'a> Tally<'a> {
         add(&of.bytes, self.bytes);
     }
 
-    /// The sender of accepted spans is told to send them again.
+    /// Counts a request whose spans were accepted and whose sender is asked to retry.
     pub(super) fn count_unacknowledged(&self) {
         add(&self.counters.unacknowledged_requests, 1);
     }

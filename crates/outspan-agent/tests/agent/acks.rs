@@ -41,7 +41,7 @@ impl Way {
     const ALL: [Self; 4] = [Self::Grpc, Self::Http, Self::Zipkin, Self::Jaeger];
 }
 
-/// What a sender is told.
+/// The answer to a sender.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Told {
     Success,

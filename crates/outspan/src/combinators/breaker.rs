@@ -293,9 +293,9 @@ impl Circuit {
         let name = &self.name;
         match error {
             Some(error) => {
-                tracing::warn!(target: "outspan", "{name} is left alone for now: {}", error.chain());
+                tracing::warn!(target: "outspan", "circuit breaker opened for {name}: {}", error.chain());
             }
-            None => tracing::info!(target: "outspan", "{name} is back"),
+            None => tracing::info!(target: "outspan", "circuit breaker closed for {name}"),
         }
         let Some(hook) = &self.shared.hook else {
             return;

@@ -18,7 +18,7 @@ use crate::Export;
 use crate::Exporter;
 use crate::Result;
 use crate::Undelivered;
-use crate::engine;
+use crate::export;
 use crate::guard::run_guarded;
 
 /// Says after which errors a [`Fallback`](crate::combinators::Fallback) goes on to the next destination.
@@ -56,7 +56,7 @@ impl SharedTime {
 
     /// Whether there is no time left to ask anybody.
     pub(super) fn is_over(&self) -> bool {
-        engine::is_over(self.until)
+        export::is_over(self.until)
     }
 
     /// By when the next destination has to answer: half of what is left, so that another one can be asked, unless it is the last.
@@ -149,7 +149,7 @@ impl Destination {
         let given = until.remaining();
         let export = self.exporter.export(part.clone(), until);
         let export = run_guarded(until, "export", export);
-        let result = engine::run_until_closed(export, |end| share(end, is_last)).await;
+        let result = export::run_until_closed(export, |end| share(end, is_last)).await;
         drop(under_way);
         let is_late = trouble(&result).is_some_and(|error| error.kind() == ErrorKind::Timeout);
         match is_late && !time.is_enough(given) {
@@ -254,7 +254,7 @@ pub(super) async fn finish(
         let mut by_due: Vec<_> = order.to_vec();
         // Asked once each: one that is well is due now, and now moves on.
         by_due.sort_by_cached_key(|to| to.circuit.due());
-        if !engine::is_closing() {
+        if !export::is_closing() {
             by_due.truncate(1);
         }
         let Some((first, others)) = by_due.split_first() else {

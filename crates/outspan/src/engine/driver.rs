@@ -16,9 +16,6 @@ use super::schedule::Answer;
 use super::schedule::Schedule;
 use super::schedule::Step;
 use super::settings::Settings;
-use super::surroundings::SURROUNDING;
-use super::surroundings::Surrounding;
-use super::surroundings::end_of;
 use super::tracked::Books;
 use super::tracked::Tracked;
 use crate::Batch;
@@ -32,6 +29,9 @@ use crate::Exporter;
 use crate::Result;
 use crate::diagnostics::Diagnostics;
 use crate::diagnostics::Retrial;
+use crate::export::SURROUNDING;
+use crate::export::Surrounding;
+use crate::export::end_of;
 use crate::guard::run_guarded;
 
 /// What a queue and its driver share.

@@ -20,7 +20,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
 use futures_util::future::join_all;
 use futures_util::future::select_all;
 use tokio::sync::watch;
@@ -42,6 +41,7 @@ use super::SpanQueue;
 use super::batcher::Batcher;
 use super::batcher::Collect;
 use super::driver::Shared;
+use super::span_queue::BoxFuture;
 use super::span_queue::Space;
 use crate::Account;
 use crate::Batch;

@@ -1,6 +1,6 @@
-//! The queue in memory in front of one exporter.
+//! Everything between "accepted" and "delivered, rejected or dropped": queues, batching, acks, retries and health.
 //!
-//! It holds batches until the exporter delivered or refused them for good, or they are lost for a reason that is counted.
+//! A queue has a reader for each destination. A reader holds batches until its exporter delivered or refused them for good, or they are lost for a reason that is counted.
 //! Several exports are in flight at once. A batch that failed temporarily stays and is tried again, only what was not
 //! delivered of it, as long as memory and the export limit allow; what waits longer is dropped as expired. While the destination is
 //! down, one export at a time probes whether it is back; a batch that has not failed yet goes first. A batch that fails while
@@ -9,7 +9,7 @@
 //! ```text
 //!   push ──▶ fresh ──┬──▶ in flight ──▶ delivered, refused, dropped
 //!            again ──┘        │
-//!              ▲              │ failed for now
+//!              ▲              │ temporary error
 //!              └──────────────┘
 //! ```
 //!
@@ -30,12 +30,9 @@ mod queue;
 mod schedule;
 mod settings;
 mod span_queue;
-mod split;
-mod surroundings;
 #[cfg(test)]
 mod tests;
 mod tracked;
-mod turn;
 mod waiting;
 
 use std::time::Duration;
@@ -63,19 +60,6 @@ pub use self::span_queue::Reader;
 pub use self::span_queue::ReaderStatus;
 pub use self::span_queue::ReserveError;
 pub use self::span_queue::SpanQueue;
-pub(crate) use self::split::Plan;
-pub(crate) use self::split::export_in_parts;
-pub(crate) use self::split::exporter_number;
-#[cfg(feature = "_network")]
-pub(crate) use self::surroundings::Turns;
-pub(crate) use self::surroundings::closing;
-pub(crate) use self::surroundings::is_closing;
-pub(crate) use self::surroundings::is_over;
-#[cfg(any(feature = "_network", feature = "kafka"))]
-pub(crate) use self::surroundings::note_server;
-pub(crate) use self::surroundings::run_until_closed;
-#[cfg(feature = "_network")]
-pub(crate) use self::surroundings::turns;
 pub(crate) use self::tracked::Books;
 #[cfg(feature = "sdk")]
 pub(crate) use self::tracked::Completed;
@@ -86,8 +70,6 @@ pub(crate) use self::tracked::HandOver;
 pub(crate) use self::tracked::Tracked;
 #[cfg(feature = "sdk")]
 pub(crate) use self::tracked::Unreported;
-pub(crate) use self::turn::Turn;
-pub(crate) use self::turn::apart;
 pub(crate) use crate::budget::Budget;
 
 /// The longest wait between two attempts, whatever the user sets.

@@ -73,7 +73,7 @@ pub(super) struct Answer<'a> {
     pub(super) is_inconclusive: bool,
     /// Whether the destination took or rejected something.
     pub(super) is_success: bool,
-    /// What keeps the rest from being delivered for now.
+    /// The temporary error of the part that was not delivered.
     pub(super) failure: Option<&'a Error>,
 }
 

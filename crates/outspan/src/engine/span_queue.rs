@@ -6,10 +6,9 @@
 //! ```
 
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
-
-use futures_util::future::BoxFuture;
 
 use super::Ack;
 use super::Entry;
@@ -19,6 +18,9 @@ use crate::Deadline;
 use crate::Drained;
 use crate::DropReason;
 use crate::Result;
+
+/// A future of a call through `dyn SpanQueue` or `dyn Reader`.
+pub(super) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Keeps batches until every one of its readers has delivered, rejected or dropped them.
 ///

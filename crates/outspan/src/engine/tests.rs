@@ -30,6 +30,10 @@ use crate::Export;
 use crate::Exporter;
 use crate::Result;
 use crate::diagnostics::Diagnostics;
+#[cfg(feature = "_network")]
+use crate::export::Turns;
+#[cfg(feature = "_network")]
+use crate::export::turns;
 
 /// What a scripted exporter does with one call.
 #[derive(Clone, Debug)]

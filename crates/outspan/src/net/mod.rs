@@ -68,4 +68,4 @@ pub(crate) use unix::is_bare_socket;
 pub(crate) use unix::is_unix;
 pub(crate) use versions::Versions;
 
-pub(crate) use crate::forms::Message;
+pub(crate) use crate::batch::forms::Message;

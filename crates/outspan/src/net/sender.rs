@@ -9,6 +9,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http::HeaderMap;
 use http::Method;
 use http::Request;
@@ -22,8 +23,8 @@ use crate::Error;
 use crate::Result;
 use crate::Secret;
 use crate::Undelivered;
-use crate::engine;
-use crate::engine::Turn;
+use crate::export;
+use crate::export::Turn;
 use crate::failures::Failures;
 use crate::runtime::Runtime;
 
@@ -142,7 +143,7 @@ impl<P: Protocol> Sender<P> {
         if batch.is_empty() {
             return Ok(Delivery::default());
         }
-        engine::note_server(&self.endpoint.server);
+        export::note_server(&self.endpoint.server);
         let sender = Arc::clone(self);
         let work = async move { sender.deliver(batch, until).await };
         self.runtime.run_network(until, work).await
@@ -178,7 +179,7 @@ impl<P: Protocol> Sender<P> {
                 // What keeps this part back would keep the others back as well.
                 let rest = kept_back.from..batch.spans();
                 let rests = match kept_back.error.is_giving_way() {
-                    true => engine::apart(&batch, &[rest]),
+                    true => export::apart(&batch, &[rest]),
                     false => vec![vec![rest]],
                 };
                 progress.total.count(&kept_back.error);
@@ -322,11 +323,12 @@ impl<P: Protocol> Sender<P> {
     ) -> Result<Accepted> {
         let is_silent = self.connections.is_silent();
         let attempt = |permit| {
-            let attempt = self.attempt(body.clone(), refresh, until, sent);
-            async move {
-                let _permit = permit;
-                attempt.await
-            }
+            // Boxed, because two of them may run, and all that is around them is copied with them.
+            let attempt = Box::pin(self.attempt(body.clone(), refresh, until, sent));
+            attempt.map(move |result| {
+                drop(permit);
+                result
+            })
         };
         let another = || {
             if !is_silent {

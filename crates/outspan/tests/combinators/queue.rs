@@ -399,17 +399,17 @@ async fn ack_is_told_of_every_kind_of_drop() {
     let child = ScriptedExporter::new();
     child.always(Act::when(&gate, Act::Deliver));
     let queue = MemoryQueue::builder(child.exporter())
-        .bytes(1000)
+        .bytes(2000)
         .concurrent_exports(1)
         .start()
         .unwrap();
-    push(&queue, batch_of(1), queue.try_reserve(500, 1).unwrap());
+    push(&queue, batch_of(1), queue.try_reserve(1000, 1).unwrap());
     child.wait_for_exports(1).await;
     let (ack, told) = source();
-    let wide = batch_with(1, |_, span| span.name = "n".repeat(500));
-    let permit = queue.try_reserve(500, 1).unwrap();
+    let wide = batch_with(1, |_, span| span.name = "n".repeat(400));
+    let permit = queue.try_reserve(1000, 1).unwrap();
     queue.push(wide, permit, ack).unwrap();
-    drop(queue.try_reserve_evicting(500, 1).unwrap());
+    drop(queue.try_reserve_evicting(1000, 1).unwrap());
     assert_eq!(reason(&told), DropReason::QueueFull);
     gate.open();
 }

@@ -27,13 +27,13 @@ use crate::Export;
 use crate::Exporter;
 use crate::Result;
 use crate::Retry;
+use crate::batch::fates;
+use crate::batch::fates::Fate;
+use crate::batch::fates::Pending;
 use crate::diagnostics::Diagnostics;
-use crate::engine;
 use crate::engine::Backoff;
 use crate::engine::Health;
-use crate::fates;
-use crate::fates::Fate;
-use crate::fates::Pending;
+use crate::export;
 use crate::guard::run_guarded;
 use crate::pending::PendingSpans;
 use crate::runtime::Runtime;
@@ -408,13 +408,13 @@ impl Child {
     async fn export(&self, batch: Batch, until: Deadline) -> Result<Delivery> {
         // A shutdown of the queue outside sends one batch to a child before the end of a wait that it asked for. If it asks
         // again it gets no more; the other children do.
-        let is_closing = engine::is_closing();
+        let is_closing = export::is_closing();
         if is_closing && let Some(error) = self.asked_to_wait() {
             return Err(error);
         }
         let export = run_guarded(until, "export", self.exporter.export(batch, until));
         // All children are asked at the same time, so each may use all of it.
-        let result = engine::run_until_closed(export, |end| end).await;
+        let result = export::run_until_closed(export, |end| end).await;
         if is_closing {
             let mut health = self.lock_health();
             match trouble(&result) {

@@ -24,7 +24,7 @@ use crate::Delivery;
 use crate::Error;
 use crate::ErrorKind;
 use crate::Result;
-use crate::engine;
+use crate::export;
 use crate::failures::Failures;
 
 use super::Encoding;
@@ -112,7 +112,7 @@ impl Sender {
     ///
     /// Messages that together take much more memory than the batch are made in several chunks, one after the other.
     pub(super) async fn deliver(&self, batch: Batch, until: Deadline) -> Result<Delivery> {
-        engine::note_server(&self.options.brokers);
+        export::note_server(&self.options.brokers);
         let producer = self.producer()?;
         let mut delivery = Delivery {
             server: Some(Arc::clone(&self.options.brokers)),

@@ -30,7 +30,6 @@ use std::sync::atomic::Ordering;
 use futures_util::future::BoxFuture;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::Budget;
 use super::Turn;
 use super::apart;
 use super::is_closing;
@@ -43,29 +42,16 @@ use crate::Error;
 use crate::ErrorKind;
 use crate::Result;
 use crate::Undelivered;
+use crate::batch::Plan;
+use crate::budget::Budget;
 use crate::failures::Failures;
 use crate::guard::run_guarded;
-
-/// The parts in which the next export sends a batch.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Plan {
-    /// The exporter that found the batch too large. Others send it whole.
-    exporter: u64,
-    /// Each span is in exactly one part.
-    parts: Vec<Range<usize>>,
-}
 
 /// Makes the number of an exporter.
 pub(crate) fn exporter_number() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     // The number only has to be another one for each.
     NEXT.fetch_add(1, Ordering::Relaxed)
-}
-
-impl Plan {
-    pub(crate) fn is_for(&self, exporter: u64) -> bool {
-        self.exporter == exporter
-    }
 }
 
 /// Exports a batch, in parts if it is too large. `exporter` is the number of the exporter that `export` calls.
@@ -83,34 +69,37 @@ pub(crate) async fn export_in_parts<'a>(
     until: Deadline,
     export: impl Fn(Batch) -> BoxFuture<'a, Result<Delivery>> + Send + Sync,
 ) -> Result<Delivery> {
-    let mut splitter = Splitter::new(exporter, batch, until);
-    if let Some(plan) = splitter.batch.plan_for(exporter) {
-        splitter.waiting = plan.parts.iter().rev().cloned().collect();
+    if let Some(plan) = batch.plan_for(exporter) {
+        let waiting = plan.parts().iter().rev().cloned().collect();
+        let splitter = Splitter::new(exporter, batch, until, waiting);
         return Box::pin(splitter.run(&export)).await;
     }
-    let answer = mark_single_spans(export(splitter.batch.clone()).await, &splitter.batch);
+    // Most batches need no splitter: none is made for them, also not inside this future, which moves with each layer.
+    let mut answer = export(batch.clone()).await;
+    mark_single_spans(&mut answer, &batch);
     if !has_divisible(&answer) {
         return answer;
     }
+    let splitter = Splitter::new(exporter, batch, until, Vec::new());
     Box::pin(splitter.go_on(answer, &export)).await
 }
 
 /// Marks single spans that are too large, so that exporters outside do not send them again.
-fn mark_single_spans(answer: Result<Delivery>, batch: &Batch) -> Result<Delivery> {
-    let mark = |error: Error, spans| match error.is_too_large() && spans <= 1 {
-        true => error.for_each_span(),
-        false => error,
-    };
-    let mut delivery = match answer {
-        Ok(delivery) => delivery,
-        Err(error) => return Err(mark(error, batch.spans())),
-    };
-    for left in &mut delivery.rest {
-        if left.error.is_too_large() && left.batch.spans() <= 1 {
-            left.error = left.error.clone().for_each_span();
+fn mark_single_spans(answer: &mut Result<Delivery>, batch: &Batch) {
+    match answer {
+        Ok(delivery) => {
+            for left in &mut delivery.rest {
+                mark_single_span(&mut left.error, left.batch.spans());
+            }
         }
+        Err(error) => mark_single_span(error, batch.spans()),
     }
-    Ok(delivery)
+}
+
+fn mark_single_span(error: &mut Error, spans: usize) {
+    if error.is_too_large() && spans <= 1 {
+        *error = error.clone().for_each_span();
+    }
 }
 
 fn has_divisible(answer: &Result<Delivery>) -> bool {
@@ -138,7 +127,7 @@ struct Splitter {
     total: Delivery,
 }
 
-/// Why no more parts are sent for now.
+/// The error that ends the sending of parts in this attempt.
 struct Stop {
     error: Error,
     /// What was sent and failed.
@@ -146,14 +135,14 @@ struct Stop {
 }
 
 impl Splitter {
-    fn new(exporter: u64, batch: Batch, until: Deadline) -> Self {
+    fn new(exporter: u64, batch: Batch, until: Deadline, waiting: Vec<Range<usize>>) -> Self {
         Self {
             exporter,
             batch,
             until,
             turn: Turn::begin(),
             calls: 0,
-            waiting: Vec::new(),
+            waiting,
             failures: Failures::default(),
             failed: 0,
             foreign: Vec::new(),
@@ -196,7 +185,8 @@ impl Splitter {
             let part = self.batch.part(place.clone());
             memory.shrink_to(part.own_memory());
             let sent = run_guarded(self.until, "export", export(part.clone()));
-            let answer = mark_single_spans(run_until_closed(sent, |until| until).await, &part);
+            let mut answer = run_until_closed(sent, |until| until).await;
+            mark_single_spans(&mut answer, &part);
             let stop = self.note(place, &part, answer);
             drop(part);
             drop(memory);
@@ -331,11 +321,12 @@ impl Splitter {
         export: &(dyn Fn(Batch) -> BoxFuture<'a, Result<Delivery>> + Send + Sync),
     ) {
         for batch in std::mem::take(&mut self.foreign) {
-            let mut splitter = Self::new(self.exporter, batch.as_whole(), self.until);
+            let batch = batch.as_whole();
+            let whole = 0..batch.spans();
+            let mut waiting = divide(vec![whole]);
+            waiting.reverse();
+            let mut splitter = Self::new(self.exporter, batch, self.until, waiting);
             splitter.calls = self.calls;
-            let whole = 0..splitter.batch.spans();
-            splitter.waiting = divide(vec![whole]);
-            splitter.waiting.reverse();
             let batch = splitter.batch.clone();
             let answer = Box::pin(splitter.run(export)).await;
             self.total
@@ -374,9 +365,9 @@ impl Splitter {
             let start = before.map(Range::len).sum();
             start..start + part.len()
         };
-        let plan = (parts.len() > 1).then(|| Plan {
-            exporter: self.exporter,
-            parts: parts.iter().map(place_in_rest).collect(),
+        let plan = (parts.len() > 1).then(|| {
+            let parts = parts.iter().map(place_in_rest).collect();
+            Plan::new(self.exporter, parts)
         });
         let rest = self.batch.cut_all(&ranges);
         rest.as_whole().with_plan(plan.map(Arc::new))

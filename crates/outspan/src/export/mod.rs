@@ -1,5 +1,9 @@
 //! The seam: what every exporter and every combinator implements, and the handle that users hold.
 
+mod split;
+mod surroundings;
+mod turn;
+
 use std::fmt;
 use std::fmt::Debug;
 use std::future::Future;
@@ -13,8 +17,25 @@ use crate::Drained;
 use crate::Error;
 use crate::Result;
 use crate::ending::Ending;
-use crate::engine;
 use crate::owner::Owner;
+
+pub(crate) use self::split::export_in_parts;
+pub(crate) use self::split::exporter_number;
+pub(crate) use self::surroundings::SURROUNDING;
+pub(crate) use self::surroundings::Surrounding;
+#[cfg(feature = "_network")]
+pub(crate) use self::surroundings::Turns;
+pub(crate) use self::surroundings::closing;
+pub(crate) use self::surroundings::end_of;
+pub(crate) use self::surroundings::is_closing;
+pub(crate) use self::surroundings::is_over;
+#[cfg(any(feature = "_network", feature = "kafka"))]
+pub(crate) use self::surroundings::note_server;
+pub(crate) use self::surroundings::run_until_closed;
+#[cfg(feature = "_network")]
+pub(crate) use self::surroundings::turns;
+pub(crate) use self::turn::Turn;
+pub(crate) use self::turn::apart;
 
 /// Delivers batches to one destination, or hands them to other exporters.
 ///
@@ -148,7 +169,7 @@ impl Exporter {
     pub fn new(export: impl Export) -> Self {
         Self {
             shared: Arc::new(Shared {
-                number: engine::exporter_number(),
+                number: exporter_number(),
                 export: Box::new(export),
             }),
             owner: Owner::first(),
@@ -175,7 +196,7 @@ impl Export for Exporter {
         self.check_open()?;
         let Shared { number, export, .. } = &*self.shared;
         let call = |part| export.export_boxed(part, until);
-        engine::export_in_parts(*number, batch, until, call).await
+        export_in_parts(*number, batch, until, call).await
     }
 
     async fn flush(&self, until: Deadline) -> Result<Drained> {
@@ -224,5 +245,29 @@ impl Drop for Exporter {
 impl Debug for Exporter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.shared.export.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The bytes that each export of an exporter allocates for its future, and that are copied with each layer around it.
+    fn future_bytes(exporter: &Exporter) -> usize {
+        let future = exporter
+            .shared
+            .export
+            .export_boxed(Batch::empty(), Deadline::never());
+        size_of_val(&*future)
+    }
+
+    #[cfg(feature = "grpc")]
+    #[tokio::test]
+    async fn futures_of_exports_stay_small() {
+        let grpc = || crate::otlp::grpc("http://localhost:4317").build();
+        let (grpc, other) = (grpc().expect("an exporter"), grpc().expect("an exporter"));
+        assert!(future_bytes(&grpc) < 4096, "{}", future_bytes(&grpc));
+        let falling = grpc.fallback(other);
+        assert!(future_bytes(&falling) < 4096, "{}", future_bytes(&falling));
     }
 }
