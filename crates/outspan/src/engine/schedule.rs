@@ -515,6 +515,12 @@ impl Schedule {
         Some(item)
     }
 
+    /// The batches that wait, in no order.
+    #[cfg(test)]
+    pub(super) fn waiting_items(&self) -> impl Iterator<Item = &Item> {
+        self.waiting.iter()
+    }
+
     /// How many exports are in flight.
     pub(super) fn exports(&self) -> usize {
         self.flights.len()

@@ -1,3 +1,4 @@
+mod budget;
 mod health;
 
 use std::collections::VecDeque;

@@ -579,6 +579,12 @@ impl Tracked {
         self.entry.spans as u64
     }
 
+    /// How many bytes it is charged with.
+    #[cfg(test)]
+    pub(crate) fn bytes(&self) -> usize {
+        self.entry.bytes
+    }
+
     /// Whether the exporter had it before, or what it is a part of.
     #[cfg(feature = "sdk")]
     pub(crate) fn was_started(&self) -> bool {

@@ -139,6 +139,12 @@ impl Waiting {
         self.failed.len()
     }
 
+    /// All of them, in no order.
+    #[cfg(test)]
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Item> {
+        self.fresh.values().chain(self.failed.values())
+    }
+
     /// Takes everything.
     pub(super) fn take_all(&mut self) -> impl Iterator<Item = Item> {
         let all = std::mem::take(self);
