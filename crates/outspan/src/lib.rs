@@ -97,8 +97,11 @@ mod guard;
 #[cfg(feature = "sdk")]
 mod init;
 mod losses;
+#[cfg(test)]
+mod models;
 #[cfg(feature = "_network")]
 mod net;
+mod owner;
 mod pending;
 mod race;
 mod runtime;
@@ -106,6 +109,7 @@ mod runtime;
 pub mod sdk;
 mod secret;
 mod span_file;
+mod sync;
 mod time;
 mod work;
 

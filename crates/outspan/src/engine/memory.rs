@@ -793,6 +793,10 @@ impl Reader for MemoryReader {
         self.trouble().is_some()
     }
 
+    fn oldest_wait(&self) -> Option<Duration> {
+        self.shared.lock().oldest_wait()
+    }
+
     fn wait_until_at_most(&self, bytes: usize) -> BoxFuture<'_, ()> {
         let mut progress = self.shared.progress.subscribe();
         let shrunk = async move {

@@ -24,6 +24,8 @@ mod health;
 mod item;
 mod memory;
 mod merger;
+#[cfg(test)]
+mod model;
 mod queue;
 mod schedule;
 mod settings;

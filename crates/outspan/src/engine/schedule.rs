@@ -142,7 +142,7 @@ impl Schedule {
             concurrent,
             export_limit,
             gives_up_early,
-            health: Health::new(Backoff::new(retry)),
+            health: Health::with_batches(Backoff::of_probes(retry), Backoff::new(retry)),
             waiting: Waiting::default(),
             #[cfg(feature = "_network")]
             fresh: Arc::default(),
@@ -387,7 +387,10 @@ impl Schedule {
             let end = self.export_limit.zip(item.began);
             item.expires_at = end.and_then(|(limit, began)| began.checked_add(limit));
             match item.place {
-                Place::Back => self.waiting.push_back(item),
+                Place::Back => {
+                    item.waits_since = now;
+                    self.waiting.push_back(item);
+                }
                 Place::Failed => {
                     item.successes = Some(self.successes);
                     let due = match lone {
@@ -473,6 +476,12 @@ impl Schedule {
         !self.may_probe_early && !until.allows(wait)
     }
 
+    /// How long the batch has been waiting that goes next of those that have not failed.
+    pub(super) fn oldest_wait(&self) -> Option<Duration> {
+        let since = self.waiting.fresh_since()?;
+        Some(Instant::now().saturating_duration_since(since))
+    }
+
     /// When the next attempt is made, while the destination is down and none is under way.
     pub(super) fn next_attempt(&self) -> Option<Instant> {
         let probe_at = self.health.probe_at()?;
@@ -504,6 +513,12 @@ impl Schedule {
         self.note_fresh();
         self.release(item.arrival, item.spans());
         Some(item)
+    }
+
+    /// The batches that wait, in no order.
+    #[cfg(test)]
+    pub(super) fn waiting_items(&self) -> impl Iterator<Item = &Item> {
+        self.waiting.iter()
     }
 
     /// How many exports are in flight.

@@ -1,3 +1,4 @@
+mod budget;
 mod health;
 
 use std::collections::VecDeque;
@@ -290,7 +291,10 @@ fn settings() -> Settings {
         concurrent_exports: 4,
         attempt_timeout: Some(Duration::from_secs(10)),
         export_limit: None,
-        retry: Retry::default().jitter(0.0),
+        // Waits that grow up to 30 s, so that tests see whether they do.
+        retry: Retry::default()
+            .jitter(0.0)
+            .max_probe_interval(Duration::from_secs(30)),
         gives_up_early: false,
         takes_turns: false,
     }

@@ -9,10 +9,6 @@ use std::fmt::Debug;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::OnceLock;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering;
 
 use crate::Batch;
 use crate::Deadline;
@@ -21,6 +17,7 @@ use crate::Drained;
 use crate::Error;
 use crate::Result;
 use crate::ending::Ending;
+use crate::owner::Owner;
 
 pub(crate) use self::split::export_in_parts;
 pub(crate) use self::split::exporter_number;
@@ -158,10 +155,8 @@ impl<E: Export> ExportBoxed for E {
 /// after a shutdown has begun; it then has nothing left to do.
 pub struct Exporter {
     shared: Arc<Shared>,
-    /// Set at once when a shutdown begins: exports read it on every call.
-    is_shut_down: AtomicBool,
-    /// Whether this handle was the last owner when it gave up ownership. Written once, after `is_shut_down`.
-    was_last: OnceLock<bool>,
+    /// Leaves when a shutdown begins: exports read that on every call.
+    owner: Owner,
     /// Shared with clones that are made after the shutdown has begun: they are no owners, and have this result.
     ending: Arc<Ending>,
 }
@@ -169,7 +164,6 @@ pub struct Exporter {
 struct Shared {
     /// Tells it from other exporters in what batches remember.
     number: u64,
-    owners: AtomicUsize,
     export: Box<dyn ExportBoxed>,
 }
 
@@ -179,11 +173,9 @@ impl Exporter {
         Self {
             shared: Arc::new(Shared {
                 number: exporter_number(),
-                owners: AtomicUsize::new(1),
                 export: Box::new(export),
             }),
-            is_shut_down: AtomicBool::new(false),
-            was_last: OnceLock::new(),
+            owner: Owner::first(),
             ending: Arc::default(),
         }
     }
@@ -195,22 +187,10 @@ impl Exporter {
     }
 
     fn check_open(&self) -> Result<()> {
-        match self.is_shut_down.load(Ordering::Acquire) {
+        match self.owner.has_left() {
             true => Err(Error::shut_down()),
             false => Ok(()),
         }
-    }
-
-    /// Gives up ownership once, and says whether this was the last owner.
-    ///
-    /// Only the caller that shuts down gets here (one at a time, see [`Ending`]), and the drop.
-    fn leave(&self) -> bool {
-        if self.is_shut_down.swap(true, Ordering::AcqRel) {
-            // A clone of a handle that was shut down never was an owner.
-            return self.was_last.get().copied().unwrap_or(false);
-        }
-        let is_last = self.shared.owners.fetch_sub(1, Ordering::AcqRel) == 1;
-        *self.was_last.get_or_init(|| is_last)
     }
 }
 
@@ -223,7 +203,7 @@ impl Export for Exporter {
     }
 
     async fn flush(&self, until: Deadline) -> Result<Drained> {
-        if !self.is_shut_down.load(Ordering::Acquire) {
+        if !self.owner.has_left() {
             return self.shared.export.flush_boxed(until).await;
         }
         // What the shutdown delivers or loses is in its result; when it has ended nothing is left to flush.
@@ -233,7 +213,8 @@ impl Export for Exporter {
 
     async fn shutdown(&self, until: Deadline) -> Result<Drained> {
         let work = || async {
-            match self.leave() {
+            // One caller at a time gets here.
+            match self.owner.leave() {
                 false => self.shared.export.flush_boxed(until).await,
                 true => self.shared.export.shutdown_boxed(until).await,
             }
@@ -245,22 +226,14 @@ impl Export for Exporter {
 impl Clone for Exporter {
     /// Makes another owner; the clone of a handle that is shut down is shut down.
     fn clone(&self) -> Self {
-        let owners = &self.shared.owners;
-        // Another thread may be shutting the last owner down just now: then there is nothing left to own.
-        let is_open = !self.is_shut_down.load(Ordering::Acquire)
-            && owners
-                .fetch_update(Ordering::AcqRel, Ordering::Acquire, |owners| {
-                    (owners > 0).then_some(owners + 1)
-                })
-                .is_ok();
-        let ending = match is_open {
-            true => Arc::default(),
-            false => Arc::clone(&self.ending),
+        let owner = self.owner.another();
+        let ending = match owner.has_left() {
+            false => Arc::default(),
+            true => Arc::clone(&self.ending),
         };
         Self {
             shared: Arc::clone(&self.shared),
-            is_shut_down: AtomicBool::new(!is_open),
-            was_last: OnceLock::new(),
+            owner,
             ending,
         }
     }
@@ -268,7 +241,7 @@ impl Clone for Exporter {
 
 impl Drop for Exporter {
     fn drop(&mut self) {
-        self.leave();
+        self.owner.leave();
     }
 }
 
