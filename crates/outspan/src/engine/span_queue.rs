@@ -273,6 +273,11 @@ impl Permit {
         std::mem::take(&mut self.entries)
     }
 
+    #[cfg(test)]
+    pub(crate) fn entries(&self) -> &[Option<Entry>] {
+        &self.entries
+    }
+
     /// What is reserved, for each reader.
     pub(crate) fn entries_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
         self.entries.iter_mut().flatten()

@@ -1,5 +1,6 @@
 mod budget;
 mod health;
+mod readers;
 
 use std::collections::VecDeque;
 use std::sync::Arc;

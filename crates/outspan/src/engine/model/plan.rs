@@ -159,7 +159,7 @@ fn any_act() -> impl Strategy<Value = Act> {
     ]
 }
 
-fn any_setup() -> impl Strategy<Value = Setup> {
+pub(super) fn any_setup() -> impl Strategy<Value = Setup> {
     let drain = prop_oneof![
         6 => Just(Drain::AtOnce),
         1 => Just(Drain::Fail),
@@ -211,7 +211,7 @@ fn any_push() -> impl Strategy<Value = Push> {
     )
 }
 
-fn any_call() -> impl Strategy<Value = Call> {
+pub(super) fn any_call() -> impl Strategy<Value = Call> {
     let within = prop_oneof![1 => 0_u64..2_000, 1 => 5_000_u64..60_000];
     (within, weighted(0.3, 0_u64..10_000)).prop_map(|(within, dropped_after)| Call {
         within,
@@ -232,22 +232,31 @@ fn any_step() -> impl Strategy<Value = Step> {
     ]
 }
 
-pub(super) fn any_plan() -> impl Strategy<Value = Plan> {
-    let max_bytes = prop_oneof![3 => Just(1_usize << 20), 1 => 1_000_usize..6_000];
-    let end = prop_oneof![
+pub(super) fn any_end() -> impl Strategy<Value = End> {
+    prop_oneof![
         4 => Just(End::Recover),
         3 => (0_u64..60_000).prop_map(End::Shutdown),
         1 => Just(End::Drop),
-    ];
+    ]
+}
+
+pub(super) fn any_plan() -> impl Strategy<Value = Plan> {
+    let max_bytes = prop_oneof![3 => Just(1_usize << 20), 1 => 1_000_usize..6_000];
     let bounds = (any::<bool>(), max_bytes, weighted(0.3, 5_usize..60));
-    (vec(any_setup(), 1..4), bounds, vec(any_step(), 1..25), end).prop_map(
-        |(destinations, (shares_budget, max_bytes, max_spans), steps, end)| Plan {
-            destinations,
-            shares_budget,
-            max_bytes,
-            max_spans,
-            steps,
-            end,
-        },
+    (
+        vec(any_setup(), 1..4),
+        bounds,
+        vec(any_step(), 1..25),
+        any_end(),
     )
+        .prop_map(
+            |(destinations, (shares_budget, max_bytes, max_spans), steps, end)| Plan {
+                destinations,
+                shares_budget,
+                max_bytes,
+                max_spans,
+                steps,
+                end,
+            },
+        )
 }

@@ -47,7 +47,7 @@ use crate::engine::Settings;
 use crate::guard::GRACE;
 
 /// How long the longest waits of all batches take together, by far.
-const PATIENCE: Duration = Duration::from_secs(1_000_000);
+pub(super) const PATIENCE: Duration = Duration::from_secs(1_000_000);
 
 /// A queue and its destination.
 struct Branch {
@@ -71,7 +71,7 @@ struct Branch {
 
 /// Counts what the observer is told.
 #[derive(Debug, Default)]
-struct Handed(AtomicU64);
+pub(super) struct Handed(AtomicU64);
 
 impl HandOver for Handed {
     fn handed_over(&self, spans: u64) {
@@ -83,13 +83,16 @@ impl HandOver for Handed {
     }
 }
 
+/// What a source was told.
+pub(super) type Told = Arc<Mutex<Vec<AckOutcome>>>;
+
 /// Spans of one source.
-struct Source {
-    ids: Vec<u64>,
-    waits: bool,
+pub(super) struct Source {
+    pub(super) ids: Vec<u64>,
+    pub(super) waits: bool,
     /// Whether no other source has spans in the same batches.
-    is_alone: bool,
-    told: Arc<Mutex<Vec<AckOutcome>>>,
+    pub(super) is_alone: bool,
+    pub(super) told: Told,
 }
 
 pub(super) struct World {
@@ -118,7 +121,7 @@ impl EncodeSpan for ModelSpan {
     }
 }
 
-fn batch_of(ids: &[u64], padding: usize) -> Batch {
+pub(super) fn batch_of(ids: &[u64], padding: usize) -> Batch {
     let mut encoder = Encoder::default();
     for id in ids {
         let span = ModelSpan { id: *id, padding };
@@ -128,17 +131,17 @@ fn batch_of(ids: &[u64], padding: usize) -> Batch {
     Batch::trusted(request.bytes, request.spans)
 }
 
-fn millis(millis: u64) -> Duration {
+pub(super) fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-async fn pass(time: Duration) {
+pub(super) async fn pass(time: Duration) {
     // Sleeps: in the test's time, which passes by itself.
     tokio::time::sleep(time).await;
 }
 
 /// Lets everything run that can run now.
-async fn run_all() {
+pub(super) async fn run_all() {
     for _ in 0..16 {
         tokio::task::yield_now().await;
     }
@@ -280,7 +283,7 @@ impl Branch {
 }
 
 /// Runs a call until its future is to be dropped.
-async fn in_time<R>(call: Call, work: impl Future<Output = R>) -> Option<R> {
+pub(super) async fn in_time<R>(call: Call, work: impl Future<Output = R>) -> Option<R> {
     match call.dropped_after {
         None => Some(work.await),
         Some(after) => tokio::time::timeout(millis(after), work).await.ok(),
@@ -523,7 +526,7 @@ impl World {
                 withdrawn: branch.withdrawn.into_inner(),
                 setup: branch.setup,
                 hooked: branch.hooked,
-                handed: branch.handed,
+                handed: Some(branch.handed),
             });
         }
         for branch in &ended {
@@ -590,7 +593,7 @@ impl World {
     }
 }
 
-fn ack(told: &Arc<Mutex<Vec<AckOutcome>>>, waits: bool) -> Ack {
+pub(super) fn ack(told: &Told, waits: bool) -> Ack {
     if !waits {
         return Ack::none();
     }
@@ -599,21 +602,22 @@ fn ack(told: &Arc<Mutex<Vec<AckOutcome>>>, waits: bool) -> Ack {
 }
 
 /// A branch after its end.
-struct Ended {
-    books: Arc<Books>,
-    notes: Shared,
-    full: BTreeSet<u64>,
-    is_cut: bool,
+pub(super) struct Ended {
+    pub(super) books: Arc<Books>,
+    pub(super) notes: Shared,
+    pub(super) full: BTreeSet<u64>,
+    pub(super) is_cut: bool,
     /// Whether it became empty before it was shut down.
-    has_recovered: bool,
-    withdrawn: u64,
-    setup: Setup,
-    hooked: Arc<Mutex<Losses>>,
-    handed: Arc<Handed>,
+    pub(super) has_recovered: bool,
+    pub(super) withdrawn: u64,
+    pub(super) setup: Setup,
+    pub(super) hooked: Arc<Mutex<Losses>>,
+    /// `None` where nobody observes.
+    pub(super) handed: Option<Arc<Handed>>,
 }
 
 impl Ended {
-    fn check(&self) {
+    pub(super) fn check(&self) {
         let account = self.books.account();
         assert!(account.closes(), "{account}");
         assert_eq!(account.open(), 0, "{account}");
@@ -661,8 +665,10 @@ impl Ended {
         }
         let hooked = *lock(&self.hooked);
         assert_eq!(hooked, account.dropped, "the hook is told of each drop");
-        let handed = self.handed.0.load(Ordering::Relaxed);
-        assert_eq!(handed, account.received, "each span once: {account}");
+        if let Some(handed) = &self.handed {
+            let handed = handed.0.load(Ordering::Relaxed);
+            assert_eq!(handed, account.received, "each span once: {account}");
+        }
     }
 
     /// Whether the span was neither answered for nor filtered here.
@@ -678,7 +684,7 @@ impl Ended {
 }
 
 impl Source {
-    fn check(&self, branches: &[Ended]) {
+    pub(super) fn check(&self, branches: &[Ended]) {
         let told = lock(&self.told);
         assert_eq!(told.len(), usize::from(self.waits), "told once");
         let Some(outcome) = told.first() else { return };
