@@ -41,6 +41,7 @@ use super::SpanQueue;
 use super::batcher::Batcher;
 use super::batcher::Collect;
 use super::driver::Shared;
+use super::settings::check_times;
 use super::span_queue::BoxFuture;
 use super::span_queue::Space;
 use crate::Account;
@@ -285,8 +286,7 @@ impl MemoryQueue {
 
     /// Whether a reader has space for `bytes` at this moment; [`try_reserve`](Self::try_reserve) may still fail.
     pub fn has_room(&self, bytes: usize) -> bool {
-        let readers = self.core.readers.iter();
-        let mut budgets = readers.map(|reader| reader.books().budget());
+        let mut budgets = self.core.serving().map(|reader| reader.books().budget());
         budgets.any(|budget| budget.bytes().saturating_add(bytes) <= budget.bytes_max())
     }
 
@@ -356,13 +356,15 @@ impl MemoryQueue {
     /// How many bytes are held. The forms that exporters make of batches are included, such as compressed ones, except for
     /// those that a full queue has no room for: these take at most 32 MiB, in all queues of the process together.
     pub fn bytes(&self) -> usize {
-        self.core.readers.iter().map(|reader| reader.bytes()).sum()
+        let readers = self.core.readers.iter();
+        readers.fold(0, |sum, reader| sum.saturating_add(reader.bytes()))
     }
 
     /// How many bytes may be held.
     pub fn bytes_max(&self) -> usize {
         let readers = self.core.readers.iter();
-        readers.map(|reader| reader.max_bytes()).sum()
+        // A reader without a bound has the largest number.
+        readers.fold(0, |sum, reader| sum.saturating_add(reader.max_bytes()))
     }
 
     /// How many exports are in flight.
@@ -503,12 +505,12 @@ impl Drop for MemoryQueue {
 impl Core {
     /// Whether so much fits at all into one of the readers, be everything else gone.
     fn could_hold(&self, bytes: usize, spans: usize) -> Result<(), ReserveError> {
-        let readers = self.readers.iter();
-        let mut budgets = readers.clone().map(|reader| reader.books().budget());
+        let mut budgets = self.serving().map(|reader| reader.books().budget());
         if budgets.any(|budget| budget.could_hold(bytes, spans)) {
             return Ok(());
         }
-        let max_bytes = readers.map(|reader| reader.max_bytes()).max().unwrap_or(0);
+        let sizes = self.serving().map(|reader| reader.max_bytes());
+        let max_bytes = sizes.max().unwrap_or(0);
         Err(ReserveError::TooLarge { max_bytes })
     }
 
@@ -521,11 +523,28 @@ impl Core {
         let entries: Vec<_> = readers
             .map(|reader| reader.books().try_reserve(bytes, spans))
             .collect();
-        if entries.iter().all(Option::is_none) {
+        let has_space = |(reader, entry): (&Arc<MemoryReader>, &Option<Entry>)| {
+            entry.is_some() && self.is_serving(reader)
+        };
+        if !self.readers.iter().zip(&entries).any(has_space) {
+            entries.into_iter().flatten().for_each(Entry::cancel);
             self.could_hold(bytes, spans)?;
             return Err(ReserveError::Full);
         }
         Ok(self.permit(entries))
+    }
+
+    /// The readers that have not ended; all of them once each has.
+    fn serving(&self) -> impl Iterator<Item = &Arc<MemoryReader>> {
+        self.readers.iter().filter(|reader| self.is_serving(reader))
+    }
+
+    /// Whether space in this reader counts.
+    ///
+    /// A reader whose runtime has ended drops everything at once, so it always has space. That must not hide that the others
+    /// are full.
+    fn is_serving(&self, reader: &MemoryReader) -> bool {
+        !reader.has_ended() || self.readers.iter().all(|other| other.has_ended())
     }
 
     /// Makes a permit for nothing yet. What is pushed into it is added, whether there is space or not.
@@ -612,6 +631,10 @@ impl Collected {
             Some(limits) => self.merger.finish(limits),
             None => self.merger.into_pieces(),
         };
+        let batches: Vec<_> = batches
+            .into_iter()
+            .filter(|batch| batch.spans() > 0)
+            .collect();
         for (reader, entry) in readers.iter().zip(permit.take_entries()) {
             let Some(entry) = entry else {
                 continue;
@@ -670,6 +693,11 @@ impl MemoryReader {
 
     fn account(&self) -> Account {
         self.books().account()
+    }
+
+    /// Whether it takes no more batches, because it was shut down or its runtime has ended.
+    fn has_ended(&self) -> bool {
+        *self.shared.ended.borrow()
     }
 
     fn trouble(&self) -> Option<String> {
@@ -938,7 +966,7 @@ impl MemoryQueueBuilder {
     }
 
     /// Adds a reader: the exporter of another builder, with its name, its bounds and everything else that was set there, except
-    /// for [`batches`](Self::batches). Readers need different names.
+    /// for [`batches`](Self::batches). Readers need different names. Readers that were added to `reader` are added, too.
     pub fn with_reader(mut self, reader: Self) -> Self {
         self.others.push(reader);
         self
@@ -954,18 +982,16 @@ impl MemoryQueueBuilder {
     ///
     /// # Errors
     ///
-    /// [`Config`](crate::ErrorKind::Config) for a bound of 0, a runtime without timers and two readers of one name, and an
-    /// error if the library's thread cannot be started.
-    pub fn start(mut self) -> Result<MemoryQueue> {
+    /// [`Config`](crate::ErrorKind::Config) for a bound or time limit of 0, a runtime without timers and two readers of one
+    /// name, and an error if the library's thread cannot be started.
+    pub fn start(self) -> Result<MemoryQueue> {
         let limits = self.batches;
         if limits.is_some_and(|limits| limits.bytes == 0 || limits.spans == 0) {
             return Err(Error::config(
                 "a limit of the queue's batches is 0: no span could ever be exported",
             ));
         }
-        let runtime = self.runtime.clone();
-        let mut builders = std::mem::take(&mut self.others);
-        builders.insert(0, self);
+        let builders = self.into_readers();
         for (place, builder) in builders.iter().enumerate() {
             let name = builder.reader_name();
             let mut others = builders.iter().skip(place + 1);
@@ -988,7 +1014,13 @@ impl MemoryQueueBuilder {
             move || Collected::new(limits),
             move |collected: Collected| collected.deliver(&behind),
         ));
-        if limits.is_some() {
+        // A timer on each runtime: one that ends or is not driven must not delay the readers on the others.
+        let mut timed: Vec<&Runtime> = Vec::new();
+        for runtime in readers.iter().map(|reader| &reader.runtime) {
+            if limits.is_none() || timed.iter().any(|other| other.is_same(runtime)) {
+                continue;
+            }
+            timed.push(runtime);
             let timer = Arc::clone(&batcher);
             tasks.push(runtime.spawn(async move { timer.run().await })?);
         }
@@ -1009,6 +1041,14 @@ impl MemoryQueueBuilder {
         })
     }
 
+    /// The builder of each reader: this one, and those that were added to it, with those that were added to them.
+    fn into_readers(mut self) -> Vec<Self> {
+        let others = std::mem::take(&mut self.others);
+        let mut readers = vec![self];
+        readers.extend(others.into_iter().flat_map(Self::into_readers));
+        readers
+    }
+
     fn reader_name(&self) -> &str {
         self.name.as_deref().unwrap_or(DEFAULT_NAME)
     }
@@ -1024,6 +1064,13 @@ impl MemoryQueueBuilder {
                 )));
             }
         }
+        check_times(
+            "the queue",
+            [
+                ("attempt_timeout", self.attempt_timeout),
+                ("export_limit", self.export_limit),
+            ],
+        )?;
         self.runtime.check()?;
         let handle = self.runtime.handle()?;
         let name = self.reader_name().to_owned();

@@ -36,6 +36,7 @@ use super::apart;
 use super::is_closing;
 use super::is_over;
 use super::run_until_closed;
+use super::tracked::balance_answer;
 use crate::Batch;
 use crate::Deadline;
 use crate::Delivery;
@@ -88,15 +89,18 @@ pub(crate) async fn export_in_parts<'a>(
         splitter.waiting = plan.parts.iter().rev().cloned().collect();
         return Box::pin(splitter.run(&export)).await;
     }
-    let answer = mark_single_spans(export(splitter.batch.clone()).await, &splitter.batch);
+    let answer = checked_answer(export(splitter.batch.clone()).await, &splitter.batch);
     if !has_divisible(&answer) {
         return answer;
     }
     Box::pin(splitter.go_on(answer, &export)).await
 }
 
-/// Marks single spans that are too large, so that exporters outside do not send them again.
-fn mark_single_spans(answer: Result<Delivery>, batch: &Batch) -> Result<Delivery> {
+/// Limits the answer to the spans of `batch`, and marks single spans that are too large, so that exporters outside do not send
+/// them again.
+///
+/// Without the limit, an exporter that leaves more spans than it was given would be called without end.
+fn checked_answer(answer: Result<Delivery>, batch: &Batch) -> Result<Delivery> {
     let mark = |error: Error, spans| match error.is_too_large() && spans <= 1 {
         true => error.for_each_span(),
         false => error,
@@ -105,6 +109,8 @@ fn mark_single_spans(answer: Result<Delivery>, batch: &Batch) -> Result<Delivery
         Ok(delivery) => delivery,
         Err(error) => return Err(mark(error, batch.spans())),
     };
+    // Spans that it does not mention are counted by the queue or the processor outside.
+    let _unknown = balance_answer(&mut delivery, batch.spans() as u64);
     for left in &mut delivery.rest {
         if left.error.is_too_large() && left.batch.spans() <= 1 {
             left.error = left.error.clone().for_each_span();
@@ -196,7 +202,7 @@ impl Splitter {
             let part = self.batch.part(place.clone());
             memory.shrink_to(part.own_memory());
             let sent = run_guarded(self.until, "export", export(part.clone()));
-            let answer = mark_single_spans(run_until_closed(sent, |until| until).await, &part);
+            let answer = checked_answer(run_until_closed(sent, |until| until).await, &part);
             let stop = self.note(place, &part, answer);
             drop(part);
             drop(memory);

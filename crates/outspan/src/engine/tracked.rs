@@ -45,6 +45,7 @@ use crate::Drained;
 use crate::DropReason;
 use crate::Error;
 use crate::Result;
+use crate::Undelivered;
 use crate::account::Ledger;
 use crate::diagnostics::Diagnostics;
 use crate::diagnostics::Held;
@@ -543,21 +544,11 @@ impl Tracked {
         let mut delivery = answer.unwrap_or_else(|error| Delivery::failed(batch, error));
         let books = Arc::clone(&entry.books);
         let spans = entry.spans as u64;
-
-        // An exporter of a user may count wrongly. All spans are accounted for all the same.
-        let accepted = delivery.accepted.min(spans);
-        let rejected = delivery.refused.min(spans - accepted);
-        let mut unknown = spans - accepted - rejected;
-        let filtered = delivery.filtered.min(unknown);
-        unknown -= filtered;
-        let mut rest = Vec::new();
-        for part in std::mem::take(&mut delivery.rest) {
-            let Some(others) = unknown.checked_sub(part.batch.spans() as u64) else {
-                break;
-            };
-            unknown = others;
-            rest.push(part);
-        }
+        let unknown = balance_answer(&mut delivery, spans);
+        let accepted = delivery.accepted;
+        let rejected = delivery.refused;
+        let filtered = delivery.filtered;
+        let rest = std::mem::take(&mut delivery.rest);
         let (pending, pending_spans) = match delivery.take_pending() {
             (_, spans) if spans > accepted => (Vec::new(), 0),
             pending => pending,
@@ -650,6 +641,31 @@ impl Tracked {
         entry.recharge(parts.iter().map(Batch::own_memory).sum());
         entry.divide(parts)
     }
+}
+
+/// Limits what an answer says to the `spans` spans that were exported. Returns how many of them it does not mention.
+///
+/// An exporter of a user may count wrongly. All spans are accounted for all the same. Parts without spans, and parts with more
+/// spans than are left, are removed: the spans of the latter were never part of the batch, or are counted already.
+pub(super) fn balance_answer(delivery: &mut Delivery, spans: u64) -> u64 {
+    let mut unknown = spans;
+    for count in [
+        &mut delivery.accepted,
+        &mut delivery.refused,
+        &mut delivery.filtered,
+    ] {
+        *count = unknown.min(*count);
+        unknown -= *count;
+    }
+    delivery.rest.retain(|part| part.batch.spans() > 0);
+    let mut fits = |part: &Undelivered| {
+        let others = unknown.checked_sub(part.batch.spans() as u64);
+        unknown = others.unwrap_or(unknown);
+        others.is_some()
+    };
+    let fitting = delivery.rest.iter().take_while(|part| fits(part)).count();
+    delivery.rest.truncate(fitting);
+    unknown
 }
 
 impl Entry {

@@ -20,6 +20,7 @@ mod logged_self_tracing;
 mod measured;
 mod merger;
 mod queue;
+mod queue_edges;
 mod queue_log;
 mod queue_runtime;
 mod queued;
