@@ -279,7 +279,7 @@ impl Buffer {
 
     /// Notes that a span found no space. Returns whether that is news for the worker.
     fn note_full(&self) -> bool {
-        // Release, with the acquire of `take_is_full`: the worker then sees the spans that took the space.
+        // It pairs with `take_is_full`: a worker that takes the note sees the spans that took the space.
         !self.noted.is_full.swap(true, Ordering::AcqRel)
     }
 
