@@ -23,6 +23,12 @@ pub(crate) const QUEUE_POOL_BYTES: usize = 20 << 20;
 #[cfg(feature = "_network")]
 pub(crate) const POOL_PIECE: usize = 1 << 10;
 
+/// No bound is larger than what can be allocated. What is added beyond a bound then fits into the counter.
+const BYTES_MAX: usize = isize::MAX as usize;
+
+/// The most spans of one batch where their number has no bound, so that sums of them fit into an account.
+const SPANS_MAX: usize = u32::MAX as usize;
+
 /// Makes a pool of so many bytes.
 #[cfg(feature = "_network")]
 pub(crate) fn forms_pool(bytes: usize) -> Semaphore {
@@ -103,7 +109,7 @@ impl Budget {
 
     /// Whether so much fits in at all, be everything else gone.
     pub(crate) fn could_hold(&self, bytes: usize, spans: usize) -> bool {
-        bytes <= self.bytes_max && self.spans_max.is_none_or(|spans_max| spans <= spans_max)
+        bytes <= self.bytes_max.min(BYTES_MAX) && spans <= self.spans_max.unwrap_or(SPANS_MAX)
     }
 
     /// Takes bytes and spans, all or nothing.
@@ -111,7 +117,7 @@ impl Budget {
         if !self.try_take_spans(spans) {
             return false;
         }
-        if take(&self.bytes, bytes, self.bytes_max) {
+        if take(&self.bytes, bytes, self.bytes_max.min(BYTES_MAX)) {
             return true;
         }
         self.give_back_spans(spans);
@@ -121,7 +127,7 @@ impl Budget {
     fn try_take_spans(&self, spans: usize) -> bool {
         match self.spans_max {
             Some(spans_max) => take(&self.spans, spans, spans_max),
-            None => true,
+            None => spans <= SPANS_MAX,
         }
     }
 

@@ -132,6 +132,15 @@ impl Runtime {
         }
     }
 
+    /// Whether both are the same runtime.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (Place::Shared, Place::Shared) => true,
+            (Place::Given(ours), Place::Given(theirs)) => ours.id() == theirs.id(),
+            _ => false,
+        }
+    }
+
     /// Starts `work`. Dropping the task stops it.
     pub(crate) fn spawn<F>(&self, work: F) -> Result<Task<F::Output>>
     where

@@ -147,4 +147,25 @@ impl Delivery {
         }
         Ok(self)
     }
+
+    /// Limits what an answer says to the `spans` spans that were exported. Returns how many of them it does not mention.
+    ///
+    /// An exporter of a user may count wrongly. All spans are accounted for all the same. Parts without spans, and parts with
+    /// more spans than are left, are removed: the spans of the latter were never part of the batch, or are counted already.
+    pub(crate) fn limit_to(&mut self, spans: u64) -> u64 {
+        let mut unknown = spans;
+        for count in [&mut self.accepted, &mut self.refused, &mut self.filtered] {
+            *count = unknown.min(*count);
+            unknown -= *count;
+        }
+        self.rest.retain(|part| part.batch.spans() > 0);
+        let mut fits = |part: &Undelivered| {
+            let others = unknown.checked_sub(part.batch.spans() as u64);
+            unknown = others.unwrap_or(unknown);
+            others.is_some()
+        };
+        let fitting = self.rest.iter().take_while(|part| fits(part)).count();
+        self.rest.truncate(fitting);
+        unknown
+    }
 }

@@ -17,7 +17,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// What a batcher collects into.
@@ -43,8 +43,8 @@ pub(crate) struct Batcher<C: Collect> {
     /// Called under the lock. It must not call the batcher, and it must not block.
     hand_over: Box<dyn Fn(C) + Send + Sync>,
     state: Mutex<State<C>>,
-    /// Tells the timer that a collection was opened.
-    opened: Notify,
+    /// Tells the timers that a collection was opened.
+    opened: watch::Sender<()>,
     /// The same as in `state`, for those who need not wait for the lock.
     is_closed: AtomicBool,
 }
@@ -75,7 +75,7 @@ impl<C: Collect> Batcher<C> {
                 open: None,
                 is_closed: false,
             }),
-            opened: Notify::new(),
+            opened: watch::Sender::new(()),
             is_closed: AtomicBool::new(false),
         }
     }
@@ -106,7 +106,7 @@ impl<C: Collect> Batcher<C> {
         }
         drop(state);
         if is_new {
-            self.opened.notify_one();
+            self.opened.send_replace(());
         }
         Ok(())
     }
@@ -151,12 +151,17 @@ impl<C: Collect> Batcher<C> {
     }
 
     /// Hands over collections that are due, until it is dropped.
+    ///
+    /// It may run several times at once, on several runtimes: then one of them that stops delays nothing.
     pub(crate) async fn run(&self) {
+        let mut opened = self.opened.subscribe();
         loop {
+            // Before the look: a collection that is opened after it is a change.
+            opened.mark_unchanged();
             let due = self.lock().open.as_ref().map(|open| open.due);
             let Some(due) = due else {
-                // A permit of `notify_one` stays, so that a collection that was opened just now is not missed.
-                self.opened.notified().await;
+                // It fails only when the sender is gone, and this batcher holds that.
+                drop(opened.changed().await);
                 continue;
             };
             tokio::time::sleep_until(due).await;

@@ -9,12 +9,12 @@
 //!
 //! Lock order: the batcher's lock, then that of a reader's schedule, then that of the ledger in its books.
 
+mod builder;
+mod collect;
+mod reader;
+
 use std::fmt;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -24,22 +24,17 @@ use futures_util::future::join_all;
 use futures_util::future::select_all;
 use tokio::sync::watch;
 
+pub use self::builder::MemoryQueueBuilder;
+use self::collect::Collected;
+use self::collect::Record;
+use self::reader::MemoryReader;
 use super::Ack;
-use super::BatchLimits;
-use super::Books;
-use super::Budget;
 use super::Entry;
-use super::Flushed;
-use super::Merger;
 use super::Permit;
-use super::Queue;
 use super::Reader;
-use super::ReaderStatus;
 use super::ReserveError;
-use super::Settings;
 use super::SpanQueue;
 use super::batcher::Batcher;
-use super::batcher::Collect;
 use super::driver::Shared;
 use super::span_queue::BoxFuture;
 use super::span_queue::Space;
@@ -48,31 +43,10 @@ use crate::Batch;
 use crate::Cause;
 use crate::Deadline;
 use crate::Drained;
-use crate::DropEvent;
 use crate::DropReason;
-use crate::Error;
-use crate::ErrorKind;
 use crate::Exporter;
 use crate::Result;
-use crate::Retry;
-use crate::diagnostics::Diagnostics;
-use crate::diagnostics::Hook;
-use crate::ending::Ending;
-use crate::guard::GRACE;
-use crate::runtime::Runtime;
 use crate::work::Task;
-
-/// How many bytes a queue holds unless told: what the batch processor holds, too.
-const BYTES: usize = 64 << 20;
-
-/// How many exports are in flight unless told: enough to hide a round trip, few enough for any backend.
-const CONCURRENT_EXPORTS: usize = 4;
-
-/// How long one call of the exporter may take unless told: OTLP's own default.
-const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The name of a reader that was given none.
-const DEFAULT_NAME: &str = "default";
 
 /// Holds batches in memory until they are delivered: in front of one exporter, or of several that get the same batches.
 ///
@@ -130,78 +104,15 @@ struct Core {
     waiting: AtomicUsize,
 }
 
-/// What serves one destination.
-struct MemoryReader {
-    name: String,
-    queue: Queue,
-    shared: Arc<Shared>,
-    /// Where the exports and everything that waits are.
-    runtime: Runtime,
-    /// The account at the end of the last flush.
-    told: Mutex<Told>,
-    ending: Ending,
-    /// What became of spans that came after the shutdown.
-    late: Mutex<Drained>,
-}
-
-/// What flushes have reported.
-#[derive(Debug, Default)]
-struct Told {
-    account: Account,
-    /// When `account` was read, as a number of `readings`.
-    reading: u64,
-    readings: u64,
-}
-
-/// The account as a flush read it. It counts as reported when the flush returns.
-#[derive(Debug)]
-struct Reading {
-    account: Account,
-    number: u64,
-}
-
 /// Where permits come from. It knows no queue, so that a permit in the batcher keeps no queue alive.
 struct MemorySpace {
     readers: Vec<Arc<Shared>>,
 }
 
-/// Collects the settings of a [`MemoryQueue`].
-pub struct MemoryQueueBuilder {
-    exporter: Exporter,
-    name: Option<String>,
-    bytes: usize,
-    spans: Option<NonZeroUsize>,
-    concurrent_exports: usize,
-    attempt_timeout: Option<Duration>,
-    export_limit: Option<Duration>,
-    retry: Retry,
-    on_drop: Option<Hook>,
-    gives_up_early: bool,
-    takes_turns: bool,
-    batches: Option<BatchLimits>,
-    others: Vec<Self>,
-    runtime: Runtime,
-}
-
 impl MemoryQueue {
     /// Begins a queue in front of `exporter`.
     pub fn builder(exporter: Exporter) -> MemoryQueueBuilder {
-        MemoryQueueBuilder {
-            exporter,
-            name: None,
-            bytes: BYTES,
-            spans: None,
-            concurrent_exports: CONCURRENT_EXPORTS,
-            attempt_timeout: Some(ATTEMPT_TIMEOUT),
-            export_limit: None,
-            retry: Retry::default(),
-            on_drop: None,
-            gives_up_early: false,
-            takes_turns: false,
-            batches: None,
-            others: Vec::new(),
-            runtime: Runtime::shared(),
-        }
+        MemoryQueueBuilder::new(exporter)
     }
 
     /// Reserves space for a batch, without waiting. A reader without space is left out as long as another one has it.
@@ -301,8 +212,7 @@ impl MemoryQueue {
 
     /// Whether a reader has space for `bytes` at this moment; [`try_reserve`](Self::try_reserve) may still fail.
     pub fn has_room(&self, bytes: usize) -> bool {
-        let readers = self.core.readers.iter();
-        let mut budgets = readers.map(|reader| reader.books().budget());
+        let mut budgets = self.core.serving().map(|reader| reader.books().budget());
         budgets.any(|budget| budget.bytes().saturating_add(bytes) <= budget.bytes_max())
     }
 
@@ -372,13 +282,15 @@ impl MemoryQueue {
     /// How many bytes are held. The forms that exporters make of batches are included, such as compressed ones, except for
     /// those that a full queue has no room for: these take at most 32 MiB, in all queues of the process together.
     pub fn bytes(&self) -> usize {
-        self.core.readers.iter().map(|reader| reader.bytes()).sum()
+        let readers = self.core.readers.iter();
+        readers.fold(0, |sum, reader| sum.saturating_add(reader.bytes()))
     }
 
     /// How many bytes may be held.
     pub fn bytes_max(&self) -> usize {
         let readers = self.core.readers.iter();
-        readers.map(|reader| reader.max_bytes()).sum()
+        // A reader without a bound has the largest number.
+        readers.fold(0, |sum, reader| sum.saturating_add(reader.max_bytes()))
     }
 
     /// How many exports are in flight.
@@ -549,12 +461,12 @@ impl MemoryQueue {
 impl Core {
     /// Whether so much fits at all into one of the readers, be everything else gone.
     fn could_hold(&self, bytes: usize, spans: usize) -> Result<(), ReserveError> {
-        let readers = self.readers.iter();
-        let mut budgets = readers.clone().map(|reader| reader.books().budget());
+        let mut budgets = self.serving().map(|reader| reader.books().budget());
         if budgets.any(|budget| budget.could_hold(bytes, spans)) {
             return Ok(());
         }
-        let max_bytes = readers.map(|reader| reader.max_bytes()).max().unwrap_or(0);
+        let sizes = self.serving().map(|reader| reader.max_bytes());
+        let max_bytes = sizes.max().unwrap_or(0);
         Err(ReserveError::TooLarge { max_bytes })
     }
 
@@ -567,11 +479,28 @@ impl Core {
         let entries: Vec<_> = readers
             .map(|reader| reader.books().try_reserve(bytes, spans))
             .collect();
-        if entries.iter().all(Option::is_none) {
+        let has_space = |(reader, entry): (&Arc<MemoryReader>, &Option<Entry>)| {
+            entry.is_some() && self.is_serving(reader)
+        };
+        if !self.readers.iter().zip(&entries).any(has_space) {
+            entries.into_iter().flatten().for_each(Entry::cancel);
             self.could_hold(bytes, spans)?;
             return Err(ReserveError::Full);
         }
         Ok(self.permit(entries))
+    }
+
+    /// The readers that have not ended; all of them once each has.
+    fn serving(&self) -> impl Iterator<Item = &Arc<MemoryReader>> {
+        self.readers.iter().filter(|reader| self.is_serving(reader))
+    }
+
+    /// Whether space in this reader counts.
+    ///
+    /// A reader whose runtime has ended drops everything at once, so it always has space. That must not hide that the others
+    /// are full.
+    fn is_serving(&self, reader: &MemoryReader) -> bool {
+        !reader.has_ended() || self.readers.iter().all(|other| other.has_ended())
     }
 
     /// Makes a permit for nothing yet. What is pushed into it is added, whether there is space or not.
@@ -625,276 +554,6 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// What is pushed.
-struct Record {
-    batch: Batch,
-    permit: Permit,
-    ack: Ack,
-}
-
-/// Records that go to the same readers as one batch.
-struct Collected {
-    limits: Option<BatchLimits>,
-    merger: Merger,
-    /// Space for all of them, with the acks of their sources.
-    permit: Option<Permit>,
-}
-
-impl Collected {
-    fn new(limits: Option<BatchLimits>) -> Self {
-        Self {
-            limits,
-            merger: Merger::default(),
-            permit: None,
-        }
-    }
-
-    /// Gives the readers what is collected, as one batch, or several if one record alone is too large.
-    fn deliver(self, readers: &[Arc<MemoryReader>]) {
-        let Some(mut permit) = self.permit else {
-            return;
-        };
-        let batches = match &self.limits {
-            Some(limits) => self.merger.finish(limits),
-            None => self.merger.into_pieces(),
-        };
-        for (reader, entry) in readers.iter().zip(permit.take_entries()) {
-            let Some(entry) = entry else {
-                continue;
-            };
-            for tracked in entry.into_tracked(batches.clone()) {
-                reader.queue.push(tracked);
-            }
-            // A batch may hold less than was reserved for its records.
-            reader.shared.progress.send_replace(());
-        }
-    }
-}
-
-impl Collect for Collected {
-    type Item = Record;
-
-    fn fits(&self, record: &Record) -> bool {
-        let same_readers = self
-            .permit
-            .as_ref()
-            .is_none_or(|ours| ours.readers().eq(record.permit.readers()));
-        let fits = |limits: &BatchLimits| self.merger.fits(&record.batch, limits);
-        same_readers && self.limits.as_ref().is_some_and(fits)
-    }
-
-    fn put(&mut self, record: Record) {
-        let Record {
-            batch,
-            mut permit,
-            ack,
-        } = record;
-        for entry in permit.entries_mut() {
-            entry.add_acks(ack.branch(batch.spans() as u64));
-        }
-        match &mut self.permit {
-            Some(ours) => {
-                // Of this queue and for the same readers, as `push` and `fits` saw to.
-                let merged = ours.merge(permit);
-                debug_assert!(merged.is_ok(), "a permit of another queue");
-            }
-            None => self.permit = Some(permit),
-        }
-        self.merger.put(batch);
-    }
-
-    fn is_full(&self) -> bool {
-        let is_full = |limits: &BatchLimits| self.merger.is_full(limits);
-        self.limits.as_ref().is_none_or(is_full)
-    }
-}
-
-impl MemoryReader {
-    fn books(&self) -> &Arc<Books> {
-        &self.shared.books
-    }
-
-    fn account(&self) -> Account {
-        self.books().account()
-    }
-
-    fn trouble(&self) -> Option<String> {
-        self.shared.diagnostics.trouble()
-    }
-
-    fn turn_away(&self, spans: usize) {
-        let reason = DropReason::QueueFull;
-        self.books().turn_away(reason, spans as u64).report();
-    }
-
-    /// Flushes. The caller passes the reading to [`set_told`](Self::set_told) when it returns the result.
-    async fn flush(self: &Arc<Self>, until: Deadline) -> (Result<Drained>, Option<Reading>) {
-        // Read now: what a flush at the same time tells is told here as well.
-        let since = lock(&self.told).account;
-        let flush = move |reader: Arc<Self>| async move { reader.queue.flush(until).await };
-        match self.on_runtime(until, flush).await {
-            Ok(flushed) => {
-                let (drained, reading) = self.drained(&since, flushed);
-                (drained, Some(reading))
-            }
-            Err(error) => (Err(error), None),
-        }
-    }
-
-    async fn shutdown(self: &Arc<Self>, until: Deadline) -> Result<Drained> {
-        let work = || async {
-            let since = lock(&self.told).account;
-            let shutdown =
-                move |reader: Arc<Self>| async move { reader.queue.shutdown(until).await };
-            let flushed = self.on_runtime(until, shutdown).await?;
-            let (drained, reading) = self.drained(&since, flushed);
-            // `ending` keeps the result for the next call.
-            self.set_told(Some(reading));
-            self.shared.diagnostics.finish();
-            drained
-        };
-        let mut drained = self.ending.run(until, work).await?;
-        let mut late = lock(&self.late);
-        let (news, reading) = self.news(None, 0);
-        self.set_told(Some(reading));
-        late.merge(&news);
-        drained.merge(&late);
-        Ok(drained)
-    }
-
-    async fn abort(self: &Arc<Self>) {
-        let abort = move |reader: Arc<Self>| async move { reader.queue.abort().await };
-        // The driver ends on its runtime. If nothing drives that, the queue counts what it held when that is dropped.
-        drop(self.on_runtime(Deadline::after(GRACE), abort).await);
-        self.shared.diagnostics.finish();
-    }
-
-    /// Runs `work` on the reader's runtime: at once if the caller is there, so that a queue inside another one is done before
-    /// its time is up.
-    ///
-    /// If the runtime has ended, its end has counted what the queue held, and the caller can do the rest.
-    async fn on_runtime<R, W>(
-        self: &Arc<Self>,
-        deadline: Deadline,
-        work: impl Fn(Arc<Self>) -> W,
-    ) -> Result<R>
-    where
-        R: Send + 'static,
-        W: Future<Output = R> + Send + 'static,
-    {
-        let ran = self.runtime.run(deadline, work(Arc::clone(self)));
-        match ran.await {
-            Err(error) if error.kind() == ErrorKind::ShutDown => Ok(work(Arc::clone(self)).await),
-            ran => ran,
-        }
-    }
-
-    /// What a flush or the shutdown tells.
-    fn drained(&self, since: &Account, flushed: Flushed) -> (Result<Drained>, Reading) {
-        let (mut drained, reading) = self.news(Some(since), flushed.left_inside);
-        drained.left = flushed.left;
-        for cause in self.queue.causes(&drained, &flushed) {
-            drained.add_cause(cause);
-        }
-        let drained = match flushed.error {
-            Some(error) if drained.is_complete() => Err(error),
-            _ => Ok(drained),
-        };
-        (drained, reading)
-    }
-
-    /// What became of spans since then, or since the last time that somebody was told. Those that are held inside are not
-    /// delivered yet.
-    fn news(&self, since: Option<&Account>, left_inside: u64) -> (Drained, Reading) {
-        let mut told = lock(&self.told);
-        // Read under the lock, so that a reading with a higher number is a later one.
-        let mut now = self.account();
-        now.delivered = now.delivered.saturating_sub(left_inside);
-        let drained = now.since(since.unwrap_or(&told.account));
-        told.readings += 1;
-        let reading = Reading {
-            account: now,
-            number: told.readings,
-        };
-        (drained, reading)
-    }
-
-    /// Counts what was read as reported, unless a later reading has been.
-    fn set_told(&self, reading: Option<Reading>) {
-        let Some(reading) = reading else { return };
-        let mut told = lock(&self.told);
-        if reading.number > told.reading {
-            told.account = reading.account;
-            told.reading = reading.number;
-        }
-    }
-}
-
-impl Reader for MemoryReader {
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn status(&self) -> ReaderStatus {
-        let (batches, exports) = {
-            let schedule = self.shared.lock();
-            (schedule.batches(), schedule.exports())
-        };
-        ReaderStatus {
-            name: self.name.clone(),
-            account: self.account(),
-            bytes: self.bytes(),
-            max_bytes: self.max_bytes(),
-            batches,
-            exports,
-            trouble: self.trouble(),
-            next_attempt_in: self.queue.next_attempt_in(),
-        }
-    }
-
-    fn bytes(&self) -> usize {
-        self.books().budget().bytes()
-    }
-
-    fn max_bytes(&self) -> usize {
-        self.books().budget().bytes_max()
-    }
-
-    fn is_down(&self) -> bool {
-        self.trouble().is_some()
-    }
-
-    fn oldest_wait(&self) -> Option<Duration> {
-        self.shared.lock().oldest_wait()
-    }
-
-    fn wait_until_at_most(&self, bytes: usize) -> BoxFuture<'_, ()> {
-        let mut progress = self.shared.progress.subscribe();
-        let shrunk = async move {
-            loop {
-                progress.mark_unchanged();
-                if self.bytes() <= bytes || progress.changed().await.is_err() {
-                    return;
-                }
-            }
-        };
-        shrunk.boxed()
-    }
-}
-
-impl fmt::Debug for MemoryReader {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryReader")
-            .field("name", &self.name)
-            .field("exporter", &self.shared.exporter)
-            .field("settings", &self.shared.settings)
-            .field("account", &self.account())
-            .field("bytes", &self.bytes())
-            .field("bytes_max", &self.max_bytes())
-            .finish()
-    }
-}
-
 impl Space for MemorySpace {
     fn freed(&self) {
         for shared in &self.readers {
@@ -928,227 +587,11 @@ fn merged(mut results: Vec<Result<Drained>>) -> Result<Drained> {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl fmt::Debug for MemoryQueue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MemoryQueue")
             .field("batcher", &self.core.batcher)
             .field("readers", &self.core.readers)
-            .finish()
-    }
-}
-
-impl MemoryQueueBuilder {
-    /// Begins each log line with `name`; by default lines name no destination.
-    pub fn name(mut self, name: impl Into<String>) -> Self {
-        self.name = Some(name.into());
-        self
-    }
-
-    /// How many bytes of batches may be held: 64 MiB unless told. Nothing is allocated ahead.
-    pub fn bytes(mut self, bytes: usize) -> Self {
-        self.bytes = bytes;
-        self
-    }
-
-    /// How many spans may be held: as many as fit into the bytes unless told.
-    pub fn spans(mut self, spans: Option<NonZeroUsize>) -> Self {
-        self.spans = spans;
-        self
-    }
-
-    /// How many exports may be in flight: 4 unless told.
-    pub fn concurrent_exports(mut self, exports: usize) -> Self {
-        self.concurrent_exports = exports;
-        self
-    }
-
-    /// How long each call of the exporter may take: 10 s unless told, no limit with `None`.
-    pub fn attempt_timeout(mut self, timeout: Option<Duration>) -> Self {
-        self.attempt_timeout = timeout;
-        self
-    }
-
-    /// How long a batch is tried after its first attempt: as long as there is room for it unless told.
-    pub fn export_limit(mut self, limit: Option<Duration>) -> Self {
-        self.export_limit = limit;
-        self
-    }
-
-    /// The waits between attempts, and how many there may be: those of [`Retry::default`] unless told. Its limit of all
-    /// attempts together does not count here, [`export_limit`](Self::export_limit) does.
-    pub fn retry(mut self, retry: Retry) -> Self {
-        self.retry = retry;
-        self
-    }
-
-    /// Calls `hook` whenever spans are dropped, besides the log. It must not block.
-    pub fn on_drop(mut self, hook: impl Fn(&DropEvent) + Send + Sync + 'static) -> Self {
-        self.on_drop = Some(Arc::new(hook));
-        self
-    }
-
-    /// Has a batch that takes many requests give way to others: when some wait, it stops between two requests after half a
-    /// second, and what is left of it goes behind them. Then no batch that becomes very large in the format of the destination
-    /// holds up the others. Default: off, because a combinator between the queue and the exporter would see a failure in what
-    /// is left.
-    pub fn take_turns(mut self) -> Self {
-        self.takes_turns = true;
-        self
-    }
-
-    /// Has a shutdown give up after 0.6 s when connections are refused and the destination has never answered.
-    pub(crate) fn gives_up_early(mut self) -> Self {
-        self.gives_up_early = true;
-        self
-    }
-
-    /// Merges batches before they are sent. Default: not. Holds for all readers.
-    pub fn batches(mut self, limits: BatchLimits) -> Self {
-        self.batches = Some(limits);
-        self
-    }
-
-    /// Adds a reader: the exporter of another builder, with its name, its bounds and everything else that was set there, except
-    /// for [`batches`](Self::batches). Readers need different names.
-    pub fn with_reader(mut self, reader: Self) -> Self {
-        self.others.push(reader);
-        self
-    }
-
-    /// Sets where the reader runs, and with it its exports; see [`Runtime`]. Default: the library's own thread.
-    pub fn runtime(mut self, runtime: impl Into<Runtime>) -> Self {
-        self.runtime = runtime.into();
-        self
-    }
-
-    /// Starts the queue.
-    ///
-    /// # Errors
-    ///
-    /// [`Config`](crate::ErrorKind::Config) for a bound of 0, a runtime without timers and two readers of one name, and an
-    /// error if the library's thread cannot be started.
-    pub fn start(mut self) -> Result<MemoryQueue> {
-        let limits = self.batches;
-        if limits.is_some_and(|limits| limits.bytes == 0 || limits.spans == 0) {
-            return Err(Error::config(
-                "a limit of the queue's batches is 0: no span could ever be exported",
-            ));
-        }
-        let runtime = self.runtime.clone();
-        let mut builders = std::mem::take(&mut self.others);
-        builders.insert(0, self);
-        for (place, builder) in builders.iter().enumerate() {
-            let name = builder.reader_name();
-            let mut others = builders.iter().skip(place + 1);
-            if others.any(|other| other.reader_name() == name) {
-                return Err(Error::config(format!(
-                    "two readers of the queue have the name {name}"
-                )));
-            }
-        }
-        let mut tasks = Vec::new();
-        let mut readers = Vec::new();
-        for builder in builders {
-            let (reader, summaries) = builder.start_reader()?;
-            readers.push(Arc::new(reader));
-            tasks.push(summaries);
-        }
-        let behind = readers.clone();
-        let batcher = Arc::new(Batcher::new(
-            limits.map(|limits| limits.delay).unwrap_or_default(),
-            move || Collected::new(limits),
-            move |collected: Collected| collected.deliver(&behind),
-        ));
-        if limits.is_some() {
-            let timer = Arc::clone(&batcher);
-            tasks.push(runtime.spawn(async move { timer.run().await })?);
-        }
-        let shown = readers.iter().cloned();
-        let shared = readers.iter().map(|reader| Arc::clone(&reader.shared));
-        Ok(MemoryQueue {
-            core: Arc::new(Core {
-                batcher,
-                shown: shown.map(|reader| reader as Arc<dyn Reader>).collect(),
-                space: Arc::new(MemorySpace {
-                    readers: shared.collect(),
-                }),
-                readers,
-                turn: tokio::sync::Mutex::new(()),
-                waiting: AtomicUsize::new(0),
-            }),
-            _tasks: tasks,
-        })
-    }
-
-    fn reader_name(&self) -> &str {
-        self.name.as_deref().unwrap_or(DEFAULT_NAME)
-    }
-
-    fn start_reader(self) -> Result<(MemoryReader, Task<()>)> {
-        for (name, number) in [
-            ("bytes", self.bytes),
-            ("concurrent_exports", self.concurrent_exports),
-        ] {
-            if number == 0 {
-                return Err(Error::config(format!(
-                    "{name} of the queue is 0: no span could ever be exported"
-                )));
-            }
-        }
-        self.runtime.check()?;
-        let handle = self.runtime.handle()?;
-        let name = self.reader_name().to_owned();
-        let budget = Arc::new(Budget::new(self.bytes, self.spans.map(NonZeroUsize::get)));
-        let diagnostics = Arc::new(Diagnostics::new(self.on_drop).named(self.name));
-        let settings = Settings {
-            concurrent_exports: self.concurrent_exports,
-            attempt_timeout: self.attempt_timeout,
-            export_limit: self.export_limit,
-            retry: self.retry,
-            gives_up_early: self.gives_up_early,
-            takes_turns: self.takes_turns,
-        };
-        let lines = Arc::clone(&diagnostics);
-        let summaries = self.runtime.spawn(async move { lines.run().await })?;
-        let queue = Queue::start(
-            self.exporter,
-            settings,
-            Books::new(budget, Arc::clone(&diagnostics), None),
-            diagnostics,
-            &handle,
-        );
-        let reader = MemoryReader {
-            name,
-            shared: Arc::clone(&queue.shared),
-            queue,
-            runtime: self.runtime,
-            told: Mutex::default(),
-            ending: Ending::default(),
-            late: Mutex::default(),
-        };
-        Ok((reader, summaries))
-    }
-}
-
-impl fmt::Debug for MemoryQueueBuilder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryQueueBuilder")
-            .field("exporter", &self.exporter)
-            .field("name", &self.name)
-            .field("bytes", &self.bytes)
-            .field("spans", &self.spans)
-            .field("concurrent_exports", &self.concurrent_exports)
-            .field("attempt_timeout", &self.attempt_timeout)
-            .field("export_limit", &self.export_limit)
-            .field("retry", &self.retry)
-            .field("on_drop", &self.on_drop.is_some())
-            .field("batches", &self.batches)
-            .field("others", &self.others)
-            .field("runtime", &self.runtime)
             .finish()
     }
 }

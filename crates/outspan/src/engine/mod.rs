@@ -55,6 +55,8 @@ pub use self::merger::Merger;
 pub(crate) use self::queue::Flushed;
 pub(crate) use self::queue::Queue;
 pub(crate) use self::settings::Settings;
+#[cfg(feature = "sdk")]
+pub(crate) use self::settings::check_times;
 pub use self::span_queue::Permit;
 pub use self::span_queue::Reader;
 pub use self::span_queue::ReaderStatus;

@@ -194,6 +194,18 @@ impl Queue {
         causes
     }
 
+    /// Whether it holds no batch, waiting or in flight.
+    #[cfg(feature = "sdk")]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.shared.lock().batches() == 0
+    }
+
+    /// Changes whenever a batch comes to its end or was tried.
+    #[cfg(feature = "sdk")]
+    pub(crate) fn progress(&self) -> watch::Receiver<()> {
+        self.shared.progress.subscribe()
+    }
+
     /// The cause of what is held now: the destination's trouble, if it has any.
     #[cfg(feature = "sdk")]
     pub(crate) fn causes_now(&self) -> Option<Cause> {

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use super::Retry;
+use crate::Error;
+use crate::Result;
 
 /// How a queue exports.
 #[derive(Clone, Debug)]
@@ -21,4 +23,24 @@ pub(crate) struct Settings {
     // Exporters that make one request of a batch take no turns.
     #[cfg_attr(not(feature = "_network"), allow(dead_code))]
     pub(crate) takes_turns: bool,
+}
+
+/// Checks the time limits of `owner`.
+///
+/// # Errors
+///
+/// [`Config`](crate::ErrorKind::Config) for a limit of 0.
+pub(crate) fn check_times(
+    owner: &str,
+    limits: [(&'static str, Option<Duration>); 2],
+) -> Result<()> {
+    let zero = limits
+        .iter()
+        .find(|(_, limit)| limit.is_some_and(|limit| limit.is_zero()));
+    match zero {
+        Some((name, _)) => Err(Error::config(format!(
+            "{name} of {owner} is 0: no span could ever be exported, use none for no limit"
+        ))),
+        None => Ok(()),
+    }
 }

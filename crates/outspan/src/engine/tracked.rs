@@ -32,6 +32,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
+#[cfg(test)]
+use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 #[cfg(feature = "sdk")]
 use std::time::Duration;
@@ -76,6 +78,9 @@ pub(crate) struct Books {
     progress: OnceLock<watch::Sender<()>>,
     /// Spans of tokens that were dropped without a transition.
     abandoned: AtomicU64,
+    /// Bytes that are charged for acks.
+    #[cfg(test)]
+    ack_bytes: AtomicUsize,
 }
 
 impl Books {
@@ -110,6 +115,8 @@ impl Books {
             observer,
             progress: OnceLock::new(),
             abandoned: AtomicU64::new(0),
+            #[cfg(test)]
+            ack_bytes: AtomicUsize::new(0),
         })
     }
 
@@ -147,6 +154,12 @@ impl Books {
     #[cfg(test)]
     pub(crate) fn abandoned(&self) -> u64 {
         self.abandoned.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that are charged for acks.
+    #[cfg(test)]
+    pub(crate) fn ack_bytes(&self) -> usize {
+        self.ack_bytes.load(Ordering::SeqCst)
     }
 
     /// Takes bytes and spans, all or nothing, for spans that are received and queued from now on.
@@ -304,6 +317,8 @@ impl AckMemory {
             return Self::default();
         }
         books.budget.exchange(0, bytes);
+        #[cfg(test)]
+        books.ack_bytes.fetch_add(bytes, Ordering::SeqCst);
         Self {
             books: Some(Arc::clone(books)),
             bytes,
@@ -323,6 +338,8 @@ impl Drop for AckMemory {
             && self.bytes > 0
         {
             books.budget.give_back(self.bytes, 0);
+            #[cfg(test)]
+            books.ack_bytes.fetch_sub(self.bytes, Ordering::SeqCst);
             // Acks of pending spans end long after the export, and the queue does nothing then.
             if let Some(progress) = books.progress.get() {
                 progress.send_replace(());
@@ -625,21 +642,11 @@ impl Tracked {
         let mut delivery = answer.unwrap_or_else(|error| Delivery::failed(batch, error));
         let books = Arc::clone(&entry.books);
         let spans = entry.spans as u64;
-
-        // An exporter of a user may count wrongly. All spans are accounted for all the same.
-        let accepted = delivery.accepted.min(spans);
-        let rejected = delivery.refused.min(spans - accepted);
-        let mut unknown = spans - accepted - rejected;
-        let filtered = delivery.filtered.min(unknown);
-        unknown -= filtered;
-        let mut rest = Vec::new();
-        for part in std::mem::take(&mut delivery.rest) {
-            let Some(others) = unknown.checked_sub(part.batch.spans() as u64) else {
-                break;
-            };
-            unknown = others;
-            rest.push(part);
-        }
+        let unknown = delivery.limit_to(spans);
+        let accepted = delivery.accepted;
+        let rejected = delivery.refused;
+        let filtered = delivery.filtered;
+        let rest = std::mem::take(&mut delivery.rest);
         let (pending, pending_spans) = match delivery.take_pending() {
             (_, spans) if spans > accepted => (Vec::new(), 0),
             pending => pending,

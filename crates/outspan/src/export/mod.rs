@@ -255,7 +255,7 @@ impl Debug for Exporter {
 mod tests {
     use super::*;
 
-    /// The bytes that each export of an exporter allocates for its future, and that are copied with each layer around it.
+    /// The bytes that each export of an exporter allocates for its future, and that are copied with each exporter around it.
     fn future_bytes(exporter: &Exporter) -> usize {
         let future = exporter
             .shared

@@ -79,9 +79,9 @@ pub(crate) async fn export_in_parts<'a>(
         let splitter = Splitter::new(exporter, batch, until, waiting);
         return Box::pin(splitter.run(&export)).await;
     }
-    // Most batches need no splitter: none is made for them, also not inside this future, which moves with each layer.
+    // Most batches need no splitter: none is made for them, also not inside this future, which is copied with each exporter around it.
     let mut answer = export(batch.clone()).await;
-    mark_single_spans(&mut answer, &batch);
+    check_answer(&mut answer, &batch);
     if !has_divisible(&answer) {
         return answer;
     }
@@ -89,10 +89,15 @@ pub(crate) async fn export_in_parts<'a>(
     Box::pin(splitter.go_on(answer, &export)).await
 }
 
-/// Marks single spans that are too large, so that exporters outside do not send them again.
-fn mark_single_spans(answer: &mut Result<Delivery>, batch: &Batch) {
+/// Limits the answer to the spans of `batch`, and marks single spans that are too large, so that exporters outside do not send
+/// them again.
+///
+/// Without the limit, an exporter that leaves more spans than it was given would be called without end.
+fn check_answer(answer: &mut Result<Delivery>, batch: &Batch) {
     match answer {
         Ok(delivery) => {
+            // Spans that it does not mention are counted by the queue or the processor outside.
+            let _unknown = delivery.limit_to(batch.spans() as u64);
             for left in &mut delivery.rest {
                 mark_single_span(&mut left.error, left.batch.spans());
             }
@@ -195,7 +200,7 @@ impl Splitter {
             memory.shrink_to(part.own_memory());
             let sent = run_guarded(self.until, "export", export(part.clone()));
             let mut answer = run_until_closed(sent, |until| until).await;
-            mark_single_spans(&mut answer, &part);
+            check_answer(&mut answer, &part);
             let stop = self.note(place, &part, answer);
             drop(part);
             drop(memory);

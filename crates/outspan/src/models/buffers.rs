@@ -109,7 +109,7 @@ pub(in super::super) fn buffer_is_closed(room: usize, mark: Mark) {
     let books = Books::new(budget, Arc::new(Diagnostics::default()), None);
     let scene = Arc::new(Scene {
         // Two spans are a chunk.
-        buffer: Buffer::new(Arc::clone(&books), 2, 1 << 20, None),
+        buffer: Buffer::new(Arc::clone(&books), 2, 1 << 20, None, Arc::default()),
         books,
         packed: Mutex::default(),
     });

@@ -21,6 +21,7 @@ mod measured;
 mod merger;
 mod named_limits;
 mod queue;
+mod queue_edges;
 mod queue_log;
 mod queue_runtime;
 mod queued;

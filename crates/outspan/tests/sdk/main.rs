@@ -15,6 +15,7 @@ mod init;
 mod init_env;
 mod limits_log;
 mod processor;
+mod processor_full;
 mod processor_metrics;
 mod processor_network;
 mod processor_self_tracing;

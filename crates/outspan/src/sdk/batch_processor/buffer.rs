@@ -11,8 +11,10 @@ use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use std::time::Instant;
 
 use opentelemetry_sdk::trace::SpanData;
+use tokio::sync::Notify;
 use tokio::sync::watch;
 
 // `super` decides: the types of std here, those of shuttle in the models.
@@ -29,6 +31,7 @@ use crate::engine::Books;
 use crate::engine::Entry;
 use crate::engine::Unreported;
 use crate::sdk::span_data;
+use crate::work::is_own_thread;
 
 /// Shards for each processor of the machine: threads that were stopped while they held a lock must not stop others.
 const SHARDS_PER_PROCESSOR: usize = 4;
@@ -46,6 +49,9 @@ const NOTE_EVERY: usize = 64;
 /// How many bytes a shard takes from the budget at once. Taking them span by span would have all threads write to
 /// one place.
 const GRANT_MAX: usize = 256 * 1024;
+
+/// How often a thread that waits for space reminds the worker.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// The part of the bound that spans may take before they are encoded.
 const RAW_SHARE: usize = 4;
@@ -91,6 +97,8 @@ pub(super) struct Buffer {
     grant: usize,
     raw_bytes_max: usize,
     wait_when_full: Option<Duration>,
+    /// Wakes the worker, for threads that wait themselves.
+    wake: Arc<Notify>,
 }
 
 /// A shard on cache lines of its own.
@@ -109,6 +117,8 @@ struct Noted {
     /// About how many spans wait in shards.
     spans: AtomicUsize,
     is_gathering_wanted: AtomicBool,
+    /// Whether a span found no space since the worker looked last.
+    is_full: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -141,6 +151,7 @@ impl Buffer {
         batch_spans: usize,
         batch_bytes: usize,
         wait_when_full: Option<Duration>,
+        wake: Arc<Notify>,
     ) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let shards = (processors * SHARDS_PER_PROCESSOR)
@@ -168,6 +179,7 @@ impl Buffer {
             grant: GRANT_MAX.min(bytes_max / 32 / shards),
             raw_bytes_max: bytes_max / RAW_SHARE,
             wait_when_full,
+            wake,
         }
     }
 
@@ -218,11 +230,16 @@ impl Buffer {
     #[cold]
     fn add_when_full(&self, mut guard: MutexGuard<'_, Shard>, bytes: usize) -> Next {
         let span = guard.spans.pop();
-        let Some(time) = self.wait_when_full else {
-            return guard.lose(DropReason::QueueFull);
+        // The library's thread makes the space, so it must not wait for it: an exporter may end spans.
+        let Some(time) = self.wait_when_full.filter(|_| !is_own_thread()) else {
+            let next = guard.lose(DropReason::QueueFull);
+            return match self.note_full() {
+                true => Next::Wake,
+                false => next,
+            };
         };
         drop(guard);
-        let is_taken = self.books.charge_within(bytes, 1, time);
+        let is_taken = self.wait_for_space(bytes, time);
         let mut guard = self.shard();
         if !is_taken {
             return guard.lose(DropReason::QueueFull);
@@ -233,10 +250,44 @@ impl Buffer {
         }
         guard.spans.extend(span);
         guard.bytes += bytes;
-        match guard.spans.len() >= self.chunk_spans {
-            true => self.hand_over(guard),
-            false => Next::Nothing,
+        if guard.spans.len() >= self.chunk_spans {
+            return self.hand_over(guard);
         }
+        // Other threads may still wait, and the space that this span took is all there is.
+        drop(guard);
+        self.note_full();
+        Next::Wake
+    }
+
+    /// Charges a span when there is space for it, within `time`. Blocks the thread.
+    fn wait_for_space(&self, bytes: usize, time: Duration) -> bool {
+        if !self.books.budget().could_hold(bytes, 1) {
+            return false;
+        }
+        let began = Instant::now();
+        loop {
+            // Each time: spans of other threads may have taken the space that the worker made.
+            self.note_full();
+            self.wake.notify_one();
+            let left = time.saturating_sub(began.elapsed());
+            if self.books.charge_within(bytes, 1, left.min(LOOK_AGAIN)) {
+                return true;
+            }
+            if left <= LOOK_AGAIN {
+                return false;
+            }
+        }
+    }
+
+    /// Notes that a span found no space. Returns whether that is news for the worker.
+    fn note_full(&self) -> bool {
+        // It pairs with `take_is_full`: a worker that takes the note sees the spans that took the space.
+        !self.noted.is_full.swap(true, Ordering::AcqRel)
+    }
+
+    /// Whether a span found no space since the last call.
+    pub(super) fn take_is_full(&self) -> bool {
+        self.noted.is_full.swap(false, Ordering::AcqRel)
     }
 
     /// Counts spans that wait in all shards; the worker gathers them when they are enough for a batch.

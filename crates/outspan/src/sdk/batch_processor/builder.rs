@@ -220,7 +220,7 @@ impl BatchProcessorBuilder {
     ///
     /// # Errors
     ///
-    /// [`Config`](crate::ErrorKind::Config) if a bound is 0; [`Internal`](crate::ErrorKind::Internal) if the operating
+    /// [`Config`](crate::ErrorKind::Config) if a bound or time limit is 0; [`Internal`](crate::ErrorKind::Internal) if the operating
     /// system cannot start the thread.
     pub fn build(self) -> Result<BatchProcessor> {
         self.check()?;
@@ -237,12 +237,16 @@ impl BatchProcessorBuilder {
             ("concurrent_exports", self.concurrent_exports),
         ];
         let zero = numbers.iter().find(|(_, number)| *number == 0);
-        match zero {
-            Some((name, _)) => Err(Error::config(format!(
+        if let Some((name, _)) = zero {
+            return Err(Error::config(format!(
                 "{name} of the batch processor is 0: no span could ever be exported"
-            ))),
-            None => Ok(()),
+            )));
         }
+        let limits = [
+            ("attempt_timeout", self.attempt_timeout),
+            ("export_limit", self.export_limit),
+        ];
+        engine::check_times("the batch processor", limits)
     }
 
     /// Makes the processor, with its work on `runtime`.
@@ -276,12 +280,14 @@ impl BatchProcessorBuilder {
             WhenFull::Drop => None,
             WhenFull::Wait(time) => Some(time),
         };
+        let wake = Arc::new(Notify::new());
         let core = Arc::new(Core {
             buffer: Buffer::new(
                 Arc::clone(&books),
                 self.max_batch_spans,
                 self.max_batch_bytes,
                 wait_when_full,
+                Arc::clone(&wake),
             ),
             queue,
             books,
@@ -297,7 +303,7 @@ impl BatchProcessorBuilder {
             },
             encoders: Mutex::default(),
             commands: Mutex::default(),
-            wake: Notify::new(),
+            wake,
             is_shut_down: AtomicBool::new(false),
             ending: Ending::default(),
             report: LossReport::default(),

@@ -48,7 +48,7 @@ pub(super) struct Core {
     pub(super) settings: Settings,
     pub(super) encoders: Mutex<Vec<Encoder>>,
     pub(super) commands: Mutex<Vec<Command>>,
-    pub(super) wake: Notify,
+    pub(super) wake: Arc<Notify>,
     pub(super) is_shut_down: AtomicBool,
     pub(super) ending: Ending<Outcome>,
     pub(super) report: LossReport,
@@ -181,23 +181,32 @@ pub(super) async fn work(core: Arc<Core>) {
     };
     let diagnostics = Arc::clone(&core.diagnostics);
     let mut summaries = std::pin::pin!(diagnostics.run());
+    let mut progress = core.queue.progress();
+    let mut is_full = false;
     let mut tick = core.next_tick();
     loop {
         let is_tick = tokio::select! {
             () = core.wake.notified() => false,
             () = sleep_until(tick) => true,
             () = &mut summaries => false,
+            // It fails only when the queue is gone, and the core holds that.
+            _ = progress.changed(), if is_full => false,
         };
         core.report_dropped();
-        if core.buffer.take_gathering_wanted() || is_tick {
+        is_full |= core.buffer.take_is_full();
+        // While batches are in the queue, their end makes space, and what is collected may become a large batch. Otherwise
+        // everything that is held is being collected, and nothing would make space before the next tick.
+        let is_stuck = is_full && core.queue.is_empty();
+        if core.buffer.take_gathering_wanted() || is_tick || is_stuck {
             core.buffer.gather();
         }
         if is_tick {
             tick = core.next_tick();
         }
         pack_waiting(&core, &mut packer).await;
-        if is_tick {
+        if is_tick || is_stuck {
             packer.ship(&core);
+            is_full = false;
         }
         // Read before the commands are taken: the processor's last command comes before its release.
         let is_released = core.is_released.load(Ordering::Acquire);
