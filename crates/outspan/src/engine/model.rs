@@ -43,8 +43,8 @@ use self::queue_plan::any_queue_plan;
 use self::queue_world::QueueWorld;
 use self::world::World;
 
-/// How many courses are run. `OUTSPAN_MODEL_CASES` sets another number.
-const CASES: u32 = 2000;
+/// How many courses of each model are run. `OUTSPAN_MODEL_CASES` sets another number.
+const CASES: u32 = 1500;
 
 fn config() -> ProptestConfig {
     let cases = env::var("OUTSPAN_MODEL_CASES").ok();
