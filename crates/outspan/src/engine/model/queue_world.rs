@@ -296,7 +296,13 @@ impl Common {
         if reader.has_span_bound {
             assert_eq!(budget.spans(), open, "{when}: spans of the budget");
         }
-        let all = self.held_bytes(place) + collected.0 + kept.0 + parts.iter().sum::<usize>();
+        let acks = reader.books.ack_bytes();
+        assert!(
+            acks == 0 || open > 0,
+            "{when}: {acks} bytes of acks for nothing"
+        );
+        let spans = self.held_bytes(place) + collected.0 + kept.0;
+        let all = spans + acks + parts.iter().sum::<usize>();
         // A budget that is full lets one export at a time have a part beyond it.
         let has_turn = budget.part_turn().available_permits() == 0;
         let is_right = budget.bytes() == all

@@ -467,7 +467,12 @@ impl World {
             .iter()
             .flat_map(|branch| lock(&branch.notes).part_bytes().collect::<Vec<_>>())
             .collect();
-        let all = held + parts.iter().sum::<usize>();
+        let acks: usize = branches.iter().map(|branch| branch.books.ack_bytes()).sum();
+        assert!(
+            acks == 0 || held > 0,
+            "{when}: {acks} bytes of acks for nothing"
+        );
+        let all = held + acks + parts.iter().sum::<usize>();
         // A budget that is full lets one export at a time have a part beyond it.
         let has_turn = budget.part_turn().available_permits() == 0;
         let is_right = budget.bytes() == all
