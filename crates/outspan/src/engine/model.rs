@@ -33,7 +33,8 @@ mod world;
 
 use std::env;
 
-use proptest::prelude::*;
+use proptest::prelude::ProptestConfig;
+use proptest::prelude::proptest;
 use proptest::test_runner::FileFailurePersistence;
 
 use self::plan::Plan;

@@ -2,7 +2,10 @@
 
 use proptest::collection::vec;
 use proptest::option::weighted;
-use proptest::prelude::*;
+use proptest::prelude::Just;
+use proptest::prelude::Strategy;
+use proptest::prelude::any;
+use proptest::prelude::prop_oneof;
 
 /// One course of events. Times are in milliseconds.
 #[derive(Clone, Debug)]

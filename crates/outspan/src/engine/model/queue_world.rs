@@ -752,11 +752,11 @@ impl QueueWorld {
     /// Ends the course, and checks what became of all spans.
     pub(super) async fn end(mut self, end: End) {
         let common = Arc::clone(&self.common);
-        let has_recovered = matches!(end, End::Recover) && !common.is_closed();
+        let mut has_recovered = matches!(end, End::Recover) && !common.is_closed();
         match end {
             End::Recover => {
                 if has_recovered {
-                    self.recover().await;
+                    has_recovered = self.recover().await;
                 }
                 self.shut_down(5_000).await;
             }
@@ -832,8 +832,8 @@ impl QueueWorld {
         }
     }
 
-    /// Waits until readers that run are empty, without any call.
-    async fn recover(&mut self) {
+    /// Waits until readers that run are empty, without any call. Returns whether they are.
+    async fn recover(&mut self) -> bool {
         let common = Arc::clone(&self.common);
         for reader in &common.readers {
             lock(&reader.notes).recover();
@@ -850,14 +850,11 @@ impl QueueWorld {
             }
             self.settle().await;
             self.check("the recovery");
-            let is_empty = |reader: &Arc<ReaderModel>| reader.books.account().open() == 0;
-            let has_waiters = !lock(&common.waiting).is_empty();
+            let is_held = |reader: &Arc<ReaderModel>| reader.books.account().open() > 0;
+            let is_done = !common.readers.iter().any(is_held) && lock(&common.waiting).is_empty();
             // A hung call without a limit ends with the queue only.
-            if common.is_closed()
-                || self.hangs()
-                || (common.readers.iter().all(is_empty) && !has_waiters)
-            {
-                return;
+            if is_done || common.is_closed() || self.hangs() {
+                return is_done;
             }
             let accounts: Vec<_> = common.readers.iter().map(|it| it.books.account()).collect();
             assert!(began.elapsed() < PATIENCE, "spans stay held: {accounts:?}");
