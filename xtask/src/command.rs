@@ -4,6 +4,7 @@ use std::env;
 use std::path::Path;
 use std::process::Command;
 use std::process::Stdio;
+use std::thread;
 
 /// Starts the description of a `cargo` call, by the same cargo that runs us.
 pub(crate) fn cargo(root: &Path) -> Command {
@@ -56,6 +57,37 @@ pub(crate) fn run(command: &mut Command) -> Result<(), String> {
     Err(format!("`{line}` failed: {status}"))
 }
 
+/// Runs programs at the same time, and shows what each wrote, one after the other in the order given. Wants all to succeed.
+///
+/// # Errors
+///
+/// Names the first command line that cannot be started or does not succeed; all of them have ended then.
+pub(crate) fn run_at_once(commands: Vec<Command>) -> Result<(), String> {
+    let running: Vec<_> = commands
+        .into_iter()
+        .map(|mut command| {
+            let line = line_of(&command);
+            // Both streams are read while the program runs, so that a full pipe does not stop it.
+            thread::spawn(move || (line, command.output()))
+        })
+        .collect();
+    let ended: Vec<_> = running
+        .into_iter()
+        .map(|thread| {
+            let (line, output) = thread.join().map_err(|_| "a thread panicked".to_owned())?;
+            eprintln!("$ {line}");
+            let output = output.map_err(|error| format!("cannot start `{line}`: {error}"))?;
+            eprint!("{}", String::from_utf8_lossy(&output.stderr));
+            print!("{}", String::from_utf8_lossy(&output.stdout));
+            match output.status.success() {
+                true => Ok(()),
+                false => Err(format!("`{line}` failed: {}", output.status)),
+            }
+        })
+        .collect();
+    ended.into_iter().collect()
+}
+
 /// Runs a program and returns what it wrote to its standard output.
 ///
 /// # Errors
@@ -101,6 +133,30 @@ mod tests {
     fn a_missing_program_is_an_error_with_its_name() {
         let message = run(&mut Command::new("no-such-program-here")).unwrap_err();
         assert!(message.contains("no-such-program-here"), "{message}");
+    }
+
+    #[test]
+    fn programs_that_run_at_once_all_end_before_the_first_error() {
+        let folder = env::temp_dir().join(format!("outspan-xtask-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a directory");
+        let shell = |script: &str| {
+            let mut command = Command::new("sh");
+            command.args(["-c", script]).current_dir(&folder);
+            command
+        };
+        let waits = "for i in $(seq 500); do [ -e a ] && touch b && exit; sleep 0.01; done; exit 1";
+        let message = run_at_once(vec![
+            shell("exit 3"),
+            shell(waits),
+            shell("exit 4"),
+            shell("touch a"),
+        ]);
+        assert!(message.unwrap_err().contains("sh -c exit 3"));
+        let all_well = run_at_once(vec![shell("true"), shell("true")]);
+        let met = folder.join("b").exists();
+        std::fs::remove_dir_all(&folder).expect("the directory is ours");
+        assert_eq!(all_well, Ok(()));
+        assert!(met, "they ran one after the other");
     }
 
     #[test]

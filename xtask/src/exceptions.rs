@@ -8,7 +8,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::lint::Finding;
+use crate::finding::Finding;
 
 const PATH: &str = "xtask/exceptions.txt";
 

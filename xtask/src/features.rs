@@ -27,23 +27,33 @@ const TESTED_ALONE: [&str; 2] = ["", "grpc,sdk"];
 /// features but these.
 const CHANGED: [&str; 4] = ["combinators", "kafka", "promises", "sdk"];
 
-/// Checks every published crate that has features in each of the ways and, when asked to, tests a few of them.
+/// What is done with the choices of features.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Work {
+    Check,
+    Test,
+    Both,
+}
+
+/// Checks every published crate that has features in each of the ways, and tests a few of them.
 ///
 /// # Errors
 ///
 /// Names the first command that fails.
-pub(crate) fn run(tests: bool) -> Result<(), String> {
+pub(crate) fn run(work: Work) -> Result<(), String> {
     let root = repository::root();
     let metadata = Metadata::of_manifest(&root, "Cargo.toml")?;
     let has_openssl = openssl::is_there();
     openssl::tell(has_openssl);
     let with_features = |package: &&Package| package.is_published() && has_features(package);
     let packages: Vec<&Package> = metadata.members().filter(with_features).collect();
-    for package in &packages {
-        let mut cargo = HACK.cargo(&root)?;
-        command::run(cargo.args(check(package, has_openssl)))?;
+    if work != Work::Test {
+        for package in &packages {
+            let mut cargo = HACK.cargo(&root)?;
+            command::run(cargo.args(check(package, has_openssl)))?;
+        }
     }
-    if tests {
+    if work != Work::Check {
         test(&root, &packages, has_openssl)?;
     }
     Ok(())
@@ -84,6 +94,7 @@ fn check(package: &Package, has_openssl: bool) -> Vec<String> {
     arguments
 }
 
+/// Builds the tests of a few choices one after the other, and then runs those of all choices at once: they mostly wait.
 fn test(root: &Path, packages: &[&Package], has_openssl: bool) -> Result<(), String> {
     let with_everything = || {
         let mut cargo = command::cargo(root);
@@ -94,16 +105,24 @@ fn test(root: &Path, packages: &[&Package], has_openssl: bool) -> Result<(), Str
         cargo.args(openssl::all_features(packages.iter().copied(), has_openssl));
         cargo
     };
-    command::run(with_everything().arg("--lib").args(binaries(packages)))?;
-    command::run(with_everything().arg("--doc"))?;
-    for features in TESTED_ALONE {
+    let alone = |features: &str| {
         let mut alone = command::cargo(root);
         alone.args(["test", "--locked", "--package=outspan"]);
         alone.args(["--no-default-features", "--features", features]);
         // Documentation shows whole programs, most of which need more.
-        command::run(alone.args(["--lib", "--tests"]))?;
+        alone.args(["--lib", "--tests"]);
+        alone
+    };
+    let commands = || {
+        let mut everything = with_everything();
+        everything.arg("--lib").args(binaries(packages));
+        std::iter::once(everything).chain(TESTED_ALONE.map(alone))
+    };
+    for mut command in commands() {
+        command::run(command.arg("--no-run"))?;
     }
-    Ok(())
+    command::run_at_once(commands().collect())?;
+    command::run(with_everything().arg("--doc"))
 }
 
 /// The arguments that name the test binaries which features change.

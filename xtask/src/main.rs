@@ -8,6 +8,7 @@ mod conformance;
 mod dist;
 mod exceptions;
 mod features;
+mod finding;
 mod fuzz;
 mod lint;
 mod metadata;
@@ -15,6 +16,7 @@ mod minimal;
 mod openssl;
 mod readme;
 mod repository;
+mod rust;
 mod tool;
 
 use std::env;
@@ -28,6 +30,7 @@ usage: cargo xtask COMMAND
                          dependencies, fmt, clippy, docs (all of them by default)
   features [--no-tests]  checks each crate with none of its features, each one alone and all of
                          them, and tests a few of these choices; --no-tests only checks
+  features --no-checks   only tests
   fuzz [--seconds N]     runs every fuzz target for N seconds (20 by default)
   fuzz --no-run          only builds them
   conformance [OUTPUT]   holds docs/conformance.md to the tests that it names; with the output of
@@ -47,7 +50,7 @@ const FUZZ_SECONDS_DEFAULT: u64 = 20;
 #[derive(Debug, PartialEq)]
 enum Task {
     Lint(Vec<lint::Part>),
-    Features { tests: bool },
+    Features(features::Work),
     Fuzz { each: Option<Duration> },
     Conformance { output: Option<String> },
     Api { keep: bool },
@@ -86,8 +89,9 @@ fn parse(arguments: &[String]) -> Result<Task, String> {
             .map(|name| lint::Part::named(name))
             .collect::<Result<_, _>>()
             .map(Task::Lint),
-        ["features"] => Ok(Task::Features { tests: true }),
-        ["features", "--no-tests"] => Ok(Task::Features { tests: false }),
+        ["features"] => Ok(Task::Features(features::Work::Both)),
+        ["features", "--no-tests"] => Ok(Task::Features(features::Work::Check)),
+        ["features", "--no-checks"] => Ok(Task::Features(features::Work::Test)),
         ["fuzz"] => Ok(Task::Fuzz {
             each: Some(Duration::from_secs(FUZZ_SECONDS_DEFAULT)),
         }),
@@ -130,7 +134,7 @@ fn fuzz_seconds(text: &str) -> Result<Task, String> {
 fn perform(task: Task) -> Result<(), String> {
     match task {
         Task::Lint(parts) => lint::run(&parts),
-        Task::Features { tests } => features::run(tests),
+        Task::Features(work) => features::run(work),
         Task::Fuzz { each } => fuzz::run(each),
         Task::Conformance { output } => conformance::run(output.as_deref()),
         Task::Api { keep } => api::run(keep),

@@ -437,6 +437,32 @@ fn check_read(body: &[u8]) -> Outcome {
     })?;
     let decode =
         |bytes: &[u8]| ExportTraceServiceRequest::decode(bytes).map_err(|error| error.to_string());
-    let (ours, theirs) = (decode(&ours)?, decode(&theirs)?);
+    let (mut ours, theirs) = (decode(&ours)?, decode(&theirs)?);
+    join(&mut ours);
     check(ours == theirs, || "what was read differs".to_owned())
+}
+
+/// Joins what is of one resource and one scope. Ours begins anew when the spans of a scope become long.
+fn join(request: &mut ExportTraceServiceRequest) {
+    let mut joined: Vec<ResourceSpans> = Vec::new();
+    for mut of_resource in request.resource_spans.drain(..) {
+        let last = joined.last_mut().filter(|last| {
+            let same_scope = match (&*last.scope_spans, &*of_resource.scope_spans) {
+                ([left], [right]) => left.scope == right.scope,
+                _ => false,
+            };
+            last.resource == of_resource.resource && same_scope
+        });
+        match last {
+            Some(last) => {
+                let spans = of_resource
+                    .scope_spans
+                    .drain(..)
+                    .flat_map(|scope| scope.spans);
+                last.scope_spans[0].spans.extend(spans);
+            }
+            None => joined.push(of_resource),
+        }
+    }
+    request.resource_spans = joined;
 }

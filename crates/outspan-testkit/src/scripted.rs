@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use outspan::Attempt;
 use outspan::Batch;
 use outspan::Deadline;
 use outspan::Delivery;
@@ -456,7 +457,10 @@ impl Scripted {
                 Act::Deliver => return Ok(self.deliver(&batch, 0)),
                 Act::Refuse(spans) => return Ok(self.deliver(&batch, spans)),
                 Act::DeliverHalf(error) => return Ok(self.deliver_half(&batch, error)),
-                Act::Fail(error) => return Err(error.with_attempts(1)),
+                Act::Fail(error) => {
+                    let measured = error.attempt().clone().with_attempts(1);
+                    return Err(error.with_attempt(measured));
+                }
                 Act::AtMost(bytes) if batch.size() <= bytes => Act::Deliver,
                 Act::AtMost(bytes) => {
                     let size = batch.size();
@@ -465,7 +469,9 @@ impl Scripted {
                 }
                 Act::Stall => {
                     until.passed().await;
-                    return Err(Error::timeout("the script says stall", until).with_attempts(1));
+                    return Err(
+                        Error::timeout("the script says stall", until).with_attempt(Attempt::one())
+                    );
                 }
                 Act::Hang => std::future::pending().await,
                 Act::Panic => panic!("the script says panic"),

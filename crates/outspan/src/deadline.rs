@@ -4,8 +4,11 @@ use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::time::Instant;
 
+use crate::race::Ended;
+use crate::race::race;
 use crate::time;
 
 /// Says by when a call has to be done, and which limit that is.
@@ -26,6 +29,11 @@ pub struct Limit {
 }
 
 impl Limit {
+    /// How long the limit was when it was made, if it ends.
+    pub(crate) fn length(&self) -> Option<Duration> {
+        self.length
+    }
+
     /// What the limit is called, such as `attempt timeout`.
     pub fn name(&self) -> &'static str {
         self.name
@@ -89,6 +97,20 @@ impl Deadline {
         }
     }
 
+    /// A limit of its own for the first half of the time that is left, or for `endless` if there is no end.
+    pub(crate) fn first_half(self, name: &'static str, endless: Duration) -> Self {
+        let now = Instant::now();
+        let left = self.at.map(|at| at.saturating_duration_since(now));
+        let length = left.map_or(endless, |left| left / 2);
+        Self {
+            at: now.checked_add(length),
+            limit: Limit {
+                name,
+                length: Some(length),
+            },
+        }
+    }
+
     /// The same limit, that much later.
     pub(crate) fn later(self, length: Duration) -> Self {
         Self {
@@ -145,15 +167,12 @@ impl Deadline {
     /// # Cancellation
     ///
     /// `work` is dropped when the time is up.
-    pub async fn run<F: Future>(&self, work: F) -> Option<F::Output> {
-        if self.at.is_none() {
-            return Some(work.await);
-        }
-        tokio::select! {
-            biased;
-            output = work => Some(output),
-            () = self.passed() => None,
-        }
+    pub fn run<F: Future>(&self, work: F) -> impl Future<Output = Option<F::Output>> + use<F> {
+        let limit = *self;
+        race(work, async move { limit.passed().await }).map(|ended| match ended {
+            Ended::Work(output) => Some(output),
+            Ended::Limit(()) => None,
+        })
     }
 }
 

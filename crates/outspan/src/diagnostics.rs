@@ -267,7 +267,7 @@ impl Diagnostics {
             Servers::Several => None,
             Servers::Unknown => {
                 let error = state.last_failure.as_ref().or(state.last_refusal.as_ref());
-                error?.shared_server()
+                error?.attempt().server.clone()
             }
         }
     }

@@ -39,7 +39,7 @@ pub struct Cause {
 }
 
 impl Cause {
-    /// Makes a cause of an error, whose [`server`](Error::server) is the destination if it has one.
+    /// Makes a cause of an error, whose [server](crate::Attempt::server) is the destination if it has one.
     pub fn new(error: Error) -> Self {
         Self {
             destination: None,
@@ -56,7 +56,9 @@ impl Cause {
 
     /// The destination: the name it was given, or else its address (`host:port`), where one is known.
     pub fn destination(&self) -> Option<&str> {
-        self.destination.as_deref().or(self.error.server())
+        self.destination
+            .as_deref()
+            .or(self.error.attempt().server.as_deref())
     }
 
     /// The destination's last error.
@@ -92,7 +94,10 @@ impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = self.error.chain().to_string();
         let mut is_first = true;
-        for place in [self.destination.as_deref(), self.error.server()] {
+        for place in [
+            self.destination.as_deref(),
+            self.error.attempt().server.as_deref(),
+        ] {
             let Some(place) = place.filter(|place| !text.contains(place)) else {
                 continue;
             };
@@ -204,6 +209,7 @@ impl fmt::Display for Drained {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Attempt;
 
     #[test]
     fn what_a_filter_removed_is_told_and_is_no_loss() {
@@ -224,14 +230,18 @@ mod tests {
 
     #[test]
     fn causes_name_destination_address_and_error_once_each() {
-        let refused = || Error::unavailable("cannot connect: refused").with_server("h:1".into());
+        let refused = || {
+            Error::unavailable("cannot connect: refused")
+                .with_attempt(Attempt::one().with_server("h:1"))
+        };
         let cause = Cause::new(refused());
         assert_eq!(cause.destination(), Some("h:1"));
         assert_eq!(cause.to_string(), "h:1: cannot connect: refused");
         let named = Cause::new(refused()).at("otlp");
         assert_eq!(named.destination(), Some("otlp"));
         assert_eq!(named.to_string(), "otlp (h:1): cannot connect: refused");
-        let known = Error::unavailable("cannot connect to h:1").with_server("h:1".into());
+        let known = Error::unavailable("cannot connect to h:1")
+            .with_attempt(Attempt::one().with_server("h:1"));
         assert_eq!(Cause::new(known).to_string(), "cannot connect to h:1");
         assert_eq!(Cause::new(Error::unavailable("x")).to_string(), "x");
     }

@@ -1,11 +1,16 @@
 //! What went wrong, and what to do next.
 
+mod marks;
+
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::Attempt;
 use crate::DropReason;
+
+use self::marks::Marks;
 
 /// The result of every fallible call of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -67,20 +72,13 @@ pub struct Error {
 struct Inner {
     kind: ErrorKind,
     temporary: bool,
-    retries_used_up: bool,
-    connection_refused: bool,
-    is_partial: bool,
-    is_each: bool,
-    is_unsent: bool,
-    gives_way: bool,
     message: String,
     context: Vec<(&'static str, String)>,
     source: Option<Arc<dyn StdError + Send + Sync>>,
     retry_after: Option<Duration>,
-    attempts: u32,
-    wire_bytes: u64,
-    status: Option<u16>,
-    server: Option<Arc<str>>,
+    limit: Option<u64>,
+    attempt: Attempt,
+    marks: Marks,
 }
 
 impl Error {
@@ -97,20 +95,13 @@ impl Error {
             inner: Box::new(Inner {
                 kind,
                 temporary,
-                retries_used_up: false,
-                connection_refused: false,
-                is_partial: false,
-                is_each: false,
-                is_unsent: false,
-                gives_way: false,
                 message: message.into(),
                 context: Vec::new(),
                 source: None,
                 retry_after: None,
-                attempts: 0,
-                wire_bytes: 0,
-                status: None,
-                server: None,
+                limit: None,
+                attempt: Attempt::default(),
+                marks: Marks::default(),
             }),
         }
     }
@@ -193,112 +184,32 @@ impl Error {
         self
     }
 
-    /// Marks that a retry has given up, so that no retry outside starts over.
+    /// Sets how many bytes the destination takes at once, as it said so with [`TooLarge`](ErrorKind::TooLarge).
+    ///
+    /// The bytes are those of OTLP, as [`Batch::size`](crate::Batch::size) counts them. An exporter whose format has more or
+    /// fewer bytes converts the destination's number, roughly.
+    ///
+    /// The [`Exporter`](crate::Exporter) around an implementation cuts the batch into parts of this size. It halves the batch
+    /// where no limit is named, where the batch has no more bytes than that, and where parts of this size are too large as well.
+    /// Errors of other kinds ignore it.
     #[must_use]
-    pub(crate) fn with_retries_used_up(mut self) -> Self {
-        self.inner.retries_used_up = true;
+    pub fn with_limit(mut self, bytes: u64) -> Self {
+        self.inner.limit = Some(bytes);
         self
     }
 
-    /// Marks that each span of the batch is too large by itself, so that dividing the batch does not help.
+    /// Sets what was measured, in place of what was set before.
     #[must_use]
-    pub(crate) fn for_each_span(mut self) -> Self {
-        self.inner.is_each = true;
+    pub fn with_attempt(mut self, attempt: Attempt) -> Self {
+        self.inner.attempt = attempt;
         self
     }
 
-    /// Whether the parts of a batch may succeed where the batch was too large.
-    pub(crate) fn is_divisible(&self) -> bool {
-        self.is_too_large() && !self.inner.is_each
-    }
-
-    /// Marks that nothing was sent, so that the error says nothing about the destination.
+    /// Changes what was measured.
     #[must_use]
-    pub(crate) fn before_sending(mut self) -> Self {
-        self.inner.is_unsent = true;
+    pub(crate) fn map_attempt(mut self, change: impl FnOnce(Attempt) -> Attempt) -> Self {
+        self.inner.attempt = change(self.inner.attempt);
         self
-    }
-
-    /// Whether nothing was sent, so that the error says nothing about the destination.
-    pub(crate) fn is_before_sending(&self) -> bool {
-        self.inner.is_unsent
-    }
-
-    /// Makes the error of a batch that ends its turn so that other batches are sent. It says nothing about the destination;
-    /// the rest of the batch is sent in the next turn.
-    pub(crate) fn giving_way() -> Self {
-        Self::new(ErrorKind::Timeout, "other batches wait for their turn").for_next_turn()
-    }
-
-    /// Marks that an export achieved something and stopped, and goes on in its next turn.
-    #[must_use]
-    pub(crate) fn for_next_turn(mut self) -> Self {
-        self.inner.gives_way = true;
-        self.before_sending()
-    }
-
-    /// Whether an export stopped, and goes on in its next turn.
-    pub(crate) fn is_giving_way(&self) -> bool {
-        self.inner.gives_way
-    }
-
-    /// Sets how many attempts were made.
-    #[must_use]
-    pub fn with_attempts(mut self, attempts: u32) -> Self {
-        self.inner.attempts = attempts;
-        self
-    }
-
-    /// Sets how many bytes of payload went over the wire.
-    #[must_use]
-    pub fn with_wire_bytes(mut self, bytes: u64) -> Self {
-        self.inner.wire_bytes = bytes;
-        self
-    }
-
-    /// Sets the status that the destination answered: HTTP's or gRPC's number.
-    #[must_use]
-    pub fn with_status(mut self, status: u16) -> Self {
-        self.inner.status = Some(status);
-        self
-    }
-
-    /// Sets the destination's address as people know it (`host:port`).
-    #[must_use]
-    pub fn with_server(mut self, server: Arc<str>) -> Self {
-        self.inner.server = Some(server);
-        self
-    }
-
-    /// Marks that nothing listens at the destination's address.
-    pub(crate) fn with_connection_refused(mut self) -> Self {
-        self.inner.connection_refused = true;
-        self
-    }
-
-    /// Marks that other destinations of the same batch took it.
-    pub(crate) fn with_partial(mut self) -> Self {
-        self.inner.is_partial = true;
-        self
-    }
-
-    /// Whether other destinations of the same batch took it, so that they may take further ones.
-    pub(crate) fn is_partial(&self) -> bool {
-        self.inner.is_partial
-    }
-
-    /// Whether nothing listens at the destination's address: the system refused the connection, as the mark or an I/O error
-    /// among the sources says.
-    pub(crate) fn is_connection_refused(&self) -> bool {
-        let refused = std::io::ErrorKind::ConnectionRefused;
-        let mut source = StdError::source(self);
-        let mut is_refused = self.inner.connection_refused;
-        while let Some(error) = source {
-            let io = error.downcast_ref::<std::io::Error>();
-            is_refused |= io.is_some_and(|error| error.kind() == refused);
-            source = error.source();
-        }
-        is_refused
     }
 
     /// Whose turn it is.
@@ -316,38 +227,19 @@ impl Error {
         self.inner.kind == ErrorKind::TooLarge
     }
 
-    /// Whether a retry has already given up on this error. Read by retries alone.
-    pub(crate) fn retries_used_up(&self) -> bool {
-        self.inner.retries_used_up
-    }
-
     /// How long the destination asked us to wait, if it did.
     pub fn retry_after(&self) -> Option<Duration> {
         self.inner.retry_after
     }
 
-    /// How many attempts were made; 0 when nothing was sent.
-    pub fn attempts(&self) -> u32 {
-        self.inner.attempts
+    /// How many bytes of OTLP the destination takes at once, if it said so.
+    pub fn limit(&self) -> Option<u64> {
+        self.inner.limit
     }
 
-    /// How many bytes of payload went over the wire, failed attempts included.
-    pub fn wire_bytes(&self) -> u64 {
-        self.inner.wire_bytes
-    }
-
-    /// The status that the destination answered: HTTP's or gRPC's number.
-    pub fn status(&self) -> Option<u16> {
-        self.inner.status
-    }
-
-    /// The destination's address (`host:port`), where one is known.
-    pub fn server(&self) -> Option<&str> {
-        self.inner.server.as_deref()
-    }
-
-    pub(crate) fn shared_server(&self) -> Option<Arc<str>> {
-        self.inner.server.clone()
+    /// What was measured until the export failed: attempts, bytes, the status and the address of the destination.
+    pub fn attempt(&self) -> &Attempt {
+        &self.inner.attempt
     }
 
     /// Shows the error with its context and all of its causes, each once: what a line of a log or a message for people needs.
@@ -432,12 +324,11 @@ impl fmt::Debug for Error {
         if let Some(delay) = self.inner.retry_after {
             out.field("retry_after", &delay);
         }
-        if let Some(status) = self.inner.status {
-            out.field("status", &status);
+        if let Some(limit) = self.inner.limit {
+            out.field("limit", &limit);
         }
-        out.field("attempts", &self.inner.attempts)
-            .field("retries_used_up", &self.inner.retries_used_up)
-            .finish()
+        out.field("attempt", &self.inner.attempt)
+            .finish_non_exhaustive()
     }
 }
 

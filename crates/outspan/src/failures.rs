@@ -107,10 +107,17 @@ fn join(failures: &mut Vec<Failure>, failure: Failure, max: usize) {
         failures.push(failure);
         return;
     };
-    let error = known.error.clone();
-    known.error = error
-        .with_attempts(known.error.attempts() + failure.error.attempts())
-        .with_wire_bytes(known.error.wire_bytes() + failure.error.wire_bytes());
+    let (own, other) = (known.error.attempt(), failure.error.attempt());
+    let attempt = own
+        .clone()
+        .with_attempts(own.attempts.saturating_add(other.attempts))
+        .with_wire_bytes(own.wire_bytes.saturating_add(other.wire_bytes));
+    let mut error = known.error.clone().with_attempt(attempt);
+    // Parts that fit the smaller limit fit the larger one.
+    if let Some(limit) = failure.error.limit() {
+        error = error.with_limit(known.error.limit().map_or(limit, |own| own.min(limit)));
+    }
+    known.error = error;
     known.spans += failure.spans;
     for range in failure.ranges {
         match known.ranges.last_mut() {
@@ -123,7 +130,7 @@ fn join(failures: &mut Vec<Failure>, failure: Failure, max: usize) {
 /// Whether two errors say the same, so that one of them can speak for the spans of both.
 fn are_alike(one: &Error, other: &Error) -> bool {
     let same_kind = one.kind() == other.kind()
-        && one.status() == other.status()
+        && one.attempt().status == other.attempt().status
         && one.is_divisible() == other.is_divisible();
     same_kind && (one.is_too_large() || one.message() == other.message())
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 
+use crate::Attempt;
 use crate::Deadline;
 use crate::Error;
 use crate::Result;
@@ -16,35 +17,31 @@ use crate::Result;
 pub(crate) const GRACE: Duration = Duration::from_millis(100);
 
 /// Runs a call of an exporter: it ends by `until`, and a panic becomes an error.
-pub(crate) async fn run_guarded<R>(
+pub(crate) fn run_guarded<R, F: Future<Output = Result<R>>>(
     until: Deadline,
     call: &'static str,
-    work: impl Future<Output = Result<R>>,
-) -> Result<R> {
-    let timed = async {
-        until
-            .run(work)
-            .await
-            .unwrap_or_else(|| Err(Error::timeout("no answer", until).with_attempts(1)))
-    };
-    match AssertUnwindSafe(timed).catch_unwind().await {
-        Ok(answer) => answer,
+    work: F,
+) -> impl Future<Output = Result<R>> {
+    let timed = AssertUnwindSafe(until.run(work)).catch_unwind();
+    timed.map(move |ended| match ended {
+        Ok(Some(answer)) => answer,
+        Ok(None) => Err(Error::timeout("no answer", until).with_attempt(Attempt::one())),
         Err(panic) => Err(Error::internal("the exporter panicked")
             .with_context("call", call)
             .with_context("panic", panic_text(&*panic))),
-    }
+    })
 }
 
 /// Runs a flush or a shutdown of an exporter: it ends by `grace` after `until`, and a panic becomes an error.
 ///
 /// Whoever stops at `until`, however late it was asked, still tells what is lost.
-pub(crate) async fn run_drain<R>(
+pub(crate) fn run_drain<R, F: Future<Output = Result<R>>>(
     until: Deadline,
     grace: Duration,
     call: &'static str,
-    work: impl Future<Output = Result<R>>,
-) -> Result<R> {
-    run_guarded(until.at_least_later(grace), call, work).await
+    work: F,
+) -> impl Future<Output = Result<R>> {
+    run_guarded(until.at_least_later(grace), call, work)
 }
 
 /// Calls a closure of the user's; a panic becomes an error.

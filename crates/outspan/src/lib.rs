@@ -77,13 +77,13 @@
 //! Features add, they never change what is there.
 
 mod account;
+mod attempt;
 mod batch;
 mod budget;
 pub mod combinators;
 mod component;
 mod compression;
 mod deadline;
-mod delivery;
 mod diagnostics;
 mod drained;
 mod ending;
@@ -93,32 +93,35 @@ mod error;
 mod export;
 mod exporters;
 mod failures;
-mod fates;
-#[cfg(feature = "_network")]
-mod forms;
 mod guard;
 #[cfg(feature = "sdk")]
 mod init;
 mod losses;
+#[cfg(test)]
+mod models;
 #[cfg(feature = "_network")]
 mod net;
+mod owner;
 mod pending;
+mod race;
 mod runtime;
 #[cfg(feature = "sdk")]
 pub mod sdk;
 mod secret;
 mod span_file;
+mod sync;
 mod time;
 mod work;
 
 pub use account::Account;
+pub use attempt::Attempt;
 pub use batch::Batch;
 pub use batch::Checked;
+pub use batch::Delivery;
+pub use batch::Undelivered;
 pub use compression::Compression;
 pub use deadline::Deadline;
 pub use deadline::Limit;
-pub use delivery::Delivery;
-pub use delivery::Undelivered;
 pub use diagnostics::DropEvent;
 pub use drained::Cause;
 pub use drained::Drained;

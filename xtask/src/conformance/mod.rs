@@ -10,7 +10,7 @@ mod sources;
 use std::collections::BTreeSet;
 use std::fs;
 
-use crate::lint::Finding;
+use crate::finding::Finding;
 use crate::repository;
 use crate::repository::TextFile;
 

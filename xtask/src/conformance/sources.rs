@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::lint::Source;
 use crate::repository::TextFile;
+use crate::rust::Source;
 
 /// The file with the list of the promises that `promises!` makes a test of each.
 const PROMISES: &str = "crates/outspan-testkit/src/promises/runner.rs";

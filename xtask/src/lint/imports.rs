@@ -1,8 +1,8 @@
 //! Imports stand one per line, in three groups: std, others, ours. Globs stand in tests alone.
 
 use super::Finding;
-use super::rust::Source;
 use crate::repository::TextFile;
+use crate::rust::Source;
 
 pub(super) const RULE: &str = "import";
 

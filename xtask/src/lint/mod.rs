@@ -7,26 +7,24 @@ mod licence;
 mod manifests;
 mod modules;
 mod places;
-mod rust;
 mod sleeps;
 mod unfinished;
+mod uses;
 mod words;
 
-use std::fmt;
 use std::path::Path;
 
 use crate::command;
 use crate::conformance;
 use crate::exceptions::Exceptions;
+use crate::finding::Finding;
 use crate::metadata::Metadata;
 use crate::openssl;
 use crate::repository;
 use crate::repository::TextFile;
 
-pub(crate) use rust::Source;
-
 /// The rules over text that stand in no other module's hands.
-const TEXT_RULES: [&str; 9] = [
+const TEXT_RULES: [&str; 10] = [
     words::RULE,
     places::PATH_RULE,
     places::HOST_RULE,
@@ -34,7 +32,8 @@ const TEXT_RULES: [&str; 9] = [
     sleeps::RULE,
     imports::RULE,
     modules::RULE,
-    circles::RULE,
+    circles::CIRCLE_RULE,
+    circles::UPWARD_RULE,
     conformance::RULE,
 ];
 const MANIFEST_RULES: [&str; 1] = [manifests::RULE];
@@ -53,19 +52,6 @@ pub(crate) enum Part {
     Fmt,
     Clippy,
     Docs,
-}
-
-/// A place where a rule is broken.
-#[derive(Debug, PartialEq)]
-pub(crate) struct Finding {
-    /// The name of the rule, as `xtask/exceptions.txt` writes it.
-    pub(crate) rule: &'static str,
-    /// Path of a file, or name of a crate.
-    pub(crate) place: String,
-    /// Line in the file, from 1; 0 when there is none.
-    pub(crate) line: usize,
-    /// What is wrong and what to do.
-    pub(crate) text: String,
 }
 
 /// Runs the given parts, all of them even when one fails, and lists what is wrong.
@@ -147,16 +133,6 @@ impl Part {
             Self::Clippy => clippy(root),
             Self::Docs => docs(root),
         }
-    }
-}
-
-impl fmt::Display for Finding {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}", self.place)?;
-        if self.line > 0 {
-            write!(formatter, ":{}", self.line)?;
-        }
-        write!(formatter, ": {}: {}", self.rule, self.text)
     }
 }
 
@@ -275,6 +251,10 @@ fn waits() {{
             file(
                 "crates/a/src/lib.rs",
                 "mod c { use crate::d::f; } mod d { use crate::c; fn f() {} }",
+            ),
+            file(
+                "crates/outspan/src/lib.rs",
+                "mod batch { use crate::combinators::f; } mod combinators { fn f() {} }",
             ),
         ]);
         for rule in TEXT_RULES {

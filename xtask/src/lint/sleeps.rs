@@ -4,8 +4,8 @@
 //! line or above it that starts with `// Sleeps:` and says why nothing else will do.
 
 use super::Finding;
-use super::rust::Source;
 use crate::repository::TextFile;
+use crate::rust::Source;
 
 pub(super) const RULE: &str = "sleep";
 

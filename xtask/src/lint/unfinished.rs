@@ -1,8 +1,8 @@
 //! Nothing half done: no notes to finish something, no test or example that is not run.
 
 use super::Finding;
-use super::rust::Source;
 use crate::repository::TextFile;
+use crate::rust::Source;
 
 pub(super) const RULE: &str = "unfinished";
 

@@ -279,7 +279,7 @@ mod tests {
             },
             "connections": {"open": 7, "refused": 2},
             "acks": {
-                "level": "delivered", "waiting": 3, "max_waiting": 1638, "waiting_bytes": 3000,
+                "level": "delivered", "waiting": 3, "max_waiting": 1024, "waiting_bytes": 3000,
                 "max_waiting_bytes": 100_663_296
             },
             "receivers": [

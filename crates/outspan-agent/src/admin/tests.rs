@@ -37,7 +37,7 @@ pub(super) fn snapshot() -> Snapshot {
             acks: Some(AckStatus {
                 level: AckLevel::Delivered,
                 waiting: 3,
-                max_waiting: 1638,
+                max_waiting: 1024,
                 waiting_bytes: 3000,
                 max_bytes: 96 << 20,
             }),

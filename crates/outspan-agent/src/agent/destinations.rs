@@ -50,6 +50,9 @@ const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// How much of the bound of memory trees take that wait for the rest of their spans: of the quarter for everything else.
 const TREES_SHARE: usize = 16;
 
+/// Of the time that an answer waits, how much a tree may wait for the rest of its spans.
+const TREES_WAIT_SHARE: u32 = 2;
+
 /// Holds an exporter and how it is to be used.
 #[derive(Debug)]
 pub(crate) struct Target {
@@ -134,12 +137,22 @@ impl Settings {
         };
         #[cfg(not(feature = "kafka"))]
         check_kafka(&kafka)?;
+        let receiving = receiving(arguments, &listen)?;
+        let is_waited_for = receiving.acks.level == AckLevel::Delivered;
         let look = Look {
             colours: arguments.color,
             trees_bytes: Some(arguments.memory / TREES_SHARE),
+            trees_max_wait: is_waited_for.then(|| receiving.acks.timeout / TREES_WAIT_SHARE),
         };
+        if is_waited_for && receiving.acks.timeout <= arguments.batches.batch_delay {
+            tracing::warn!(
+                target: "outspan",
+                "an answer waits no longer (--ack-timeout) than spans wait for others to go with (--batch-delay): \
+                 senders are told to send again although the spans are delivered"
+            );
+        }
         Ok(Self {
-            receiving: receiving(arguments, &listen)?,
+            receiving,
             listen,
             #[cfg(feature = "kafka")]
             subscriptions: subscriptions(&kafka)?,
@@ -232,7 +245,7 @@ fn acks(
             AckArgument::Delivered => AckLevel::Delivered,
         },
         timeout: arguments.ack_timeout.unwrap_or(ACK_TIMEOUT),
-        max_waiting: given.unwrap_or(division.connections),
+        max_waiting: given.unwrap_or(division.waiting_answers),
         max_bytes: division.queue,
     })
 }

@@ -17,6 +17,9 @@ pub(crate) const MEMORY_MIN: usize = 16 << 20;
 /// What a connection is counted with, in bytes: idle ones were measured at 4 to 27 KiB, busy ones of HTTP/2 at about 40.
 const CONNECTION_BYTES: usize = 40 << 10;
 
+/// There is one waiting answer for so many bytes of the bound.
+const WAITING_ANSWER_SHARE: usize = 256 << 10;
+
 /// Says how much of the bound each part gets, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Division {
@@ -26,6 +29,8 @@ pub(crate) struct Division {
     pub(crate) receiving: usize,
     /// How many connections may be open.
     pub(crate) connections: usize,
+    /// How many answers may wait: fewer than connections, so that over HTTP/1, too, one more sender gets an answer.
+    pub(crate) waiting_answers: usize,
 }
 
 impl Division {
@@ -36,6 +41,7 @@ impl Division {
             queue: share / destinations.max(1),
             receiving: share,
             connections: memory / 4 / CONNECTION_BYTES,
+            waiting_answers: memory / WAITING_ANSWER_SHARE,
         }
     }
 }
@@ -149,7 +155,12 @@ mod tests {
             let memory = 256 << 20;
             let division = Division::of(memory, destinations);
             assert!(division.queue * destinations + division.receiving <= memory / 4 * 3);
+            assert!(division.waiting_answers < division.connections);
         }
-        assert_eq!(Division::of(256 << 20, 1).connections, 1638);
+        let division = Division::of(256 << 20, 1);
+        assert_eq!(
+            (division.connections, division.waiting_answers),
+            (1638, 1024)
+        );
     }
 }

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use outspan::Deadline;
 use outspan::Runtime;
+use outspan::engine::AckLevel;
 use outspan::engine::BatchLimits;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
@@ -54,6 +55,9 @@ const USAGE: u8 = 2;
 
 /// Of the time for stopping, how much requests that have begun may take to end; the rest is for delivering.
 const REQUESTS_SHARE: u32 = 4;
+
+/// Of the time that an answer waits, how much its spans may wait in a queue; the rest is for the batch and its export.
+const QUEUE_WAIT_SHARE: u32 = 2;
 
 /// Runs the command.
 pub(crate) fn run(arguments: AgentArguments) -> ExitCode {
@@ -253,6 +257,8 @@ pub(crate) struct Bound {
     batches: BatchLimits,
     division: Division,
     memory: usize,
+    /// How long spans may wait in a queue if their sender waits for their end.
+    max_wait: Option<Duration>,
 }
 
 impl Bound {
@@ -269,7 +275,10 @@ impl Bound {
             .min(division.queue)
             .min(division.receiving);
         receiving.max_connections = receiving.max_connections.min(division.connections);
+        let acks = receiving.acks;
+        let is_waited_for = acks.level == AckLevel::Delivered;
         Ok(Self {
+            max_wait: is_waited_for.then(|| acks.timeout / QUEUE_WAIT_SHARE),
             receivers: receivers::Bound::open(&settings.listen, receiving).await?,
             #[cfg(feature = "kafka")]
             subscriptions: settings.subscriptions,
@@ -292,7 +301,10 @@ impl Bound {
         for target in &mut targets {
             files.extend(target.files.take());
         }
-        let pipeline = destinations::start_pipeline(targets, division.queue, self.batches)?;
+        let mut pipeline = destinations::start_pipeline(targets, division.queue, self.batches)?;
+        if let Some(max_wait) = self.max_wait {
+            pipeline = pipeline.with_max_wait(max_wait);
+        }
         let pipeline = Arc::new(pipeline);
         let intake = Arc::new(Intake::new(division.receiving));
         #[cfg(feature = "kafka")]

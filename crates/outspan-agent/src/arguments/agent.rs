@@ -147,7 +147,7 @@ pub(crate) struct ReceivingArguments {
     #[arg(long, value_name = "DURATION", value_parser = units::duration)]
     pub(crate) ack_timeout: Option<Duration>,
 
-    /// Answers at most that wait with --ack delivered [default: one for every 160 KiB of --memory, 1638]
+    /// Answers at most that wait with --ack delivered [default: one for every 256 KiB of --memory, 1024]
     #[arg(long, value_name = "ANSWERS", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_waiting_answers: Option<u32>,
 

@@ -87,6 +87,8 @@ pub(crate) struct Look {
     pub(crate) colours: When,
     /// Bytes of the traces that wait for the rest of their spans, at most; unless told what the library says.
     pub(crate) trees_bytes: Option<usize>,
+    /// How long a trace waits for the rest of its spans at most.
+    pub(crate) trees_max_wait: Option<Duration>,
 }
 
 /// An option that was given and that the destination has no use for.
@@ -329,6 +331,7 @@ impl DestinationFiles {
         let look = Look {
             colours: When::Never,
             trees_bytes: None,
+            trees_max_wait: None,
         };
         // Everything is read and checked by what reads it at the start. The exporter that is in use looks at the files
         // of certificates at its next connection by itself.
@@ -501,6 +504,7 @@ fn build_stdout(
 fn build_trees(options: &DestinationArguments, look: Look) -> outspan::Result<Exporter> {
     let is_terminal = std::io::stdout().is_terminal();
     let mut builder = stdout::trees()
+        .max_wait(look.trees_max_wait)
         .attributes(options.local.attributes)
         .colors(wants_colours(look.colours, is_terminal));
     if let Some((terminal_size::Width(columns), _)) = terminal_size::terminal_size()
@@ -531,6 +535,7 @@ mod tests {
         let look = Look {
             colours: When::Never,
             trees_bytes: None,
+            trees_max_wait: None,
         };
         // Nothing drives it, so nothing that runs there ever ends by itself.
         let idle = tokio::runtime::Builder::new_current_thread()

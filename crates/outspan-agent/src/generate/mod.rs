@@ -89,6 +89,7 @@ impl Plan {
         let look = Look {
             colours: generate.color,
             trees_bytes: None,
+            trees_max_wait: None,
         };
         let (notices, news) = Notices::new();
         let mut exporter = exporter::build(&destination, &options, look, &Runtime::shared())?;

@@ -176,8 +176,8 @@ impl Session {
         self.took = self.live.elapsed();
         self.tally.settle(spans, &result);
         let attempts = match &result {
-            Ok(delivery) => delivery.attempts,
-            Err(error) => error.attempts(),
+            Ok(delivery) => delivery.attempt.attempts,
+            Err(error) => error.attempt().attempts,
         };
         self.tries += u64::from(attempts.saturating_sub(1));
         if result.is_ok() {

@@ -10,6 +10,7 @@
 //! `queue_full`) as long as another destination takes it; only when none does is it rejected, so that the sender keeps it.
 
 mod causes;
+mod pace;
 #[cfg(test)]
 mod tests;
 
@@ -21,10 +22,13 @@ use outspan::Batch;
 use outspan::Deadline;
 use outspan::DropReason;
 use outspan::engine::Ack;
+use outspan::engine::Permit;
 use outspan::engine::Reader;
 use outspan::engine::ReaderStatus;
 use outspan::engine::ReserveError;
 use outspan::engine::SpanQueue;
+
+use self::pace::Pace;
 
 pub(crate) use self::causes::Causes;
 
@@ -36,6 +40,9 @@ const DOWN_WAIT: Duration = Duration::from_secs(5);
 
 /// From which part of its bound on a queue counts as crowded: far more than a destination that keeps up ever leaves in it.
 const CROWDED_PART: usize = 8;
+
+/// From which part of its bound on a queue may be too far behind. What is below is soon delivered.
+const BEHIND_PART: usize = 32;
 
 /// How long an answer waits at most while every queue is crowded. A sender that waits for its answers sends no faster than
 /// the destinations take, long before there is no room.
@@ -58,6 +65,10 @@ pub(crate) struct Pipeline {
     queue: Box<dyn SpanQueue>,
     /// Why each destination lost spans, in the order of the readers.
     causes: Vec<Causes>,
+    /// How long spans may wait in a queue if their sender waits for their end.
+    max_wait: Option<Duration>,
+    /// What each destination takes, in the order of the readers.
+    paces: Vec<Pace>,
 }
 
 /// Says how a destination is doing.
@@ -83,13 +94,21 @@ impl Pipeline {
     pub(crate) fn new(queue: impl SpanQueue) -> Self {
         Self {
             causes: vec![Causes::default(); queue.readers().len()],
+            paces: queue.readers().iter().map(|_| Pace::default()).collect(),
             queue: Box::new(queue),
+            max_wait: None,
         }
     }
 
     /// Reports these causes of losses, in the order of the readers.
     pub(crate) fn with_causes(mut self, causes: Vec<Causes>) -> Self {
         self.causes = causes;
+        self
+    }
+
+    /// Accepts spans of waiting senders only as long as they leave the queue in about this time.
+    pub(crate) fn with_max_wait(mut self, max_wait: Duration) -> Self {
+        self.max_wait = Some(max_wait);
         self
     }
 
@@ -108,6 +127,48 @@ impl Pipeline {
             .queue
             .try_reserve(spans.memory(), spans.spans())
             .map_err(|error| self.refusal(error))?;
+        self.push(spans, permit, ack)
+    }
+
+    /// Takes over spans whose sender waits for their end, as [`accept`](Self::accept) does. A destination that takes spans and
+    /// is too far behind counts as one without room.
+    ///
+    /// Otherwise a queue that holds more than its destination takes in the time of an answer would never get shorter: every
+    /// answer would come too late, and every sender would send the same spans again.
+    pub(crate) fn accept_waiting(&self, spans: Batch, ack: Ack) -> Result<(), Refusal> {
+        if spans.is_empty() {
+            return Ok(());
+        }
+        let mut permit = self
+            .queue
+            .try_reserve(spans.memory(), spans.spans())
+            .map_err(|error| self.refusal(error))?;
+        for (place, to) in self.queue.readers().iter().enumerate() {
+            if self.is_behind(place, to) && !permit.leave_out(place) {
+                permit.release();
+                return Err(self.refusal(ReserveError::Full));
+            }
+        }
+        self.push(spans, permit, ack)
+    }
+
+    /// Whether a destination takes spans, but new ones would wait too long behind those that it has to take before.
+    fn is_behind(&self, place: usize, to: &Arc<dyn Reader>) -> bool {
+        let Some((max_wait, pace)) = self.max_wait.zip(self.paces.get(place)) else {
+            return false;
+        };
+        // One that is down takes as much as there is room for: how fast it will be is not known.
+        if to.bytes() <= to.max_bytes() / BEHIND_PART || to.is_down() {
+            pace.is_idle();
+            return false;
+        }
+        let account = to.status().account;
+        let held = account.open();
+        let is_slow = pace.is_behind(held, account.received - held, max_wait);
+        is_slow || to.oldest_wait().is_some_and(|wait| wait > max_wait)
+    }
+
+    fn push(&self, spans: Batch, permit: Permit, ack: Ack) -> Result<(), Refusal> {
         self.queue.push(spans, permit, ack).map_err(|permit| {
             // Stopping began in between, and the sender keeps them.
             permit.release();

@@ -77,6 +77,62 @@ async fn requests_are_merged_up_to_the_bound_of_spans() {
     assert_eq!(received, sent);
 }
 
+/// A pipeline whose destination takes nothing until the gate opens, with batches that wait for 5 s already.
+async fn behind(others: &[&ScriptedExporter]) -> (Pipeline, ScriptedExporter, Gate) {
+    let (slow, gate) = (ScriptedExporter::new(), Gate::new());
+    slow.always(Act::when(&gate, Act::Deliver));
+    let max_bytes = 40 * batch_of(10).memory();
+    let queues = others.iter().enumerate();
+    let queues = queues.map(|(n, to)| destination(&format!("other {n}"), to, max_bytes));
+    let all = std::iter::once(destination("slow", &slow, max_bytes)).chain(queues);
+    // With the clock of the test.
+    let all = all.map(|to| to.runtime(tokio::runtime::Handle::current()));
+    let pipeline = of_destinations(all, LIMITS).with_max_wait(Duration::from_secs(4));
+    for _ in 0..10 {
+        pipeline.accept_waiting(batch_of(10), Ack::none()).unwrap();
+    }
+    slow.wait_for_exports(4).await;
+    for other in others {
+        other.wait_for_exports(10).await;
+        other.wait_until_idle().await;
+    }
+    tokio::time::advance(Duration::from_secs(5)).await;
+    (pipeline, slow, gate)
+}
+
+#[tokio::test(start_paused = true)]
+async fn waiting_senders_keep_spans_that_would_wait_too_long() {
+    let (pipeline, slow, gate) = behind(&[]).await;
+    let accept_waiting = || pipeline.accept_waiting(batch_of(10), Ack::none());
+    assert!(matches!(accept_waiting(), Err(Refusal::Full { .. })));
+    assert_eq!(
+        pipeline.status()[0].account.received,
+        100,
+        "nothing was taken"
+    );
+    accept(&pipeline, batch_of(10)).expect("nobody waits for these");
+    gate.open();
+    slow.wait_for_exports(11).await;
+    accept_waiting().expect("nothing waits any more");
+    pipeline.shutdown(soon()).await;
+    assert_eq!(pipeline.status()[0].account.delivered, 120);
+}
+
+#[tokio::test(start_paused = true)]
+async fn destination_that_is_far_behind_costs_only_itself_the_spans() {
+    let quick = ScriptedExporter::new();
+    let (pipeline, _slow, gate) = behind(&[&quick]).await;
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let ack = Ack::new(move |outcome| drop(tell.send(outcome)));
+    pipeline.accept_waiting(batch_of(10), ack).unwrap();
+    let outcome = told.await.unwrap();
+    assert_eq!(outcome.dropped.unwrap().reason, DropReason::QueueFull);
+    gate.open();
+    pipeline.shutdown(soon()).await;
+    let delivered = pipeline.status().into_iter().map(|to| to.account.delivered);
+    assert_eq!(delivered.collect::<Vec<_>>(), [100, 110]);
+}
+
 #[tokio::test]
 async fn requests_are_merged_up_to_the_bound_of_bytes() {
     let child = ScriptedExporter::new();

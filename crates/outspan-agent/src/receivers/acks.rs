@@ -66,6 +66,7 @@ pub(crate) struct AckStatus {
 #[derive(Debug)]
 pub(super) struct Wait {
     outcome: oneshot::Receiver<AckOutcome>,
+    timeout: Duration,
     stopping: watch::Receiver<Option<Deadline>>,
     _free: OwnedSemaphorePermit,
     _bytes: Taken,
@@ -73,7 +74,22 @@ pub(super) struct Wait {
 
 /// There are as many waiting answers as there may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct TooManyWaiting;
+pub(super) enum TooManyWaiting {
+    Answers,
+    /// Their spans have too many bytes.
+    Bytes,
+}
+
+/// Why a wait ended before it was known what became of the spans.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WaitEnd {
+    /// It took as long as an answer waits.
+    AckTimeout,
+    /// The sender waits no longer.
+    SenderTimeout,
+    /// Everything stops.
+    Stopping,
+}
 
 impl AckSettings {
     /// Answers as soon as spans are queued.
@@ -99,26 +115,22 @@ impl WaitingAnswers {
         }
     }
 
-    /// How long an answer waits at most.
-    pub(super) fn timeout(&self) -> Duration {
-        self.settings.timeout
-    }
-
     /// Makes the ack of a request, and the wait for it if its answer is to wait.
     ///
     /// # Errors
     ///
     /// Returns an error if too many answers wait; nothing was accepted then.
     pub(super) fn begin(&self, spans: &Batch) -> Result<(Ack, Option<Wait>), TooManyWaiting> {
-        if self.settings.level == AckLevel::Queued {
+        // Without spans there is nothing to wait for.
+        if self.settings.level == AckLevel::Queued || spans.is_empty() {
             return Ok((Ack::none(), None));
         }
         let free = Arc::clone(&self.free).try_acquire_owned();
-        let free = free.map_err(|_| TooManyWaiting)?;
+        let free = free.map_err(|_| TooManyWaiting::Answers)?;
         let mut bytes = self.bytes.begin();
         // One request alone always fits; whether the queue takes it is the queue's to say.
         if !bytes.grow(spans.memory().min(self.bytes.max())) {
-            return Err(TooManyWaiting);
+            return Err(TooManyWaiting::Bytes);
         }
         let (tell, outcome) = oneshot::channel();
         let ack = Ack::new(move |outcome| {
@@ -127,6 +139,7 @@ impl WaitingAnswers {
         });
         let wait = Wait {
             outcome,
+            timeout: self.settings.timeout,
             stopping: self.stopping.subscribe(),
             _free: free,
             _bytes: bytes,
@@ -160,12 +173,24 @@ impl WaitingAnswers {
 }
 
 impl Wait {
-    /// Waits for what became of the spans. Returns `None` when the time is over first. Calls `hurry` when everything stops.
+    /// Waits for what became of the spans, no longer than the sender does. Calls `hurry` when everything stops.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the time is over first.
     ///
     /// # Cancellation
     ///
     /// Dropping the future ends the wait. The spans are the queue's.
-    pub(super) async fn outcome(mut self, limit: Duration, hurry: impl Fn()) -> Option<AckOutcome> {
+    pub(super) async fn outcome(
+        mut self,
+        patience: Option<Duration>,
+        hurry: impl Fn(),
+    ) -> Result<AckOutcome, WaitEnd> {
+        let (limit, out_of_time) = match patience {
+            Some(patience) if patience < self.timeout => (patience, WaitEnd::SenderTimeout),
+            _ => (self.timeout, WaitEnd::AckTimeout),
+        };
         let limit = Deadline::after(limit);
         let until_stopping = async {
             let stopping = self.stopping.wait_for(Option::is_some).await;
@@ -178,16 +203,16 @@ impl Wait {
         };
         let stopping = tokio::select! {
             biased;
-            outcome = &mut self.outcome => return outcome.ok(),
-            () = limit.passed() => return None,
+            outcome = &mut self.outcome => return outcome.map_err(|_| out_of_time),
+            () = limit.passed() => return Err(out_of_time),
             stopping = until_stopping => stopping,
         };
         hurry();
-        let limit = limit.min(stopping);
         tokio::select! {
             biased;
-            outcome = &mut self.outcome => outcome.ok(),
-            () = limit.passed() => None,
+            outcome = &mut self.outcome => outcome.map_err(|_| out_of_time),
+            () = stopping.passed() => Err(WaitEnd::Stopping),
+            () = limit.passed() => Err(out_of_time),
         }
     }
 }
@@ -210,10 +235,17 @@ mod tests {
     #[test]
     fn answers_that_wait_are_bounded_in_number_and_bytes() {
         let spans = batch_of(2);
-        for waiting in [waiting(2, 1 << 20), waiting(9, spans.memory() * 5 / 2)] {
+        for (waiting, bound) in [
+            (waiting(2, 1 << 20), TooManyWaiting::Answers),
+            (waiting(9, spans.memory() * 5 / 2), TooManyWaiting::Bytes),
+        ] {
             let one = waiting.begin(&spans).unwrap();
             let other = waiting.begin(&spans).unwrap();
-            assert_eq!(waiting.begin(&spans).unwrap_err(), TooManyWaiting);
+            assert_eq!(waiting.begin(&spans).unwrap_err(), bound);
+            assert!(
+                waiting.begin(&Batch::empty()).is_ok(),
+                "nothing to wait for"
+            );
             assert_eq!(waiting.status().waiting, 2);
             drop(one);
             assert!(waiting.begin(&spans).is_ok());
@@ -238,25 +270,31 @@ mod tests {
     async fn wait_ends_with_the_outcome_or_when_the_time_is_over() {
         let waiting = waiting(9, 1 << 20);
         let wait = || waiting.begin(&batch_of(1)).unwrap();
-        let second = Duration::from_secs(1);
         let (ack, told) = wait();
         drop(ack);
-        let told = told.unwrap().outcome(second, || ()).await;
+        let told = told.unwrap().outcome(None, || ()).await;
         assert_eq!(told.unwrap().rejected, 0);
-        let (_ack, over) = wait();
-        assert!(over.unwrap().outcome(second, || ()).await.is_none());
+        for (patience, why) in [
+            (None, WaitEnd::AckTimeout),
+            (Some(ACK_TIMEOUT * 2), WaitEnd::AckTimeout),
+            (Some(Duration::from_secs(1)), WaitEnd::SenderTimeout),
+        ] {
+            let (_ack, over) = wait();
+            let over = over.unwrap().outcome(patience, || ()).await;
+            assert_eq!(over.unwrap_err(), why);
+        }
     }
 
     #[tokio::test(start_paused = true)]
     async fn wait_ends_early_while_everything_stops() {
         let waiting = waiting(9, 1 << 20);
-        let hour = Duration::from_secs(3600);
         let (_ack, wait) = waiting.begin(&batch_of(1)).unwrap();
         waiting.stop(Deadline::after(Duration::from_secs(4)));
         let began = tokio::time::Instant::now();
         let hurried = std::cell::Cell::new(false);
-        let outcome = wait.unwrap().outcome(hour, || hurried.set(true)).await;
-        assert!(outcome.is_none() && hurried.get());
+        let outcome = wait.unwrap().outcome(None, || hurried.set(true)).await;
+        assert_eq!(outcome.unwrap_err(), WaitEnd::Stopping);
+        assert!(hurried.get());
         assert!(began.elapsed() < Duration::from_secs(3));
     }
 }

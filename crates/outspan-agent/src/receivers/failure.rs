@@ -16,6 +16,8 @@ use outspan::wire::otlp::FieldViolation;
 use outspan::wire::otlp::RpcStatus;
 use outspan::wire::otlp::WireError;
 
+use super::acks::TooManyWaiting;
+use super::acks::WaitEnd;
 use super::listen::Protocol;
 use super::tally::Outcome;
 use crate::pipeline::Refusal;
@@ -275,9 +277,18 @@ impl Failure {
     }
 
     /// Too many answers wait already.
-    pub(super) fn too_many_waiting(wait: Duration) -> Box<Self> {
+    pub(super) fn too_many_waiting(bound: TooManyWaiting, wait: Duration) -> Box<Self> {
         Self::later(
-            "too many answers wait until destinations have their spans (--max-waiting-answers): send the same again later",
+            match bound {
+                TooManyWaiting::Answers => {
+                    "too many answers wait until destinations have their spans (--max-waiting-answers): \
+                     send the same again later"
+                }
+                TooManyWaiting::Bytes => {
+                    "the spans whose answers wait for destinations have as many bytes as they may (--memory): \
+                     send the same again later"
+                }
+            },
             wait,
         )
     }
@@ -299,9 +310,17 @@ impl Failure {
     }
 
     /// The destinations were too slow. The request was accepted, and counted as such.
-    pub(super) fn unacknowledged(wait: Duration) -> Box<Self> {
+    pub(super) fn unacknowledged(end: WaitEnd, wait: Duration) -> Box<Self> {
+        let when = match end {
+            WaitEnd::AckTimeout => "in time (--ack-timeout)",
+            WaitEnd::SenderTimeout => "in the time of the sender (grpc-timeout)",
+            WaitEnd::Stopping => "before this agent stops",
+        };
         let mut failure = Self::later(
-            "not every destination has taken these spans in time (--ack-timeout): this agent keeps them and goes on;              sent again, they may be delivered twice",
+            format!(
+                "not every destination has taken these spans {when}: this agent keeps them and goes on; \
+                 sent again, they may be delivered twice"
+            ),
             wait,
         );
         failure.outcome = Outcome::Accepted;

@@ -115,6 +115,15 @@ impl Limits {
         }
     }
 
+    /// Requests that have begun may take so much longer, because their answers wait.
+    pub(super) fn with_waiting_answers(mut self, timeout: Duration) -> Self {
+        // Far beyond any answer, and no sum of times overflows.
+        const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
+        self.grace += timeout.min(LONGEST);
+        self
+    }
+
     /// How old this one connection may get: up to a tenth more or less, so that those that came together do not go
     /// together.
     pub(super) fn age_with_jitter(&self) -> Option<Duration> {
@@ -149,6 +158,15 @@ mod tests {
         assert!(*least >= Duration::from_secs(90) && *least < Duration::from_secs(98));
         assert!(*most <= Duration::from_secs(110) && *most > Duration::from_secs(102));
         assert_eq!(Limits::new(None).age_with_jitter(), None);
+    }
+
+    #[test]
+    fn old_connections_outlast_answers_that_wait() {
+        let timeout = Duration::from_secs(90);
+        let limits = Limits::new(None).with_waiting_answers(timeout);
+        assert_eq!(limits.grace, Limits::new(None).grace + timeout);
+        let endless = Limits::new(None).with_waiting_answers(Duration::MAX);
+        assert!(endless.grace < Duration::from_secs(2 * 24 * 60 * 60));
     }
 
     #[test]

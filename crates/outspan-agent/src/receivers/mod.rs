@@ -35,6 +35,7 @@ use std::time::Duration;
 use http::Request;
 use http::Response;
 use outspan::Deadline;
+use outspan::engine::AckLevel;
 use tokio::sync::watch;
 
 use self::accept::Door;
@@ -138,7 +139,7 @@ impl Bound {
         } = self;
         let counters = Arc::new(Counters::new(kinds));
         let connections_max = connections_max(settings.max_connections, limits::open_files_max());
-        let limits = Limits::new(settings.max_connection_age);
+        let limits = limits_of(&settings);
         warn_of_strangers(&sockets, &settings);
         let heads = Arc::new(Intake::new(intake.max() / limits::HEADS_SHARE));
         let drains = Arc::new(Intake::new(intake.max() / limits::DRAINS_SHARE));
@@ -279,6 +280,15 @@ fn tls(listen: &[Listen], files: Option<&TlsFiles>) -> Result<Option<Tls>, Strin
             "no address uses the certificate of --listen-cert: listen on grpcs://, https://, zipkin+https:// or jaeger+https://"
                 .into(),
         ),
+    }
+}
+
+/// What connections may take.
+fn limits_of(settings: &Settings) -> Limits {
+    let limits = Limits::new(settings.max_connection_age);
+    match settings.acks.level {
+        AckLevel::Delivered => limits.with_waiting_answers(settings.acks.timeout),
+        _ => limits,
     }
 }
 

@@ -176,9 +176,12 @@ impl Service {
     ) -> Response<Answer> {
         let count = spans.batch.spans();
         let begun = self.waiting.begin(&spans.batch);
-        let begun = begun.map_err(|_| Failure::too_many_waiting(self.pipeline.wait()));
+        let begun = begun.map_err(|bound| Failure::too_many_waiting(bound, self.pipeline.wait()));
         let accepted = begun.and_then(|(ack, wait)| {
-            self.pipeline.accept(spans.batch, ack)?;
+            match wait.is_some() {
+                true => self.pipeline.accept_waiting(spans.batch, ack)?,
+                false => self.pipeline.accept(spans.batch, ack)?,
+            }
             Ok(wait)
         });
         drop(taken);
@@ -217,12 +220,10 @@ impl Service {
         wait: Wait,
         patience: Option<Duration>,
     ) -> Result<AckOutcome, Box<Failure>> {
-        let limit = self.waiting.timeout();
         // The answer takes its time as well.
         let patience = patience.map(|patience| patience.mul_f64(PATIENCE_SHARE));
-        let limit = patience.map_or(limit, |patience| limit.min(patience));
-        let outcome = wait.outcome(limit, || self.pipeline.hand_over()).await;
-        let outcome = outcome.ok_or_else(|| Failure::unacknowledged(self.pipeline.wait()))?;
+        let outcome = wait.outcome(patience, || self.pipeline.hand_over()).await;
+        let outcome = outcome.map_err(|end| Failure::unacknowledged(end, self.pipeline.wait()))?;
         match &outcome.dropped {
             Some(dropped) => Err(Failure::dropped(dropped, self.pipeline.wait())),
             None => Ok(outcome),
@@ -387,10 +388,10 @@ fn with_rejected(partial: Option<PartialSuccess>, outcome: AckOutcome) -> Option
         return partial;
     }
     let message = outcome.message.unwrap_or_default();
-    let rejected = format!(
-        "{} spans were rejected by a destination: {message}",
-        outcome.rejected
-    );
+    let rejected = match outcome.rejected {
+        1 => format!("1 span was rejected by a destination: {message}"),
+        spans => format!("{spans} spans were rejected by a destination: {message}"),
+    };
     Some(match partial {
         Some(before) => PartialSuccess {
             rejected_spans: before.rejected_spans.saturating_add(outcome.rejected),

@@ -15,7 +15,7 @@ pub(crate) fn is_final(destination: &Destination, error: &Error) -> bool {
         return true;
     }
     match error.kind() {
-        ErrorKind::Refused => refuses_everything(error.status()),
+        ErrorKind::Refused => refuses_everything(error.attempt().status),
         ErrorKind::TooLarge => false,
         _ => true,
     }
@@ -38,7 +38,7 @@ pub(crate) fn advice(destination: &Destination, error: &Error) -> Option<&'stati
         return None;
     };
     let is_grpc = receiver.transport == Transport::Grpc;
-    match error.status() {
+    match error.attempt().status {
         Some(16 | 401) => {
             Some("give the token with --header, such as --header authorization=env:TOKEN")
         }
@@ -76,6 +76,8 @@ fn no_connection(receiver: &Receiver, message: &str) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
+    use outspan::Attempt;
+
     use super::*;
 
     fn to(text: &str) -> Destination {
@@ -83,7 +85,7 @@ mod tests {
     }
 
     fn refused(status: u16) -> Error {
-        Error::refused("no").with_status(status)
+        Error::refused("no").with_attempt(Attempt::one().with_status(status))
     }
 
     #[test]

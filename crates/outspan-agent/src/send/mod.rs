@@ -94,6 +94,7 @@ impl Plan {
         let look = Look {
             colours: send.color,
             trees_bytes: None,
+            trees_max_wait: None,
         };
         let mut exporter = exporter::build(&destination, &send.options, look, &Runtime::shared())?;
         if let Some(timeout) = exporter::attempt_timeout(&destination, &send.options) {

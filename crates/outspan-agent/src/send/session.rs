@@ -458,8 +458,8 @@ fn log(work: &Work, result: &outspan::Result<Delivery>, took: Duration) {
             bytes,
             accepted = delivery.accepted,
             refused = delivery.refused,
-            attempts = delivery.attempts,
-            wire_bytes = delivery.wire_bytes,
+            attempts = delivery.attempt.attempts,
+            wire_bytes = delivery.attempt.wire_bytes,
             ?took,
             "batch delivered"
         ),

@@ -57,14 +57,14 @@ impl Tally {
         match result {
             Ok(delivery) => self.settle_delivery(spans, delivery),
             Err(error) => {
-                self.wire_bytes += error.wire_bytes();
+                self.wire_bytes += error.attempt().wire_bytes;
                 self.fail_with(spans, error);
             }
         }
     }
 
     fn settle_delivery(&mut self, spans: u64, delivery: &Delivery) {
-        self.wire_bytes += delivery.wire_bytes;
+        self.wire_bytes += delivery.attempt.wire_bytes;
         // No more than the batch held, whatever an exporter claims, so that the account closes.
         let accepted = delivery.accepted.min(spans);
         let refused = delivery.refused.min(spans - accepted);

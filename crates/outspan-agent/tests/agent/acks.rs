@@ -30,7 +30,7 @@ use crate::agent::url_of;
 
 /// How spans get to the agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
+pub(crate) enum Way {
     Grpc,
     Http,
     Zipkin,
@@ -38,12 +38,12 @@ enum Way {
 }
 
 impl Way {
-    const ALL: [Self; 4] = [Self::Grpc, Self::Http, Self::Zipkin, Self::Jaeger];
+    pub(crate) const ALL: [Self; 4] = [Self::Grpc, Self::Http, Self::Zipkin, Self::Jaeger];
 }
 
 /// The answer to a sender.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Told {
+pub(crate) enum Told {
     Success,
     /// Of how many spans the answer says that they were rejected, where its format has a number, and what it says.
     Partial(Option<u64>, String),
@@ -53,7 +53,7 @@ enum Told {
 
 impl Told {
     #[track_caller]
-    fn expect_later(&self, words: &str) {
+    pub(crate) fn expect_later(&self, words: &str) {
         match self {
             Self::Later(text) => assert!(text.contains(words), "{text}"),
             other => panic!("{other:?}"),
@@ -61,7 +61,7 @@ impl Told {
     }
 
     #[track_caller]
-    fn expect_partial(&self, spans: u64, words: &str) {
+    pub(crate) fn expect_partial(&self, spans: u64, words: &str) {
         let Self::Partial(rejected, text) = self else {
             panic!("{self:?}");
         };
@@ -75,7 +75,7 @@ impl Told {
 }
 
 /// Starts an agent whose answers wait. Times end beyond a test, unless the test names them.
-fn start(arguments: &[&str]) -> Agent {
+pub(crate) fn start(arguments: &[&str]) -> Agent {
     let listen = ["zipkin+http://127.0.0.1:0", "jaeger+http://127.0.0.1:0"];
     let listen = listen.map(|address| ["--listen", address]).concat();
     let mut given = [&listen[..], &["--ack", "delivered"]].concat();
@@ -84,7 +84,7 @@ fn start(arguments: &[&str]) -> Agent {
     }
     if !arguments
         .iter()
-        .any(|argument| argument.starts_with("file:"))
+        .any(|argument| argument.starts_with("file:") || argument.starts_with("stdout:"))
     {
         given.extend(["--timeout", "50s"]);
     }
@@ -141,7 +141,7 @@ fn request_of(
 }
 
 /// Sends a request over HTTP/1, and leaves the answer in the connection.
-fn begin(agent: &Agent, way: Way, batch: &Batch) -> TcpStream {
+pub(crate) fn begin(agent: &Agent, way: Way, batch: &Batch) -> TcpStream {
     let (address, path, content_type, body) = request_of(agent, way, batch);
     let mut connection = TcpStream::connect(&address).unwrap();
     connection.set_read_timeout(Some(LIMIT)).unwrap();
@@ -155,7 +155,7 @@ fn begin(agent: &Agent, way: Way, batch: &Batch) -> TcpStream {
     connection
 }
 
-fn read(mut connection: TcpStream) -> Told {
+pub(crate) fn read(mut connection: TcpStream) -> Told {
     let mut answer = Vec::new();
     connection.read_to_end(&mut answer).unwrap();
     let text = String::from_utf8_lossy(&answer).into_owned();
@@ -175,11 +175,16 @@ fn read(mut connection: TcpStream) -> Told {
 }
 
 /// Sends a batch beside the test, once.
-fn send(agent: &Agent, way: Way, batch: &Batch) -> JoinHandle<Told> {
+pub(crate) fn send(agent: &Agent, way: Way, batch: &Batch) -> JoinHandle<Told> {
     send_within(agent, way, batch, soon())
 }
 
-fn send_within(agent: &Agent, way: Way, batch: &Batch, until: Deadline) -> JoinHandle<Told> {
+pub(crate) fn send_within(
+    agent: &Agent,
+    way: Way,
+    batch: &Batch,
+    until: Deadline,
+) -> JoinHandle<Told> {
     if way != Way::Grpc {
         let connection = begin(agent, way, batch);
         return tokio::task::spawn_blocking(move || read(connection));
@@ -201,7 +206,7 @@ fn send_within(agent: &Agent, way: Way, batch: &Batch, until: Deadline) -> JoinH
     })
 }
 
-async fn told(sending: JoinHandle<Told>) -> Told {
+pub(crate) async fn told(sending: JoinHandle<Told>) -> Told {
     tokio::time::timeout(LIMIT, sending).await.unwrap().unwrap()
 }
 

@@ -6,6 +6,7 @@
 
 mod acks;
 mod agent;
+mod answers;
 mod batches;
 mod delivery;
 mod formats;

@@ -16,8 +16,8 @@ use crate::Result;
 use crate::Retry;
 use crate::Undelivered;
 use crate::combinators::RetryEvent;
-use crate::engine;
 use crate::engine::Backoff;
+use crate::export;
 
 /// Tries again after temporary errors, by the settings of a [`Retry`].
 ///
@@ -119,7 +119,7 @@ impl Retrying {
         let ended = async {
             tokio::select! {
                 _ = stop.wait_for(|stop| *stop) => {}
-                () = engine::closing() => {}
+                () = export::closing() => {}
             }
         };
         if Deadline::after(delay).run(ended).await.is_none() {

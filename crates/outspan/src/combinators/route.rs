@@ -18,7 +18,7 @@ use crate::Export;
 use crate::Exporter;
 use crate::Result;
 use crate::Undelivered;
-use crate::engine;
+use crate::export;
 use crate::guard::run_guarded;
 
 /// Says after which errors a [`Fallback`](crate::combinators::Fallback) goes on to the next destination.
@@ -56,7 +56,7 @@ impl SharedTime {
 
     /// Whether there is no time left to ask anybody.
     pub(super) fn is_over(&self) -> bool {
-        engine::is_over(self.until)
+        export::is_over(self.until)
     }
 
     /// By when the next destination has to answer: half of what is left, so that another one can be asked, unless it is the last.
@@ -79,11 +79,7 @@ fn share(until: Deadline, is_last: bool) -> Deadline {
     if is_last {
         return until;
     }
-    let share = match until.remaining() {
-        Some(left) => left / 2,
-        None => SHARE_WITHOUT_DEADLINE,
-    };
-    until.min(Deadline::after(share).named("share of the deadline"))
+    until.first_half("share of the deadline", SHARE_WITHOUT_DEADLINE)
 }
 
 /// A destination that is one of several to choose from.
@@ -146,10 +142,13 @@ impl Destination {
     ) -> Vec<Undelivered> {
         let under_way = InFlight::begin(&self.in_flight);
         let until = time.next(is_last);
-        let given = until.remaining();
+        let given = match is_last {
+            true => until.remaining(),
+            false => until.limit().length(),
+        };
         let export = self.exporter.export(part.clone(), until);
         let export = run_guarded(until, "export", export);
-        let result = engine::run_until_closed(export, |end| share(end, is_last)).await;
+        let result = export::run_until_closed(export, |end| share(end, is_last)).await;
         drop(under_way);
         let is_late = trouble(&result).is_some_and(|error| error.kind() == ErrorKind::Timeout);
         match is_late && !time.is_enough(given) {
@@ -215,6 +214,9 @@ pub(super) fn hand_on(
     time: SharedTime,
     total: &mut Delivery,
 ) -> Vec<Open> {
+    if left.is_empty() {
+        return Vec::new();
+    }
     let in_time = !time.is_over();
     let (open, closed): (Vec<_>, Vec<_>) = left.into_iter().partition(|left| match fall_on {
         _ if !in_time => false,
@@ -254,7 +256,7 @@ pub(super) async fn finish(
         let mut by_due: Vec<_> = order.to_vec();
         // Asked once each: one that is well is due now, and now moves on.
         by_due.sort_by_cached_key(|to| to.circuit.due());
-        if !engine::is_closing() {
+        if !export::is_closing() {
             by_due.truncate(1);
         }
         let Some((first, others)) = by_due.split_first() else {

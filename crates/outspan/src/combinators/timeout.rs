@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::Attempt;
 use crate::Batch;
 use crate::Deadline;
 use crate::Delivery;
@@ -58,7 +59,7 @@ impl Export for Timeout {
             .min(until)
             .run(self.inner.export(batch, end))
             .await
-            .unwrap_or_else(|| Err(Error::timeout("no answer", end).with_attempts(1)))
+            .unwrap_or_else(|| Err(Error::timeout("no answer", end).with_attempt(Attempt::one())))
     }
 
     async fn flush(&self, until: Deadline) -> Result<Drained> {

@@ -20,6 +20,10 @@ use std::sync::PoisonError;
 use crate::DropReason;
 use crate::Error;
 
+/// What the acks of one source take for one destination, in bytes: its callback, what it is told, and its place in a batch.
+/// Measured with the answers of an agent, which are the most numerous sources.
+const SOURCE_BYTES: usize = 384;
+
 /// When a source learns that its spans are taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
@@ -154,10 +158,17 @@ impl Branch {
     }
 
     fn drop_spans(&self, reason: DropReason, error: Option<&Error>) {
-        self.source.lock().dropped = Some(Dropped {
+        let dropped = Dropped {
             reason,
             error: error.cloned(),
-        });
+        };
+        let mut outcome = self.source.lock();
+        // The end of the process is no end for the spans of a source that keeps them, whatever other destinations dropped:
+        // it does not acknowledge them.
+        let is_at_shutdown = |known: &Dropped| known.reason == DropReason::Shutdown;
+        if !outcome.dropped.as_ref().is_some_and(is_at_shutdown) {
+            outcome.dropped = Some(dropped);
+        }
     }
 }
 
@@ -178,6 +189,16 @@ impl Acks {
     /// Whether no source waits.
     pub(crate) fn is_empty(&self) -> bool {
         self.parts.is_empty()
+    }
+
+    /// How many bytes they take.
+    pub(crate) fn memory(&self) -> usize {
+        self.parts.len() * SOURCE_BYTES
+    }
+
+    /// How many bytes they take if other acks of the same sources stay.
+    pub(crate) fn memory_of_copy(&self) -> usize {
+        self.parts.len() * size_of::<Part>()
     }
 
     /// Adds the acks of another batch that is merged into this one.
@@ -305,6 +326,21 @@ mod tests {
         drop(merged);
         assert_eq!(outcome(&told_one).rejected, 3);
         assert_eq!(outcome(&told_other).rejected, 2);
+    }
+
+    #[test]
+    fn drop_at_shutdown_is_told_whatever_other_destinations_dropped() {
+        let reasons = [DropReason::Expired, DropReason::Shutdown];
+        for reasons in [reasons, [reasons[1], reasons[0]]] {
+            let (ack, told) = source();
+            let branches = reasons.map(|reason| (reason, ack.branch(2)));
+            drop(ack);
+            for (reason, branch) in branches {
+                branch.drop_spans(reason, None);
+            }
+            let dropped = outcome(&told).dropped.expect("told");
+            assert_eq!(dropped.reason, DropReason::Shutdown);
+        }
     }
 
     #[test]

@@ -16,11 +16,9 @@ use super::schedule::Answer;
 use super::schedule::Schedule;
 use super::schedule::Step;
 use super::settings::Settings;
-use super::surroundings::SURROUNDING;
-use super::surroundings::Surrounding;
-use super::surroundings::end_of;
 use super::tracked::Books;
 use super::tracked::Tracked;
+use crate::Attempt;
 use crate::Batch;
 use crate::Deadline;
 use crate::Delivery;
@@ -32,6 +30,9 @@ use crate::Exporter;
 use crate::Result;
 use crate::diagnostics::Diagnostics;
 use crate::diagnostics::Retrial;
+use crate::export::SURROUNDING;
+use crate::export::Surrounding;
+use crate::export::end_of;
 use crate::guard::run_guarded;
 
 /// What a queue and its driver share.
@@ -165,12 +166,10 @@ impl Shared {
     async fn cut_off(&self) -> Error {
         let until = end_of(self.closing.subscribe(), |until| until).await;
         match self.diagnostics.server() {
-            Some(server) => {
-                Error::timeout(format!("no answer from {server}"), until).with_server(server)
-            }
-            None => Error::timeout("no answer", until),
+            Some(server) => Error::timeout(format!("no answer from {server}"), until)
+                .with_attempt(Attempt::one().with_server(server)),
+            None => Error::timeout("no answer", until).with_attempt(Attempt::one()),
         }
-        .with_attempts(1)
     }
 
     fn attempt_end(&self, item: &mut Item) -> Deadline {

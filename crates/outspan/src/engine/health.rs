@@ -27,7 +27,9 @@ use crate::Error;
 /// The health of one destination.
 #[derive(Debug)]
 pub(crate) struct Health {
-    backoff: Backoff,
+    probes: Backoff,
+    /// The waits of a batch that fails while others succeed.
+    batches: Backoff,
     down: Option<Down>,
     /// Kept apart from `down`: a destination may ask for a wait before it counts as down.
     asked: Option<AskedWait>,
@@ -64,10 +66,17 @@ pub(crate) enum Admission {
 }
 
 impl Health {
-    /// Begins as up. `backoff` has the waits between probes.
-    pub(crate) fn new(backoff: Backoff) -> Self {
+    /// Begins as up. The waits between probes are `probes`.
+    pub(crate) fn new(probes: Backoff) -> Self {
+        let batches = probes.clone();
+        Self::with_batches(probes, batches)
+    }
+
+    /// Begins as up. The waits between probes are `probes`, those of single batches are `batches`.
+    pub(crate) fn with_batches(probes: Backoff, batches: Backoff) -> Self {
         Self {
-            backoff,
+            probes,
+            batches,
             down: None,
             asked: None,
         }
@@ -111,7 +120,7 @@ impl Health {
 
     /// Returns how long one batch waits that fails while others succeed, and the interval of its next wait.
     pub(crate) fn wait_of_batch(&self, interval: Option<Duration>) -> (Duration, Duration) {
-        let mut backoff = self.backoff.begin_with(interval);
+        let mut backoff = self.batches.begin_with(interval);
         let wait = backoff.next(None).min(WAIT_MAX);
         (wait, backoff.interval())
     }
@@ -125,7 +134,7 @@ impl Health {
 
     /// Notes that the destination answered. Returns whether it was down.
     pub(crate) fn mark_up(&mut self) -> bool {
-        self.backoff.reset();
+        self.probes.reset();
         self.asked = None;
         self.down.take().is_some()
     }
@@ -143,7 +152,7 @@ impl Health {
     ) {
         self.note_asked(error, now);
         // A user's number is no reason to overflow the clock.
-        let own = self.backoff.next(None).min(max_wait).min(WAIT_MAX);
+        let own = self.probes.next(None).min(max_wait).min(WAIT_MAX);
         self.go_down(error, is_probe, now + own, now);
     }
 
@@ -198,7 +207,7 @@ impl Health {
         let Some(wait) = error.retry_after() else {
             return;
         };
-        let end = now + self.backoff.spread(wait).min(WAIT_MAX);
+        let end = now + self.probes.spread(wait).min(WAIT_MAX);
         if self.asked_wait(now).is_none_or(|asked| asked.end <= end) {
             self.asked = Some(AskedWait {
                 end,

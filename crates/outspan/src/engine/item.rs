@@ -26,6 +26,8 @@ pub(super) struct Item {
     pub(super) tracked: Tracked,
     /// Its place in the order of arrival; the parts of a batch share it.
     pub(super) arrival: u64,
+    /// Since when it waits behind others.
+    pub(super) waits_since: Instant,
     /// Names its flight.
     pub(super) number: u64,
     /// When its first attempt began.
@@ -53,6 +55,7 @@ impl Item {
         Self {
             tracked,
             arrival,
+            waits_since: Instant::now(),
             number: 0,
             began: None,
             attempts: 0,

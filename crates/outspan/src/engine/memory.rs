@@ -138,10 +138,26 @@ struct MemoryReader {
     /// Where the exports and everything that waits are.
     runtime: Runtime,
     /// The account at the end of the last flush.
-    told: Mutex<Account>,
+    told: Mutex<Told>,
     ending: Ending,
     /// What became of spans that came after the shutdown.
     late: Mutex<Drained>,
+}
+
+/// What flushes have reported.
+#[derive(Debug, Default)]
+struct Told {
+    account: Account,
+    /// When `account` was read, as a number of `readings`.
+    reading: u64,
+    readings: u64,
+}
+
+/// The account as a flush read it. It counts as reported when the flush returns.
+#[derive(Debug)]
+struct Reading {
+    account: Account,
+    number: u64,
 }
 
 /// Where permits come from. It knows no queue, so that a permit in the batcher keeps no queue alive.
@@ -411,7 +427,14 @@ impl MemoryQueue {
     async fn flush_each(&self, until: Deadline) -> Vec<Result<Drained>> {
         self.core.batcher.flush();
         let readers = self.core.readers.iter();
-        join_all(readers.map(|reader| reader.flush(until))).await
+        let flushed = join_all(readers.map(|reader| reader.flush(until))).await;
+        // Only now: if this future is dropped while one reader flushes, the next flush reports what the others did.
+        let reported = self.core.readers.iter().zip(flushed);
+        let reported = reported.map(|(reader, (result, reading))| {
+            reader.set_told(reading);
+            result
+        });
+        reported.collect()
     }
 
     /// Takes no more batches, delivers what is held, counts what is left at `until` as lost, and shuts the exporter down.
@@ -497,6 +520,29 @@ impl Drop for MemoryQueue {
     fn drop(&mut self) {
         // The readers count what they hold when they are dropped, after this.
         drop(self.core.batcher.discard());
+    }
+}
+
+#[cfg(test)]
+impl MemoryQueue {
+    /// What each reader shares with its driver, in their order.
+    pub(super) fn shared(&self) -> impl Iterator<Item = &Arc<Shared>> {
+        self.core.readers.iter().map(|reader| &reader.shared)
+    }
+
+    /// What is being collected: the batches, and for each reader the bytes and spans that are charged for them.
+    pub(super) fn collected(&self) -> (Vec<Batch>, Vec<(usize, usize)>) {
+        let read = |collected: &Collected| {
+            let charged = |entry: &Option<Entry>| {
+                let entry = entry.as_ref();
+                entry.map_or((0, 0), |entry| (entry.bytes(), entry.spans()))
+            };
+            let permit = collected.permit.iter();
+            let charges = permit.flat_map(|permit| permit.entries().iter().map(charged));
+            (collected.merger.batches().to_vec(), charges.collect())
+        };
+        let collected = self.core.batcher.read(read);
+        collected.unwrap_or_default()
     }
 }
 
@@ -681,27 +727,37 @@ impl MemoryReader {
         self.books().turn_away(reason, spans as u64).report();
     }
 
-    async fn flush(self: &Arc<Self>, until: Deadline) -> Result<Drained> {
+    /// Flushes. The caller passes the reading to [`set_told`](Self::set_told) when it returns the result.
+    async fn flush(self: &Arc<Self>, until: Deadline) -> (Result<Drained>, Option<Reading>) {
         // Read now: what a flush at the same time tells is told here as well.
-        let since = *lock(&self.told);
+        let since = lock(&self.told).account;
         let flush = move |reader: Arc<Self>| async move { reader.queue.flush(until).await };
-        let flushed = self.on_runtime(until, flush).await?;
-        self.drained(&since, flushed)
+        match self.on_runtime(until, flush).await {
+            Ok(flushed) => {
+                let (drained, reading) = self.drained(&since, flushed);
+                (drained, Some(reading))
+            }
+            Err(error) => (Err(error), None),
+        }
     }
 
     async fn shutdown(self: &Arc<Self>, until: Deadline) -> Result<Drained> {
         let work = || async {
-            let since = *lock(&self.told);
+            let since = lock(&self.told).account;
             let shutdown =
                 move |reader: Arc<Self>| async move { reader.queue.shutdown(until).await };
             let flushed = self.on_runtime(until, shutdown).await?;
-            let drained = self.drained(&since, flushed);
+            let (drained, reading) = self.drained(&since, flushed);
+            // `ending` keeps the result for the next call.
+            self.set_told(Some(reading));
             self.shared.diagnostics.finish();
             drained
         };
         let mut drained = self.ending.run(until, work).await?;
         let mut late = lock(&self.late);
-        late.merge(&self.news(None, 0));
+        let (news, reading) = self.news(None, 0);
+        self.set_told(Some(reading));
+        late.merge(&news);
         drained.merge(&late);
         Ok(drained)
     }
@@ -734,28 +790,43 @@ impl MemoryReader {
     }
 
     /// What a flush or the shutdown tells.
-    fn drained(&self, since: &Account, flushed: Flushed) -> Result<Drained> {
-        let mut drained = self.news(Some(since), flushed.left_inside);
+    fn drained(&self, since: &Account, flushed: Flushed) -> (Result<Drained>, Reading) {
+        let (mut drained, reading) = self.news(Some(since), flushed.left_inside);
         drained.left = flushed.left;
         for cause in self.queue.causes(&drained, &flushed) {
             drained.add_cause(cause);
         }
-        match flushed.error {
+        let drained = match flushed.error {
             Some(error) if drained.is_complete() => Err(error),
             _ => Ok(drained),
-        }
+        };
+        (drained, reading)
     }
 
     /// What became of spans since then, or since the last time that somebody was told. Those that are held inside are not
     /// delivered yet.
-    fn news(&self, since: Option<&Account>, left_inside: u64) -> Drained {
+    fn news(&self, since: Option<&Account>, left_inside: u64) -> (Drained, Reading) {
         let mut told = lock(&self.told);
-        // Read under the lock, so that what is told last is the latest.
+        // Read under the lock, so that a reading with a higher number is a later one.
         let mut now = self.account();
         now.delivered = now.delivered.saturating_sub(left_inside);
-        let drained = now.since(since.unwrap_or(&told));
-        *told = now;
-        drained
+        let drained = now.since(since.unwrap_or(&told.account));
+        told.readings += 1;
+        let reading = Reading {
+            account: now,
+            number: told.readings,
+        };
+        (drained, reading)
+    }
+
+    /// Counts what was read as reported, unless a later reading has been.
+    fn set_told(&self, reading: Option<Reading>) {
+        let Some(reading) = reading else { return };
+        let mut told = lock(&self.told);
+        if reading.number > told.reading {
+            told.account = reading.account;
+            told.reading = reading.number;
+        }
     }
 }
 
@@ -791,6 +862,10 @@ impl Reader for MemoryReader {
 
     fn is_down(&self) -> bool {
         self.trouble().is_some()
+    }
+
+    fn oldest_wait(&self) -> Option<Duration> {
+        self.shared.lock().oldest_wait()
     }
 
     fn wait_until_at_most(&self, bytes: usize) -> BoxFuture<'_, ()> {

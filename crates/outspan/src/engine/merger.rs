@@ -129,6 +129,11 @@ impl Merger {
         self.pieces
     }
 
+    #[cfg(test)]
+    pub(super) fn batches(&self) -> &[Batch] {
+        &self.pieces
+    }
+
     /// How many pieces it holds: never many more than large batches and 64 small ones.
     pub fn pieces(&self) -> usize {
         self.pieces.len()

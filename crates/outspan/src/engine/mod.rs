@@ -1,4 +1,4 @@
-//! Everything between "accepted" and "delivered, rejected or dropped": queues, batching, acks, splitting and health.
+//! Everything between "accepted" and "delivered, rejected or dropped": queues, batching, acks, retries and health.
 //!
 //! A queue has a reader for each destination. A reader holds batches until its exporter delivered or refused them for good, or they are lost for a reason that is counted.
 //! Several exports are in flight at once. A batch that failed temporarily stays and is tried again, only what was not
@@ -24,16 +24,15 @@ mod health;
 mod item;
 mod memory;
 mod merger;
+#[cfg(test)]
+mod model;
 mod queue;
 mod schedule;
 mod settings;
 mod span_queue;
-mod split;
-mod surroundings;
 #[cfg(test)]
 mod tests;
 mod tracked;
-mod turn;
 mod waiting;
 
 use std::time::Duration;
@@ -61,19 +60,6 @@ pub use self::span_queue::Reader;
 pub use self::span_queue::ReaderStatus;
 pub use self::span_queue::ReserveError;
 pub use self::span_queue::SpanQueue;
-pub(crate) use self::split::Plan;
-pub(crate) use self::split::export_in_parts;
-pub(crate) use self::split::exporter_number;
-#[cfg(feature = "_network")]
-pub(crate) use self::surroundings::Turns;
-pub(crate) use self::surroundings::closing;
-pub(crate) use self::surroundings::is_closing;
-pub(crate) use self::surroundings::is_over;
-#[cfg(any(feature = "_network", feature = "kafka"))]
-pub(crate) use self::surroundings::note_server;
-pub(crate) use self::surroundings::run_until_closed;
-#[cfg(feature = "_network")]
-pub(crate) use self::surroundings::turns;
 pub(crate) use self::tracked::Books;
 #[cfg(feature = "sdk")]
 pub(crate) use self::tracked::Completed;
@@ -84,8 +70,6 @@ pub(crate) use self::tracked::HandOver;
 pub(crate) use self::tracked::Tracked;
 #[cfg(feature = "sdk")]
 pub(crate) use self::tracked::Unreported;
-pub(crate) use self::turn::Turn;
-pub(crate) use self::turn::apart;
 pub(crate) use crate::budget::Budget;
 
 /// The longest wait between two attempts, whatever the user sets.

@@ -77,6 +77,7 @@ impl Queue {
             closing: watch::Sender::new(None),
             ended: watch::Sender::new(false),
         });
+        shared.books.tell_progress(shared.progress.clone());
         let driver = Driver::new(Arc::clone(&shared));
         let driver = spawn_on(runtime, driver.run()).abort_handle();
         Self { shared, driver }

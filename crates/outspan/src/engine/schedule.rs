@@ -142,7 +142,7 @@ impl Schedule {
             concurrent,
             export_limit,
             gives_up_early,
-            health: Health::new(Backoff::new(retry)),
+            health: Health::with_batches(Backoff::of_probes(retry), Backoff::new(retry)),
             waiting: Waiting::default(),
             #[cfg(feature = "_network")]
             fresh: Arc::default(),
@@ -307,7 +307,7 @@ impl Schedule {
     /// failed last, but some did before, the next export decides: the destination is down if another batch fails as well. A
     /// destination that never took anything is down at once, and so is one that asks to be left alone.
     fn failed(&mut self, error: &Error, flight: &Flight, now: Instant) -> bool {
-        self.has_answered |= error.retry_after().is_some() || error.status().is_some();
+        self.has_answered |= error.retry_after().is_some() || error.attempt().status.is_some();
         let is_about_all = error.retry_after().is_some() || error.kind() == ErrorKind::Throttled;
         let is_up = self.health.is_up();
         let is_verifying = self.suspect.is_some();
@@ -387,7 +387,10 @@ impl Schedule {
             let end = self.export_limit.zip(item.began);
             item.expires_at = end.and_then(|(limit, began)| began.checked_add(limit));
             match item.place {
-                Place::Back => self.waiting.push_back(item),
+                Place::Back => {
+                    item.waits_since = now;
+                    self.waiting.push_back(item);
+                }
                 Place::Failed => {
                     item.successes = Some(self.successes);
                     let due = match lone {
@@ -473,6 +476,12 @@ impl Schedule {
         !self.may_probe_early && !until.allows(wait)
     }
 
+    /// How long the batch has been waiting that goes next of those that have not failed.
+    pub(super) fn oldest_wait(&self) -> Option<Duration> {
+        let since = self.waiting.fresh_since()?;
+        Some(Instant::now().saturating_duration_since(since))
+    }
+
     /// When the next attempt is made, while the destination is down and none is under way.
     pub(super) fn next_attempt(&self) -> Option<Instant> {
         let probe_at = self.health.probe_at()?;
@@ -504,6 +513,12 @@ impl Schedule {
         self.note_fresh();
         self.release(item.arrival, item.spans());
         Some(item)
+    }
+
+    /// The batches that wait, in no order.
+    #[cfg(test)]
+    pub(super) fn waiting_items(&self) -> impl Iterator<Item = &Item> {
+        self.waiting.iter()
     }
 
     /// How many exports are in flight.

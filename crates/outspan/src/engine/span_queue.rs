@@ -112,6 +112,10 @@ pub trait Reader: fmt::Debug + Send + Sync {
     /// Whether its destination does not take spans at this moment.
     fn is_down(&self) -> bool;
 
+    /// Returns how long the batch has been waiting that goes next of those that have not failed; `None` if there is none.
+    /// A new batch waits about as long, if its destination takes spans.
+    fn oldest_wait(&self) -> Option<Duration>;
+
     /// Waits until it holds at most `bytes`, or ends.
     ///
     /// # Cancellation
@@ -244,6 +248,18 @@ impl Permit {
         Ok(())
     }
 
+    /// Gives the space in one reader back, by its place in the order of the readers. The spans count as `queue_full` for that
+    /// reader when they are pushed, as if it had had no space.
+    ///
+    /// Returns whether another reader has space. The permit of no reader is only good for [`release`](Self::release).
+    pub fn leave_out(&mut self, reader: usize) -> bool {
+        if let Some(entry) = self.entries.get_mut(reader).and_then(Option::take) {
+            entry.cancel();
+            self.space.freed();
+        }
+        self.entries.iter().any(Option::is_some)
+    }
+
     /// Gives the space back as if it had not been reserved. The spans are the caller's.
     pub fn release(mut self) {
         for entry in self.take_entries().into_iter().flatten() {
@@ -255,6 +271,11 @@ impl Permit {
     /// Takes what is reserved, for each reader. The caller has it from now on.
     pub(crate) fn take_entries(&mut self) -> Vec<Option<Entry>> {
         std::mem::take(&mut self.entries)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn entries(&self) -> &[Option<Entry>] {
+        &self.entries
     }
 
     /// What is reserved, for each reader.

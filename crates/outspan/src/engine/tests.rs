@@ -1,4 +1,6 @@
+mod budget;
 mod health;
+mod readers;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -18,6 +20,7 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::Account;
+use crate::Attempt;
 use crate::Batch;
 use crate::Deadline;
 use crate::Delivery;
@@ -29,6 +32,10 @@ use crate::Export;
 use crate::Exporter;
 use crate::Result;
 use crate::diagnostics::Diagnostics;
+#[cfg(feature = "_network")]
+use crate::export::Turns;
+#[cfg(feature = "_network")]
+use crate::export::turns;
 
 /// What a scripted exporter does with one call.
 #[derive(Clone, Debug)]
@@ -285,7 +292,10 @@ fn settings() -> Settings {
         concurrent_exports: 4,
         attempt_timeout: Some(Duration::from_secs(10)),
         export_limit: None,
-        retry: Retry::default().jitter(0.0),
+        // Waits that grow up to 30 s, so that tests see whether they do.
+        retry: Retry::default()
+            .jitter(0.0)
+            .max_probe_interval(Duration::from_secs(30)),
         gives_up_early: false,
         takes_turns: false,
     }
@@ -1341,7 +1351,7 @@ async fn shutdown_keeps_trying_where_something_answered_before() {
     for (first, gives_up_early) in [
         (Answer::Deliver, true),
         (
-            Answer::Fail(Error::unavailable("503").with_status(503)),
+            Answer::Fail(Error::unavailable("503").with_attempt(Attempt::one().with_status(503))),
             true,
         ),
         (Answer::Fail(nobody_listens()), false),

@@ -36,9 +36,12 @@ use std::sync::atomic::Ordering;
 #[cfg(feature = "sdk")]
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use super::Acks;
 use super::Budget;
 use crate::Account;
+use crate::Attempt;
 use crate::Batch;
 use crate::Delivery;
 use crate::Drained;
@@ -69,6 +72,8 @@ pub(crate) struct Books {
     diagnostics: Option<Arc<Diagnostics>>,
     /// Set at most once, by an owner that learns of it late.
     observer: OnceLock<Arc<dyn HandOver>>,
+    /// Tells those who wait for space that there is more; set by a queue.
+    progress: OnceLock<watch::Sender<()>>,
     /// Spans of tokens that were dropped without a transition.
     abandoned: AtomicU64,
 }
@@ -103,6 +108,7 @@ impl Books {
             budget,
             diagnostics,
             observer,
+            progress: OnceLock::new(),
             abandoned: AtomicU64::new(0),
         })
     }
@@ -111,6 +117,11 @@ impl Books {
     #[cfg(all(feature = "metrics", feature = "sdk"))]
     pub(crate) fn set_observer(&self, observer: Arc<dyn HandOver>) {
         self.observer.get_or_init(|| observer);
+    }
+
+    /// Tells `progress` of bytes that are given back outside of the queue's own steps, unless something else is told already.
+    pub(crate) fn tell_progress(&self, progress: watch::Sender<()>) {
+        self.progress.get_or_init(|| progress);
     }
 
     /// Reads where every span is.
@@ -156,6 +167,7 @@ impl Books {
             spans,
             bytes,
             acks: Acks::default(),
+            ack_memory: AckMemory::default(),
             stage: Stage::Queued,
             was_started: false,
         }
@@ -241,13 +253,18 @@ impl Books {
     }
 
     /// Counts pending spans, and what becomes of them whenever it becomes known.
-    fn follow(&self, pending: &[PendingSpans], spans: u64, acks: &Acks) {
+    ///
+    /// `memory` is charged for the acks until the exporter has let go of all of them.
+    fn follow(&self, pending: &[PendingSpans], spans: u64, acks: &Acks, memory: AckMemory) {
         self.ledger.add_pending(spans);
+        let memory = Arc::new(memory);
         for pending in pending {
             let ledger = Arc::clone(&self.ledger);
             // The source waits for the spans until the exporter has let go of them, and of this closure.
             let acks = acks.clone();
+            let memory = Arc::clone(&memory);
             pending.listen(move |outcome| {
+                let _charged = &memory;
                 for (reason, _) in outcome.lost.iter() {
                     acks.drop_spans(reason, outcome.error.as_ref());
                 }
@@ -274,7 +291,49 @@ enum Stage {
     InFlight,
 }
 
+/// Bytes of acks. They are charged, whatever the bound, until this is dropped.
+#[derive(Debug, Default)]
+struct AckMemory {
+    books: Option<Arc<Books>>,
+    bytes: usize,
+}
+
+impl AckMemory {
+    fn charge(books: &Arc<Books>, bytes: usize) -> Self {
+        if bytes == 0 {
+            return Self::default();
+        }
+        books.budget.exchange(0, bytes);
+        Self {
+            books: Some(Arc::clone(books)),
+            bytes,
+        }
+    }
+
+    /// Adds what is charged in the same books.
+    fn merge(&mut self, mut other: Self) {
+        self.bytes += std::mem::take(&mut other.bytes);
+        self.books = self.books.take().or_else(|| other.books.take());
+    }
+}
+
+impl Drop for AckMemory {
+    fn drop(&mut self) {
+        if let Some(books) = &self.books
+            && self.bytes > 0
+        {
+            books.budget.give_back(self.bytes, 0);
+            // Acks of pending spans end long after the export, and the queue does nothing then.
+            if let Some(progress) = books.progress.get() {
+                progress.send_replace(());
+            }
+        }
+    }
+}
+
 /// Spans that the books count as held, with their bytes.
+///
+/// The acks of their sources are charged besides: many small requests have more bytes of acks than of spans.
 ///
 /// Dropping it without a transition counts its spans as dropped and abandoned.
 #[must_use = "dropping an entry counts its spans as abandoned"]
@@ -283,6 +342,7 @@ pub(crate) struct Entry {
     spans: usize,
     bytes: usize,
     acks: Acks,
+    ack_memory: AckMemory,
     stage: Stage,
     /// Whether the exporter had them before, or what they are a part of.
     was_started: bool,
@@ -299,6 +359,8 @@ impl Entry {
 
     /// Adds the acks of a source whose spans these are.
     pub(crate) fn add_acks(&mut self, acks: Acks) {
+        let memory = AckMemory::charge(&self.books, acks.memory());
+        self.ack_memory.merge(memory);
         self.acks.merge(acks);
     }
 
@@ -317,6 +379,7 @@ impl Entry {
         self.bytes += bytes;
         self.was_started |= other.was_started;
         self.acks.merge(std::mem::take(&mut other.acks));
+        self.ack_memory.merge(std::mem::take(&mut other.ack_memory));
         Ok(())
     }
 
@@ -324,9 +387,21 @@ impl Entry {
     pub(crate) fn split(&mut self, bytes: usize, spans: usize) -> Self {
         debug_assert!(spans <= self.spans && bytes <= self.bytes);
         let (spans, bytes) = (spans.min(self.spans), bytes.min(self.bytes));
-        let of = self.spans as u64;
-        let acks = self.acks.for_part(spans as u64, of);
-        self.acks = self.acks.for_part(of - spans as u64, of);
+        let is_whole = spans == self.spans;
+        let (acks, ack_memory) = match is_whole {
+            // Nothing is left here that somebody would wait for.
+            true => (
+                std::mem::take(&mut self.acks),
+                std::mem::take(&mut self.ack_memory),
+            ),
+            false => {
+                let of = self.spans as u64;
+                let acks = self.acks.for_part(spans as u64, of);
+                self.acks = self.acks.for_part(of - spans as u64, of);
+                let memory = AckMemory::charge(&self.books, acks.memory_of_copy());
+                (acks, memory)
+            }
+        };
         self.spans -= spans;
         self.bytes -= bytes;
         Self {
@@ -334,6 +409,7 @@ impl Entry {
             spans,
             bytes,
             acks,
+            ack_memory,
             stage: self.stage,
             was_started: self.was_started,
         }
@@ -503,6 +579,12 @@ impl Tracked {
         self.entry.spans as u64
     }
 
+    /// How many bytes it is charged with.
+    #[cfg(test)]
+    pub(crate) fn bytes(&self) -> usize {
+        self.entry.bytes
+    }
+
     /// Whether the exporter had it before, or what it is a part of.
     #[cfg(feature = "sdk")]
     pub(crate) fn was_started(&self) -> bool {
@@ -566,7 +648,7 @@ impl Tracked {
         let left: u64 = rest.iter().map(|part| part.batch.spans() as u64).sum();
         let left_bytes = rest.iter().map(|part| part.batch.own_memory()).sum();
         debug_assert_eq!(spans, accepted + rejected + filtered + unknown + left);
-        let done = entry.split(0, (spans - left) as usize);
+        let mut done = entry.split(0, (spans - left) as usize);
         books.ledger.step(|account| {
             account.in_flight -= spans - left - pending_spans;
             account.delivered += accepted - pending_spans;
@@ -574,7 +656,10 @@ impl Tracked {
             account.dropped.add(DropReason::Filtered, filtered);
             account.dropped.add(DropReason::Failed, unknown);
         });
-        books.follow(&pending, pending_spans, &done.acks);
+        if !pending.is_empty() {
+            let memory = std::mem::take(&mut done.ack_memory);
+            books.follow(&pending, pending_spans, &done.acks, memory);
+        }
         entry.recharge(left_bytes);
         let error = done.report_end(&delivery, rejected, filtered, unknown);
         let (batches, errors): (_, Vec<_>) = rest
@@ -664,14 +749,17 @@ impl Entry {
         let (spans, _) = self.take();
         let books = &*self.books;
         books.budget.give_back(0, spans);
-        if let (Some(diagnostics), Some(server)) = (&books.diagnostics, &delivery.server) {
+        if let (Some(diagnostics), Some(server)) = (&books.diagnostics, &delivery.attempt.server) {
             diagnostics.note_server(server);
         }
         let mut error = None;
         if rejected > 0 || delivery.message.is_some() {
             let why = delivery.message.as_deref().unwrap_or("it does not say why");
-            let rejection = match &delivery.server {
-                Some(server) => Error::refused(why).with_server(Arc::clone(server)),
+            let rejection = match &delivery.attempt.server {
+                Some(server) => {
+                    let attempt = Attempt::default().with_server(Arc::clone(server));
+                    Error::refused(why).with_attempt(attempt)
+                }
                 None => Error::refused(why),
             };
             books.report_rejected(rejected, &rejection);

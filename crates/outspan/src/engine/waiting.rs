@@ -45,6 +45,12 @@ impl Waiting {
         self.insert(Key::Failed(due, self.failures), item);
     }
 
+    /// Since when the first fresh batch waits.
+    pub(super) fn fresh_since(&self) -> Option<Instant> {
+        let (_, first) = self.fresh.first_key_value()?;
+        Some(first.waits_since)
+    }
+
     /// Takes the first fresh batch.
     pub(super) fn pop_fresh(&mut self) -> Option<Item> {
         let (&position, _) = self.fresh.first_key_value()?;
@@ -131,6 +137,12 @@ impl Waiting {
     /// How many failed batches there are.
     pub(super) fn failed(&self) -> usize {
         self.failed.len()
+    }
+
+    /// All of them, in no order.
+    #[cfg(test)]
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Item> {
+        self.fresh.values().chain(self.failed.values())
     }
 
     /// Takes everything.

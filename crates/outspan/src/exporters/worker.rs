@@ -15,6 +15,7 @@ use std::time::Instant;
 use tokio::sync::Semaphore;
 use tokio::sync::oneshot;
 
+use crate::Attempt;
 use crate::Deadline;
 use crate::Error;
 use crate::Result;
@@ -117,7 +118,9 @@ impl<W: Work> Worker<W> {
         match until.run(answered).await {
             Some(Ok(result)) => result,
             Some(Err(_)) => Err(thread_is_gone()),
-            None => Err(Error::timeout("the writer did not finish", until).with_attempts(1)),
+            None => {
+                Err(Error::timeout("the writer did not finish", until).with_attempt(Attempt::one()))
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use crate::Attempt;
 use crate::Batch;
 use crate::Delivery;
 use crate::Error;
@@ -21,7 +22,7 @@ pub(crate) fn write_error(what: &str, error: io::Error) -> Error {
     };
     Error::unavailable(format!("cannot write spans to {what}{advice}"))
         .with_temporary(is_temporary)
-        .with_attempts(1)
+        .with_attempt(Attempt::one())
         .with_source(error)
 }
 
@@ -35,7 +36,7 @@ pub(crate) fn delivered_up_to(batch: &Batch, accepted: usize, error: Error) -> R
         ..Delivery::default()
     };
     if accepted >= batch.spans() {
-        delivery.attempts = 1;
+        delivery.attempt.attempts = 1;
         return Ok(delivery);
     }
     delivery.leave(batch.cut(accepted..batch.spans()), error);

@@ -8,10 +8,12 @@ use http::StatusCode;
 use http::header;
 use outspan_wire::otlp;
 
+use crate::Attempt;
 use crate::Error;
 use crate::ErrorKind;
 use crate::Secret;
 
+use super::named_limit;
 use super::scrub;
 
 /// An answer of the server's, whole.
@@ -66,22 +68,34 @@ pub(crate) fn read_failure(statuses: &Statuses, answer: &Answer, secrets: &[Secr
     let (status, headers) = (answer.status, &answer.headers);
     let (kind, hint) = statuses.meaning(status.as_u16());
     let location = headers.get(header::LOCATION).and_then(|l| l.to_str().ok());
+    let said = words_of(headers, &answer.body);
     let words = match location {
         Some(location) => format!("to {}", fit_to_show(location, secrets)),
-        None => fit_to_show(&words_of(headers, &answer.body), secrets),
+        None => fit_to_show(&said, secrets),
     };
     let colon = if words.is_empty() { "" } else { ": " };
     let mut error = Error::new(
         kind,
         format!("the server answered HTTP {status}{colon}{words}{hint}"),
     )
-    .with_status(status.as_u16());
+    .with_attempt(Attempt::default().with_status(status.as_u16()));
     if error.is_temporary()
         && let Some(delay) = retry_after(headers, SystemTime::now())
     {
         error = error.with_retry_after(delay);
     }
-    error
+    let limit = match error.is_too_large() {
+        // JSON may have the number in another field than the message.
+        true => named_limit(&said).or_else(|| match media_type(headers).as_str() {
+            "application/json" => named_limit(&String::from_utf8_lossy(&answer.body)),
+            _ => None,
+        }),
+        false => None,
+    };
+    match limit {
+        Some(limit) => error.with_limit(limit),
+        None => error,
+    }
 }
 
 impl Statuses {
@@ -228,11 +242,37 @@ mod tests {
             let temporary = [429, 502, 503, 504].contains(&status.as_u16());
             let error = read_failure(&STATUSES, &answer(status, HeaderMap::new(), b""), &[]);
             assert_eq!(error.is_temporary(), temporary, "{status}");
-            assert_eq!(error.status(), Some(status.as_u16()));
+            assert_eq!(error.attempt().status, Some(status.as_u16()));
         }
         let answer = answer(StatusCode::PAYLOAD_TOO_LARGE, HeaderMap::new(), b"");
         let too_large = read_failure(&STATUSES, &answer, &[]);
         assert!(too_large.is_too_large());
+    }
+
+    #[test]
+    fn a_limit_is_read_from_words_about_size_alone() {
+        let limit = |status, media_type: &str, body: &str| {
+            let headers = headers(header::CONTENT_TYPE, media_type);
+            let error = read_failure(&STATUSES, &answer(status, headers, body.as_bytes()), &[]);
+            error.limit()
+        };
+        let too_large = StatusCode::PAYLOAD_TOO_LARGE;
+        let json = r#"{"message":"request entity too large","length":9000,"limit":5000}"#;
+        assert_eq!(
+            limit(too_large, "text/plain", "at most 5000 bytes"),
+            Some(5000)
+        );
+        let status = r#"{"code":8,"message":"larger than max (9000 vs. 5000)"}"#;
+        assert_eq!(limit(too_large, "application/json", status), Some(5000));
+        assert_eq!(
+            limit(too_large, "application/json; charset=utf-8", json),
+            Some(5000)
+        );
+        assert_eq!(limit(too_large, "text/plain", json), Some(5000));
+        let page = "<style>p { max-width: 600px }</style>";
+        assert_eq!(limit(too_large, "text/html", page), None);
+        let bad = StatusCode::BAD_REQUEST;
+        assert_eq!(limit(bad, "text/plain", "at most 5000 bytes"), None);
     }
 
     #[test]

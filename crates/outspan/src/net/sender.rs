@@ -9,12 +9,14 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http::HeaderMap;
 use http::Method;
 use http::Request;
 use http::StatusCode;
 use tokio::sync::Semaphore;
 
+use crate::Attempt;
 use crate::Batch;
 use crate::Deadline;
 use crate::Delivery;
@@ -22,8 +24,8 @@ use crate::Error;
 use crate::Result;
 use crate::Secret;
 use crate::Undelivered;
-use crate::engine;
-use crate::engine::Turn;
+use crate::export;
+use crate::export::Turn;
 use crate::failures::Failures;
 use crate::runtime::Runtime;
 
@@ -142,7 +144,7 @@ impl<P: Protocol> Sender<P> {
         if batch.is_empty() {
             return Ok(Delivery::default());
         }
-        engine::note_server(&self.endpoint.server);
+        export::note_server(&self.endpoint.server);
         let sender = Arc::clone(self);
         let work = async move { sender.deliver(batch, until).await };
         self.runtime.run_network(until, work).await
@@ -178,7 +180,7 @@ impl<P: Protocol> Sender<P> {
                 // What keeps this part back would keep the others back as well.
                 let rest = kept_back.from..batch.spans();
                 let rests = match kept_back.error.is_giving_way() {
-                    true => engine::apart(&batch, &[rest]),
+                    true => export::apart(&batch, &[rest]),
                     false => vec![vec![rest]],
                 };
                 progress.total.count(&kept_back.error);
@@ -219,7 +221,12 @@ impl<P: Protocol> Sender<P> {
                 let spans = start + message.spans.start..start + message.spans.end;
                 next = message.spans.end;
                 let sent = match message.body {
-                    Ok(body) => self.send(body, spans.len(), progress.until).await,
+                    Ok(body) => {
+                        let bytes = body.len();
+                        let sent = self.send(body, spans.len(), progress.until).await;
+                        let share = part.size() as u64 * spans.len() as u64 / part.spans() as u64;
+                        sent.map_err(|error| limit_in_otlp(error, bytes as u64, share))
+                    }
                     Err(error) => Err(error),
                 };
                 match sent {
@@ -285,9 +292,7 @@ impl<P: Protocol> Sender<P> {
             match result {
                 Ok(accepted) => {
                     let mut delivery = delivery(spans as u64, accepted);
-                    delivery.attempts = attempts + sent.repeats();
-                    delivery.wire_bytes = sent.bytes();
-                    delivery.server = Some(Arc::clone(&self.endpoint.server));
+                    delivery.attempt = self.measured(delivery.attempt, attempts, &sent);
                     return Ok(delivery);
                 }
                 Err(error) if self.may_refresh(&error) && !refresh => refresh = true,
@@ -296,16 +301,23 @@ impl<P: Protocol> Sender<P> {
                         .connections
                         .name_proxy(error)
                         .with_context("endpoint", self.endpoint.to_string())
-                        .with_server(Arc::clone(&self.endpoint.server))
-                        .with_attempts(attempts + sent.repeats())
-                        .with_wire_bytes(sent.bytes()));
+                        .map_attempt(|answered| self.measured(answered, attempts, &sent)));
                 }
             }
         }
     }
 
+    /// Adds what was measured to what the answer said.
+    fn measured(&self, answered: Attempt, attempts: u32, sent: &Sent) -> Attempt {
+        answered
+            .with_server(Arc::clone(&self.endpoint.server))
+            .with_attempts(attempts + sent.repeats())
+            .with_wire_bytes(sent.bytes())
+    }
+
     fn may_refresh(&self, error: &Error) -> bool {
-        self.headers.can_refresh() && error.status() == Some(self.protocol.unauthenticated())
+        self.headers.can_refresh()
+            && error.attempt().status == Some(self.protocol.unauthenticated())
     }
 
     /// Sends one request and reads its answer. While the destination answers nothing, the request is sent again over a new
@@ -322,11 +334,12 @@ impl<P: Protocol> Sender<P> {
     ) -> Result<Accepted> {
         let is_silent = self.connections.is_silent();
         let attempt = |permit| {
-            let attempt = self.attempt(body.clone(), refresh, until, sent);
-            async move {
-                let _permit = permit;
-                attempt.await
-            }
+            // Boxed, because two of them may run, and all that is around them is copied with them.
+            let attempt = Box::pin(self.attempt(body.clone(), refresh, until, sent));
+            attempt.map(move |result| {
+                drop(permit);
+                result
+            })
         };
         let another = || {
             if !is_silent {
@@ -438,7 +451,20 @@ pub(crate) fn too_large(batch: &Batch, spans: Range<usize>, bytes: usize, limit:
             format!("{spans} spans have {bytes} bytes, more than the request limit of {limit}")
         }
     };
-    Error::too_large(text)
+    Error::too_large(text).with_limit(limit as u64)
+}
+
+/// Converts the limit that a server named into bytes of OTLP, where the message has more bytes than its spans have in OTLP. A
+/// smaller message is compressed or has about as many bytes; servers bound what is uncompressed.
+fn limit_in_otlp(error: Error, message_bytes: u64, otlp_bytes: u64) -> Error {
+    match error.limit() {
+        // An eighth less, because spans do not all grow alike.
+        Some(limit) if message_bytes > otlp_bytes => {
+            let limit = u128::from(limit) * u128::from(otlp_bytes) / u128::from(message_bytes);
+            error.with_limit(u64::try_from(limit - limit / 8).unwrap_or(u64::MAX))
+        }
+        _ => error,
+    }
 }
 
 /// Whether messages hold spans from the number `first` on, each exactly once and in order, and no more than there are.
@@ -476,7 +502,7 @@ fn delivery(spans: u64, accepted: Accepted) -> Delivery {
         accepted: spans - refused,
         refused,
         message: Some(accepted.message).filter(|message| !message.is_empty()),
-        status: Some(accepted.status),
+        attempt: Attempt::default().with_status(accepted.status),
         ..Delivery::default()
     }
 }
@@ -527,6 +553,21 @@ mod tests {
     }
 
     #[test]
+    fn a_limit_counts_bytes_of_otlp() {
+        let of = |limit, message_bytes| {
+            let error = Error::too_large("x").with_limit(limit);
+            limit_in_otlp(error, message_bytes, 8).limit()
+        };
+        assert_eq!(of(800, 8), Some(800), "as OTLP");
+        assert_eq!(of(800, 4), Some(800), "compressed");
+        assert_eq!(of(800, 80), Some(70), "ten times as large");
+        assert_eq!(of(0, 80), Some(0));
+        assert!(of(u64::MAX, 9).is_some_and(|limit| limit > 1 << 60));
+        let none = limit_in_otlp(Error::too_large("x"), 80, 8);
+        assert_eq!(none.limit(), None);
+    }
+
+    #[test]
     fn a_server_refuses_no_more_spans_than_it_got() {
         for (refused, accepted) in [(0, 3), (2, 1), (3, 0), (9, 0)] {
             let answer = Accepted {
@@ -536,7 +577,10 @@ mod tests {
             let delivery = delivery(3, answer);
             assert_eq!(delivery.accepted, accepted);
             assert_eq!(delivery.refused, 3 - accepted);
-            assert_eq!((delivery.message, delivery.status), (None, Some(200)));
+            assert_eq!(
+                (delivery.message, delivery.attempt.status),
+                (None, Some(200))
+            );
         }
     }
 }

@@ -8,7 +8,7 @@ mod metrics;
 mod outcome;
 mod sdk_exporter;
 mod simple_processor;
-mod span_data;
+pub(crate) mod span_data;
 mod wait;
 
 pub use batch_processor::BatchProcessor;

@@ -158,7 +158,9 @@ impl SdkExporter {
     /// Tells what was lost and was not told before.
     fn report_losses(&self) {
         let error = self.last_error().clone();
-        let server = error.as_ref().and_then(Error::shared_server);
+        let server = error
+            .as_ref()
+            .and_then(|error| error.attempt().server.clone());
         let account = self.books.account();
         self.report.tell(&account, 0, server, |_, _| {
             error.map(Cause::new).into_iter().collect()

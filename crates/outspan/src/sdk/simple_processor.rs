@@ -346,7 +346,9 @@ impl Shared {
     fn report_losses(&self) {
         let account = self.books.account();
         let error = lock(&self.last_error).clone();
-        let server = error.as_ref().and_then(Error::shared_server);
+        let server = error
+            .as_ref()
+            .and_then(|error| error.attempt().server.clone());
         self.report.tell(&account, self.unended(), server, |_, _| {
             error.map(Cause::new).into_iter().collect()
         });

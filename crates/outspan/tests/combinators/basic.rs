@@ -9,6 +9,7 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
+use outspan::Attempt;
 use outspan::Batch;
 use outspan::Deadline;
 use outspan::Delivery;
@@ -79,7 +80,7 @@ mod timeout {
 
         assert_eq!(error.kind(), ErrorKind::Timeout);
         assert!(error.is_temporary());
-        assert_eq!(error.attempts(), 1);
+        assert_eq!(error.attempt().attempts, 1);
         assert_eq!(
             error.to_string(),
             "no answer: attempt timeout of 10s passed"
@@ -130,7 +131,7 @@ mod timeout {
         let began = Instant::now();
         let error = export(&each, &batch_of(1)).await.unwrap_err();
         assert!(error.to_string().contains("attempt timeout of 10s"));
-        assert_eq!(error.attempts(), 3);
+        assert_eq!(error.attempt().attempts, 3);
         assert_eq!(round(began.elapsed().as_secs_f64()), 42.5);
         assert_eq!(begins(&child), [0.0, 15.0, 32.5]);
 
@@ -169,7 +170,7 @@ mod retry {
         let error = export(&exporter, &batch_of(1)).await.unwrap_err();
         // 5, 7.5, 11.25, 16.875; the next, 25.3125, would end after 65.9 s.
         assert_eq!(begins(&child), [0.0, 5.0, 12.5, 23.75, 40.63]);
-        assert_eq!(error.attempts(), 5);
+        assert_eq!(error.attempt().attempts, 5);
         assert!(!crate::is_tried_again(&error).await);
         assert!(error.is_temporary(), "others may still see what it was");
         assert_eq!(error.kind(), ErrorKind::Unavailable);
@@ -271,7 +272,7 @@ mod retry {
             let exporter = child.exporter().retry(exact().max_retries(limit));
             let error = export(&exporter, &batch_of(1)).await.unwrap_err();
             assert_eq!(child.exports().len(), attempts);
-            assert_eq!(error.attempts() as usize, attempts);
+            assert_eq!(error.attempt().attempts as usize, attempts);
             assert!(!crate::is_tried_again(&error).await);
         }
     }
@@ -284,7 +285,7 @@ mod retry {
         let error = export(&exporter, &batch_of(1)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Refused);
         assert!(crate::is_tried_again(&error).await, "nobody gave up");
-        assert_eq!((error.attempts(), child.exports().len()), (2, 2));
+        assert_eq!((error.attempt().attempts, child.exports().len()), (2, 2));
     }
 
     #[tokio::test(start_paused = true)]
@@ -324,7 +325,7 @@ mod retry {
         assert_eq!((delivery.accepted, delivery.undelivered()), (4, 2));
         assert_eq!(delivery.rest[0].error.message(), "b never");
         assert_eq!(child.sizes(), [6, 2]);
-        assert_eq!(delivery.attempts, 2);
+        assert_eq!(delivery.attempt.attempts, 2);
     }
 
     #[tokio::test(start_paused = true)]
@@ -353,7 +354,7 @@ mod retry {
         let exporter = inner.retry(exact().max_retries(5));
         let error = export(&exporter, &batch_of(1)).await.unwrap_err();
         assert_eq!(child.exports().len(), 3);
-        assert_eq!(error.attempts(), 3);
+        assert_eq!(error.attempt().attempts, 3);
         assert!(error.is_temporary() && !crate::is_tried_again(&error).await);
 
         child.clear();
@@ -422,15 +423,22 @@ mod retry {
     #[tokio::test(start_paused = true)]
     async fn attempts_and_bytes_of_all_attempts_are_counted() {
         let child = ScriptedExporter::new();
-        let failed = || Act::Fail(Error::unavailable("x").with_wire_bytes(10));
+        let failed =
+            || Act::Fail(Error::unavailable("x").with_attempt(Attempt::one().with_wire_bytes(10)));
         child.script([failed(), failed()]);
         let exporter = child.exporter().retry(exact());
         let delivery = export(&exporter, &batch_of(1)).await.unwrap();
-        assert_eq!((delivery.attempts, delivery.wire_bytes), (3, 20));
+        assert_eq!(
+            (delivery.attempt.attempts, delivery.attempt.wire_bytes),
+            (3, 20)
+        );
         child.always(failed());
         let exporter = child.exporter().retry(exact().max_retries(2));
         let error = export(&exporter, &batch_of(1)).await.unwrap_err();
-        assert_eq!((error.attempts(), error.wire_bytes()), (3, 30));
+        assert_eq!(
+            (error.attempt().attempts, error.attempt().wire_bytes),
+            (3, 30)
+        );
     }
 
     /// Nobody should set these, and nobody should see a panic over them.
@@ -447,9 +455,9 @@ mod retry {
         let error = exporter.export(batch_of(1), until).await.unwrap_err();
         assert!(!crate::is_tried_again(&error).await);
         assert!(
-            error.attempts() <= 21,
+            error.attempt().attempts <= 21,
             "{} attempts in 20 ms",
-            error.attempts()
+            error.attempt().attempts
         );
     }
 
@@ -613,7 +621,7 @@ impl Export for Parts {
         let parts: Vec<_> = batch.split_by_spans(2).collect();
         assert_eq!(parts.len(), fates.len());
         let mut delivery = Delivery::default();
-        delivery.attempts = 1;
+        delivery.attempt.attempts = 1;
         for (part, (name, fate)) in parts.into_iter().zip(fates) {
             match fate {
                 Fate::Taken => delivery.accepted += part.spans() as u64,

@@ -234,7 +234,7 @@ mod filtered {
         let exporter = child.exporter().filtered(|_| true);
         let error = export(&exporter, &batch_of(3)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable);
-        assert_eq!(error.attempts(), 1);
+        assert_eq!(error.attempt().attempts, 1);
     }
 
     #[tokio::test]
@@ -246,7 +246,7 @@ mod filtered {
         assert_eq!((delivery.filtered, delivery.undelivered()), (2, 3));
         assert_eq!(names(&delivery.rest[0].batch), ["0", "2", "4"]);
         assert_eq!(delivery.rest[0].error.kind(), ErrorKind::Unavailable);
-        assert_eq!(delivery.attempts, 1);
+        assert_eq!(delivery.attempt.attempts, 1);
     }
 
     #[tokio::test(start_paused = true)]
@@ -258,7 +258,7 @@ mod filtered {
         let batch = numbered(9);
         let delivery = export_patiently(&exporter, &batch).await.unwrap();
         assert_eq!((delivery.accepted, delivery.filtered), (5, 4));
-        assert_eq!(delivery.attempts, 4);
+        assert_eq!(delivery.attempt.attempts, 4);
         let ids = span_ids(&batch);
         let even: Vec<_> = ids.into_iter().step_by(2).collect();
         assert_eq!(child.received(), even);

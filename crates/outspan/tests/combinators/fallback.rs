@@ -62,7 +62,7 @@ async fn the_next_takes_over_after_trouble_that_may_pass() {
     let batch = batch_of(3);
     let delivery = export(&exporter, &batch).await.unwrap();
     assert_eq!(delivery.destination.as_deref(), Some("third"));
-    assert_eq!((delivery.accepted, delivery.attempts), (3, 3));
+    assert_eq!((delivery.accepted, delivery.attempt.attempts), (3, 3));
     assert_eq!(children[2].received(), span_ids(&batch));
 }
 

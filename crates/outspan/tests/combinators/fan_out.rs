@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use outspan::Attempt;
 use outspan::Batch;
 use outspan::Deadline;
 use outspan::Delivery;
@@ -66,7 +67,7 @@ mod all {
         let batch = batch_of(4);
         let began = Instant::now();
         let delivery = export(&exporter, &batch).await.unwrap();
-        assert_eq!((delivery.accepted, delivery.attempts), (4, 3));
+        assert_eq!((delivery.accepted, delivery.attempt.attempts), (4, 3));
         assert!(delivery.is_complete());
         assert!(began.elapsed() < SECOND * 2);
         for child in &children {
@@ -121,12 +122,16 @@ mod all {
     async fn attempts_and_bytes_of_all_children_count() {
         let children = children::<2>();
         for (child, bytes) in children.iter().zip([5, 7]) {
-            let error = Error::unavailable("half").with_wire_bytes(bytes);
+            let error =
+                Error::unavailable("half").with_attempt(Attempt::default().with_wire_bytes(bytes));
             child.script([Act::DeliverHalf(error)]);
         }
         let exporter = fan_out(&children, WaitFor::All);
         let delivery = export(&exporter, &batch_of(4)).await.unwrap();
-        assert_eq!((delivery.attempts, delivery.wire_bytes), (2, 12));
+        assert_eq!(
+            (delivery.attempt.attempts, delivery.attempt.wire_bytes),
+            (2, 12)
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -452,7 +457,7 @@ mod first {
         let exporter = fan_out(&children, WaitFor::First);
         let exporter = exporter.retry(quick().initial_interval(Duration::from_millis(1)));
         let delivery = export(&exporter, &batch_of(4)).await.unwrap();
-        assert_eq!((delivery.accepted, delivery.attempts), (4, 3));
+        assert_eq!((delivery.accepted, delivery.attempt.attempts), (4, 3));
         drop(exporter.flush(soon()).await.unwrap());
         for child in &children {
             assert_eq!(child.received().len(), 4, "everything once");

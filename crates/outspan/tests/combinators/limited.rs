@@ -159,7 +159,7 @@ async fn a_wait_beyond_the_deadline_is_an_error_at_once_that_names_the_limit() {
         "the limit of 10 spans per second leaves no room before the patience of 500ms"
     );
     assert_eq!(error.retry_after(), Some(SECOND * 8 / 10));
-    assert_eq!(error.attempts(), 0, "nothing was sent");
+    assert_eq!(error.attempt().attempts, 0, "nothing was sent");
     assert_eq!(began.elapsed(), Duration::ZERO);
     // It took nothing: what fits goes on as if it had never been there.
     export(&exporter, 1).await.unwrap();

@@ -20,6 +20,7 @@ mod logged_self_tracing;
 mod look_ups;
 mod measured;
 mod merger;
+mod named_limits;
 mod queue;
 mod queue_log;
 mod queue_runtime;

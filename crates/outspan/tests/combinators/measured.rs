@@ -167,7 +167,7 @@ fn bytes_are_counted_before_and_after_compression() {
     let delivered = futures_executor::block_on(export(&exporter, 200)).unwrap();
     let stats = closing(&handle);
     assert_eq!(stats.spans.delivered, 200);
-    assert_eq!(stats.wire_bytes, delivered.wire_bytes);
+    assert_eq!(stats.wire_bytes, delivered.attempt.wire_bytes);
     assert!(0 < stats.wire_bytes && stats.wire_bytes < stats.bytes / 2);
 }
 
@@ -636,6 +636,7 @@ mod opentelemetry_metrics {
     use std::collections::BTreeMap;
 
     use opentelemetry::metrics::MeterProvider;
+    use outspan::Attempt;
 
     use super::*;
     use crate::otel_metrics::Component;
@@ -661,7 +662,7 @@ mod opentelemetry_metrics {
 
     /// Says that an exporter that talks to a server failed there.
     fn answered(error: Error, server: &str, status: u16) -> Act {
-        Act::Fail(error.with_server(server.into()).with_status(status))
+        Act::Fail(error.with_attempt(Attempt::one().with_server(server).with_status(status)))
     }
 
     #[tokio::test(start_paused = true)]

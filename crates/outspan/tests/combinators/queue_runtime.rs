@@ -226,3 +226,47 @@ async fn queue_on_a_paused_runtime_waits_by_its_clock() {
     assert!(began.1.elapsed() >= Duration::from_secs(60));
     assert!(began.0.elapsed() < SOON);
 }
+
+/// A destination is down for so long. Returns how often it was asked meanwhile, and how long it took to notice its return.
+async fn outage(length: Duration) -> (usize, Duration) {
+    let child = ScriptedExporter::new();
+    child.always(Act::unavailable());
+    let here = tokio::runtime::Handle::current();
+    let queue = MemoryQueue::builder(child.exporter()).runtime(here);
+    let queue = queue.start().unwrap();
+    for _ in 0..20 {
+        push(&queue, 2);
+    }
+    // Sleeps: on the paused clock.
+    tokio::time::sleep(length).await;
+    let asked = child.exports().len();
+    let back = tokio::time::Instant::now();
+    child.always(Act::Deliver);
+    while child.received().is_empty() {
+        assert!(back.elapsed() < length, "its return was not noticed");
+        // Sleeps: on the paused clock.
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let noticed = back.elapsed();
+    assert!(queue.flush(soon()).await.unwrap().is_complete());
+    assert_eq!(child.received().len(), 40);
+    (asked, noticed)
+}
+
+#[tokio::test(start_paused = true)]
+async fn return_of_a_destination_is_noticed_within_five_seconds_of_any_outage() {
+    for minutes in [1, 10, 24 * 60] {
+        let length = Duration::from_secs(minutes * 60);
+        let (asked, noticed) = outage(length).await;
+        assert!(
+            noticed < Duration::from_secs(5),
+            "{minutes} min: {noticed:?}"
+        );
+        // One at a time, and 20 a minute.
+        let asked = asked as u64 / minutes;
+        assert!(
+            (15..=45).contains(&asked),
+            "{minutes} min: {asked} a minute"
+        );
+    }
+}

@@ -171,7 +171,7 @@ mod hook {
         child.always(Act::unavailable());
         let (settings, events) = listening(exact().max_retries(2));
         let error = export(&child.exporter().retry(settings), &batch_of(1)).await;
-        assert_eq!(error.unwrap_err().attempts(), 3);
+        assert_eq!(error.unwrap_err().attempt().attempts, 3);
         assert_eq!(events.lock().unwrap().len(), 2);
 
         child.clear();

@@ -243,7 +243,7 @@ async fn nobody_is_asked_after_the_deadline() {
     for exporter in &exporters {
         let error = exporter.export(batch_of(4), until).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Timeout);
-        assert_eq!(error.attempts(), 0);
+        assert_eq!(error.attempt().attempts, 0);
     }
     assert!(children.iter().all(|child| child.exports().is_empty()));
     assert!(blamed.names().is_empty());

@@ -74,7 +74,7 @@ async fn parts_are_delivered_in_order_and_their_numbers_summed() {
     assert_eq!(delivery.accepted, 10);
     assert_eq!(child.received(), span_ids(&batch));
     assert_eq!(sizes(&child), [10, 5, 3, 2, 5, 3, 2]);
-    assert_eq!(delivery.attempts, 7, "refused ones count as well");
+    assert_eq!(delivery.attempt.attempts, 7, "refused ones count as well");
 }
 
 #[tokio::test(start_paused = true)]
@@ -88,7 +88,7 @@ async fn only_the_innermost_exporter_splits() {
     let delivery = export(&exporter, &batch).await.unwrap();
     assert_eq!((delivery.accepted, delivery.undelivered()), (0, 4));
     assert_eq!(sizes(&child), [4, 2, 1, 1, 2, 1, 1]);
-    assert_eq!(delivery.attempts, 7);
+    assert_eq!(delivery.attempt.attempts, 7);
     let left: Vec<_> = delivery.rest.iter().map(|left| &left.batch).collect();
     let ids: Vec<_> = left.iter().flat_map(|batch| span_ids(batch)).collect();
     assert_eq!(ids, span_ids(&batch));

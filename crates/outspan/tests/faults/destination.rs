@@ -9,6 +9,7 @@ use std::time::Duration;
 use opentelemetry_proto::tonic::common::v1::AnyValue;
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use outspan::Attempt;
 use outspan::Batch;
 use outspan::Deadline;
 use outspan::Delivery;
@@ -199,17 +200,22 @@ impl Destination {
     ) -> Result<Delivery> {
         let ids = ids(batch);
         let half = ids.len().div_ceil(2);
-        let failure = || Error::unavailable("the script says fail").with_attempts(1);
+        let failure = || Error::unavailable("the script says fail").with_attempt(Attempt::one());
         match act {
             Act::Fail => return Err(failure()),
-            Act::Refuse => return Err(Error::refused("the script says refuse").with_attempts(1)),
+            Act::Refuse => {
+                return Err(Error::refused("the script says refuse").with_attempt(Attempt::one()));
+            }
             Act::Throttle => {
-                let error = Error::throttled("the script says throttle").with_attempts(1);
+                let error =
+                    Error::throttled("the script says throttle").with_attempt(Attempt::one());
                 return Err(error.with_retry_after(Duration::from_secs(3)));
             }
             Act::Stall => {
                 until.passed().await;
-                return Err(Error::timeout("the script says stall", until).with_attempts(1));
+                return Err(
+                    Error::timeout("the script says stall", until).with_attempt(Attempt::one())
+                );
             }
             Act::Hang => std::future::pending().await,
             Act::Panic => std::panic::panic_any(PANIC),
@@ -233,7 +239,7 @@ impl Destination {
             Act::DeliverHalf => Ok(halved(halves(), failure())),
             Act::DeliverHalfForGood => {
                 let error = Error::new(ErrorKind::Internal, "the script says break");
-                Ok(halved(halves(), error.with_attempts(1)))
+                Ok(halved(halves(), error.with_attempt(Attempt::one())))
             }
             Act::Disconnect => Err(failure()),
             Act::TakeAndHang => std::future::pending().await,

@@ -27,9 +27,9 @@ fn a_batch_is_one_message_of_protobuf_without_a_key_on_the_collectors_topic() {
         let cluster = one_broker();
         let batch = batch_of(3);
         let delivery = export(&exporter(&cluster), &batch).await.unwrap();
-        assert_eq!((delivery.accepted, delivery.attempts), (3, 1));
-        assert_eq!(delivery.wire_bytes, batch.size() as u64);
-        assert_eq!(delivery.server.as_deref(), Some(cluster.brokers()));
+        assert_eq!((delivery.accepted, delivery.attempt.attempts), (3, 1));
+        assert_eq!(delivery.attempt.wire_bytes, batch.size() as u64);
+        assert_eq!(delivery.attempt.server.as_deref(), Some(cluster.brokers()));
 
         let messages = cluster.messages(TOPIC);
         let [message] = messages.as_slice() else {
@@ -101,7 +101,7 @@ fn by_trace_id_there_is_one_message_a_trace_with_the_id_in_lower_case_digits() {
         let traces = [0xABC, 7, 0xABC, u128::MAX, 7, 0xABC];
         let batch = spans_of(&traces, 0);
         let delivery = export(&exporter, &batch).await.unwrap();
-        assert_eq!((delivery.accepted, delivery.attempts), (6, 1));
+        assert_eq!((delivery.accepted, delivery.attempt.attempts), (6, 1));
 
         let mut found: Vec<(String, Vec<String>)> = Vec::new();
         for message in cluster.messages(TOPIC) {

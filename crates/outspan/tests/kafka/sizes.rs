@@ -77,7 +77,7 @@ fn a_message_that_the_broker_finds_too_large_is_halved_until_it_fits() {
         let batch = spans_of(&[1; 8], 0);
         let delivery = export(&exporter(&cluster), &batch).await.unwrap();
         // The whole twice, then parts of 4, 2, 2 and 4 spans.
-        assert_eq!((delivery.accepted, delivery.attempts), (8, 6));
+        assert_eq!((delivery.accepted, delivery.attempt.attempts), (8, 6));
         let messages = cluster.messages(TOPIC);
         let mut sizes: Vec<usize> = messages
             .iter()

@@ -40,7 +40,7 @@ fn the_console_warns_that_its_format_is_not_stable_and_not_for_production() {
 
 #[test]
 fn export_says_what_it_needs_of_concurrency() {
-    let export = above(include_str!("../../src/export.rs"), "pub trait Export:");
+    let export = above(include_str!("../../src/export/mod.rs"), "pub trait Export:");
     assert!(export.contains("Calls may run concurrently"), "{export}");
     let from_sdk = include_str!("../../src/sdk/from_sdk/mod.rs");
     let from_sdk = above(from_sdk, "pub struct FromSdk");

@@ -337,7 +337,7 @@ async fn a_full_disk_is_temporary_and_names_the_file() {
             error.to_string().contains("/dev/full: the disk is full"),
             "{error}"
         );
-        assert_eq!(error.attempts(), 1);
+        assert_eq!(error.attempt().attempts, 1);
         drop(exporter.shutdown(soon()).await.unwrap());
     }
 }

@@ -33,7 +33,7 @@ async fn shown(builder: Builder, request: &ExportTraceServiceRequest) -> String 
     let batch = batch(request);
     let delivery = exporter.export(batch.clone(), soon()).await.unwrap();
     assert_eq!(delivery.accepted, batch.spans() as u64);
-    assert_eq!(delivery.wire_bytes, page.text().len() as u64);
+    assert_eq!(delivery.attempt.wire_bytes, page.text().len() as u64);
     drop(exporter.shutdown(soon()).await.unwrap());
     page.text()
 }
@@ -201,7 +201,7 @@ async fn spans_written_before_a_failure_count_and_the_rest_is_left() {
     let exporter = stdout::compact().writer(page.clone()).build().unwrap();
     let delivery = exporter.export(batch(&request), soon()).await.unwrap();
     assert_eq!((delivery.accepted, delivery.undelivered()), (2, 1));
-    assert_eq!(delivery.wire_bytes, two_lines as u64 + 10);
+    assert_eq!(delivery.attempt.wire_bytes, two_lines as u64 + 10);
     let rest = &delivery.rest[0];
     assert!(rest.error.is_temporary());
     assert_eq!(rest.batch.iter().next().unwrap().name(), "three");

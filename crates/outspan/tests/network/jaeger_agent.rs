@@ -67,9 +67,12 @@ async fn spans_arrive_in_the_protocol_of_the_port() {
         assert_eq!((high, low), ((trace_id >> 64) as i64, trace_id as i64));
 
         assert!(delivery.is_complete(), "{delivery:?}");
-        assert_eq!((delivery.accepted, delivery.attempts), (3, 1));
-        assert_eq!(delivery.wire_bytes, packet.bytes as u64);
-        assert_eq!(delivery.server.as_deref(), Some(agent.address().as_str()));
+        assert_eq!((delivery.accepted, delivery.attempt.attempts), (3, 1));
+        assert_eq!(delivery.attempt.wire_bytes, packet.bytes as u64);
+        assert_eq!(
+            delivery.attempt.server.as_deref(),
+            Some(agent.address().as_str())
+        );
     }
 }
 
@@ -109,7 +112,7 @@ async fn packets_are_filled_up_to_the_limit() {
 
         let packets = agent.packets();
         assert_eq!(agent.span_ids(), span_ids(&batch), "in order, each once");
-        assert_eq!(delivery.attempts as usize, packets.len());
+        assert_eq!(delivery.attempt.attempts as usize, packets.len());
         let span = packets[0].bytes / packets[0].spans.len();
         for packet in &packets {
             assert!(packet.bytes <= LIMIT, "{}", packet.bytes);
@@ -267,7 +270,7 @@ async fn a_retry_sends_what_an_absent_agent_missed() {
     let batch = batch_of(5);
     let delivery = exporter.export(batch.clone(), soon()).await.unwrap();
     assert!(delivery.is_complete(), "{delivery:?}");
-    assert_eq!(delivery.attempts, 2);
+    assert_eq!(delivery.attempt.attempts, 2);
     assert_eq!(agent.span_ids(), span_ids(&batch));
 }
 
@@ -290,7 +293,7 @@ async fn the_pace_is_kept() {
             .await
             .unwrap();
         assert!(delivery.is_complete(), "{delivery:?}");
-        sent += delivery.wire_bytes as usize;
+        sent += delivery.attempt.wire_bytes as usize;
         agent.packets();
     }
     let least = Duration::from_secs_f64((sent - 96 * 1024) as f64 / PER_SECOND as f64);

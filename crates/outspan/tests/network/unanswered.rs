@@ -311,7 +311,7 @@ fn an_attempt_under_way_when_the_peer_recovers_succeeds() {
         assert!(took < RECOVERY, "{way:?}: {took:?}");
         assert_eq!(delivery.accepted, 4, "{way:?}");
         // The request that is sent again counts as an attempt.
-        assert!(delivery.attempts >= 2, "{way:?}");
+        assert!(delivery.attempt.attempts >= 2, "{way:?}");
         peer.assert_kept(&[batch]);
         peer.collector.wait_for_open_connections(1, SOON).await;
     });
@@ -331,7 +331,7 @@ fn a_slow_answer_is_waited_for_and_not_asked_for_twice() {
         assert!(early.is_err(), "{way:?}: {early:?}");
         gate.open();
         let delivery = exporting.await.unwrap();
-        assert_eq!(delivery.attempts, 1, "{way:?}");
+        assert_eq!(delivery.attempt.attempts, 1, "{way:?}");
         assert_eq!(peer.collector.requests().len(), 1, "{way:?}");
         peer.assert_kept(&batches);
     });
@@ -580,7 +580,7 @@ fn a_handshake_that_hangs_is_tried_again_beside_it() {
         let (recovered, (delivery, exported)) = futures_util::join!(recovered, exported);
         let took = exported - recovered;
         assert!(took < RECOVERY, "{way:?}: {took:?}");
-        assert_eq!(delivery.attempts, 1, "no request was sent before");
+        assert_eq!(delivery.attempt.attempts, 1, "no request was sent before");
         peer.assert_kept(&[batch]);
     });
 }

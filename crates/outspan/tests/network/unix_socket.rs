@@ -67,7 +67,7 @@ fn spans_arrive_over_a_socket_in_the_file_system() {
                 for _ in 0..2 {
                     let delivery = export(&exporter).await.unwrap();
                     let server = format!("unix:{path}");
-                    assert_eq!(delivery.server.as_deref(), Some(server.as_str()));
+                    assert_eq!(delivery.attempt.server.as_deref(), Some(server.as_str()));
                 }
             }
             assert_eq!(collector.span_count(), 4);

@@ -52,7 +52,10 @@ async fn a_partial_success_counts_what_was_refused(wire: Wire) {
     assert_eq!((delivery.accepted, delivery.refused), (3, 2));
     assert!(delivery.rest.is_empty() && !delivery.is_complete());
     assert_eq!(delivery.message.as_deref(), Some("two are too old"));
-    assert_eq!((delivery.attempts, collector.requests().len()), (1, 1));
+    assert_eq!(
+        (delivery.attempt.attempts, collector.requests().len()),
+        (1, 1)
+    );
 }
 
 /// Checklist rule 24.
@@ -113,7 +116,7 @@ async fn a_server_that_breaks_off_is_temporary(wire: Wire) {
             "{disconnect:?}: {error}"
         );
         assert!(error.is_temporary(), "{disconnect:?}: {error}");
-        assert_eq!(error.attempts(), 1);
+        assert_eq!(error.attempt().attempts, 1);
         export(&exporter, &batch_of(1)).await.unwrap();
     }
 }
@@ -129,7 +132,7 @@ async fn a_server_that_never_answers_is_temporary_and_named(wire: Wire) {
     let text = error.to_string();
     assert!(text.contains("patience of 200ms passed"), "{text}");
     assert!(text.contains(&collector.address().to_string()), "{text}");
-    assert!(error.wire_bytes() > 0);
+    assert!(error.attempt().wire_bytes > 0);
     collector.wait_for_in_flight(0, crate::support::SOON).await;
 }
 
@@ -214,8 +217,8 @@ fn each_grpc_code_is_temporary_or_not_as_the_table_says() {
             let error = export(&exporter, &batch_of(1)).await.unwrap_err();
             let temporary = [1, 4, 10, 11, 14, 15].contains(&code);
             assert_eq!(error.is_temporary(), temporary, "{code}: {error}");
-            assert_eq!(error.status(), Some(code));
-            assert_eq!(error.attempts(), 1, "{code} was sent again");
+            assert_eq!(error.attempt().status, Some(code));
+            assert_eq!(error.attempt().attempts, 1, "{code} was sent again");
             assert!(error.to_string().contains("because"), "{error}");
             let kind = match code {
                 4 => ErrorKind::Timeout,
@@ -247,8 +250,8 @@ fn each_http_status_is_temporary_or_not_as_the_table_says() {
                 let error = export(&exporter, &batch_of(1)).await.unwrap_err();
                 let temporary = [429, 502, 503, 504].contains(&status);
                 assert_eq!(error.is_temporary(), temporary, "{status}: {error}");
-                assert_eq!(error.status(), Some(status));
-                assert_eq!(error.attempts(), 1, "{status} was sent again");
+                assert_eq!(error.attempt().status, Some(status));
+                assert_eq!(error.attempt().attempts, 1, "{status} was sent again");
                 assert!(error.to_string().contains("because"), "{error}");
                 let kind = match status {
                     429 => ErrorKind::Throttled,
@@ -354,7 +357,7 @@ fn garbage_over_grpc_is_an_error_for_good() {
         run_test(async {
             let error = refused(Wire::Grpc, Answer::Garbage(garbage)).await;
             assert!(!error.is_temporary(), "{garbage:?}: {error}");
-            assert_eq!(error.attempts(), 1, "{garbage:?}");
+            assert_eq!(error.attempt().attempts, 1, "{garbage:?}");
         });
     }
     run_test(async {

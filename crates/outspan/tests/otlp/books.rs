@@ -61,7 +61,10 @@ fn check(collector: &Collector, batch: &Batch, sent: Result<Delivery, Error>, se
     let unique: HashSet<&SpanId> = rest.iter().collect();
     assert_eq!(unique.len(), rest.len(), "seed {seed}: left twice");
     let requests = collector.requests().len();
-    assert!(delivery.attempts as usize >= requests, "seed {seed}");
+    assert!(
+        delivery.attempt.attempts as usize >= requests,
+        "seed {seed}"
+    );
     assert_eq!(collector.complaints(), Vec::<String>::new(), "seed {seed}");
 }
 

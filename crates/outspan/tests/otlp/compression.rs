@@ -44,7 +44,7 @@ async fn compressed_requests_arrive_whole(wire: Wire) {
             assert_eq!(request.header("grpc-accept-encoding"), offered);
             assert_eq!(request.compression(), Some(name));
             assert_eq!(request.body, decode(&batch));
-            assert_eq!(delivery.wire_bytes, request.wire_bytes as u64);
+            assert_eq!(delivery.attempt.wire_bytes, request.wire_bytes as u64);
             if spans > 1 {
                 assert!(request.wire_bytes < request.message.len() / 2);
             }

@@ -64,7 +64,7 @@ async fn an_export_that_cannot_begin_says_so(wire: Wire) {
     let error = exporter.export(batch_of(1), until).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout);
     assert!(error.is_temporary());
-    assert_eq!(error.attempts(), 0);
+    assert_eq!(error.attempt().attempts, 0);
     let text = error.to_string();
     assert!(text.contains("no export could begin"), "{text}");
     assert!(text.contains("patience"), "{text}");

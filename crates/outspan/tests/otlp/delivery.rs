@@ -50,14 +50,14 @@ async fn a_delivery_says_what_happened(wire: Wire) {
 
     assert!(delivery.is_complete());
     assert_eq!((delivery.accepted, delivery.refused), (7, 0));
-    assert_eq!(delivery.attempts, 1);
+    assert_eq!(delivery.attempt.attempts, 1);
     assert_eq!(delivery.message, None);
     let on_the_wire = collector.requests()[0].wire_bytes as u64;
-    assert_eq!(delivery.wire_bytes, on_the_wire);
+    assert_eq!(delivery.attempt.wire_bytes, on_the_wire);
     let ok = if wire.is_grpc() { 0 } else { 200 };
-    assert_eq!(delivery.status, Some(ok));
+    assert_eq!(delivery.attempt.status, Some(ok));
     let server = collector.address().to_string();
-    assert_eq!(delivery.server.as_deref(), Some(server.as_str()));
+    assert_eq!(delivery.attempt.server.as_deref(), Some(server.as_str()));
     assert_eq!(collector.span_ids(), span_ids(&batch));
 }
 
@@ -121,7 +121,7 @@ async fn the_empty_batch_is_not_sent(wire: Wire) {
     let collector = wire.collector();
     let exporter = wire.exporter(&collector);
     let delivery = export(&exporter, &Batch::empty()).await.unwrap();
-    assert_eq!((delivery.accepted, delivery.attempts), (0, 0));
+    assert_eq!((delivery.accepted, delivery.attempt.attempts), (0, 0));
     assert_eq!(collector.connections(), 0);
 }
 

@@ -26,7 +26,10 @@ async fn names_are_looked_up(wire: Wire) {
     let exporter = wire.to(&collector.endpoint_as("localhost"));
     let delivery = export(&exporter.build().unwrap(), &batch_of(1)).await;
     let server = format!("localhost:{}", collector.address().port());
-    assert_eq!(delivery.unwrap().server.as_deref(), Some(server.as_str()));
+    assert_eq!(
+        delivery.unwrap().attempt.server.as_deref(),
+        Some(server.as_str())
+    );
 }
 
 async fn an_ipv6_address_is_an_endpoint(wire: Wire) {
@@ -38,7 +41,7 @@ async fn an_ipv6_address_is_an_endpoint(wire: Wire) {
     let exporter = wire.to(&format!("http://{address}")).build().unwrap();
     let delivery = export(&exporter, &batch_of(2)).await.unwrap();
     assert_eq!(
-        delivery.server.as_deref(),
+        delivery.attempt.server.as_deref(),
         Some(address.to_string().as_str())
     );
     assert_eq!(collector.span_count(), 2);
@@ -76,7 +79,10 @@ async fn nobody_there_is_temporary_and_says_what_to_look_at(wire: Wire) {
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert!(error.is_temporary());
-    assert_eq!((error.attempts(), error.wire_bytes()), (1, 0));
+    assert_eq!(
+        (error.attempt().attempts, error.attempt().wire_bytes),
+        (1, 0)
+    );
     let text = error.to_string();
     assert!(text.contains("Connection refused"), "{text}");
     assert!(
@@ -85,7 +91,7 @@ async fn nobody_there_is_temporary_and_says_what_to_look_at(wire: Wire) {
     );
     assert!(text.contains(&collector.endpoint()), "{text}");
     let server = collector.address().to_string();
-    assert_eq!(error.server(), Some(server.as_str()));
+    assert_eq!(error.attempt().server.as_deref(), Some(server.as_str()));
 }
 
 /// Checklist rules 43, 111, 116-118: a URL with a path stays as it is, one without gets OTLP's own.

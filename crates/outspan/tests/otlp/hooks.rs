@@ -88,7 +88,7 @@ async fn the_provider_is_asked_at_each_attempt(wire: Wire) {
     ]);
     let delivery = export(&exporter, &batch_of(1)).await.unwrap();
 
-    assert_eq!(delivery.attempts, 3);
+    assert_eq!(delivery.attempt.attempts, 3);
     assert_eq!(*asked.lock().unwrap(), [false, false, false]);
     for (request, number) in collector.requests().iter().zip(1..) {
         let expected = format!("asked {number} times");
@@ -110,10 +110,10 @@ async fn an_unknown_token_is_refreshed_once(wire: Wire) {
     let batch = batch_of(3);
     let delivery = export(&exporter, &batch).await.unwrap();
 
-    assert_eq!((delivery.accepted, delivery.attempts), (3, 2));
+    assert_eq!((delivery.accepted, delivery.attempt.attempts), (3, 2));
     let requests = collector.requests();
     let sent: usize = requests.iter().map(|request| request.wire_bytes).sum();
-    assert_eq!(delivery.wire_bytes, sent as u64);
+    assert_eq!(delivery.attempt.wire_bytes, sent as u64);
     assert_eq!(requests[0].header("authorization"), Some("Bearer old"));
     assert_eq!(collector.span_ids(), span_ids(&batch));
 }
@@ -131,7 +131,7 @@ async fn a_token_that_stays_unknown_is_refreshed_only_once(wire: Wire) {
 
     assert_eq!(error.kind(), ErrorKind::Refused);
     assert!(!error.is_temporary());
-    assert_eq!(error.attempts(), 2);
+    assert_eq!(error.attempt().attempts, 2);
     assert_eq!(collector.requests().len(), 2);
     let text = error.to_string();
     assert!(text.contains("who are you"), "{text}");
@@ -146,7 +146,10 @@ async fn without_a_provider_an_unknown_token_is_final(wire: Wire) {
     let error = export(&exporter.build().unwrap(), &batch_of(1))
         .await
         .unwrap_err();
-    assert_eq!((error.attempts(), collector.requests().len()), (1, 1));
+    assert_eq!(
+        (error.attempt().attempts, collector.requests().len()),
+        (1, 1)
+    );
     assert!(!error.is_temporary());
 }
 
@@ -180,7 +183,10 @@ async fn a_rotating_token_is_followed(wire: Wire) {
     for round in 0..10 {
         let delivery = export(&exporter, &batch_of(2)).await.unwrap();
         let expected = if round % 2 == 0 { 2 } else { 1 };
-        assert_eq!((delivery.accepted, delivery.attempts), (2, expected));
+        assert_eq!(
+            (delivery.accepted, delivery.attempt.attempts),
+            (2, expected)
+        );
     }
     assert_eq!(collector.span_count(), 20);
 }
@@ -306,7 +312,7 @@ async fn an_interceptor_changes_the_body(wire: Wire) {
         .unwrap();
     let delivery = export(&exporter, &batch_of(3)).await.unwrap();
     assert_eq!(collector.span_ids(), span_ids(&other));
-    assert_eq!(delivery.wire_bytes, body_bytes);
+    assert_eq!(delivery.attempt.wire_bytes, body_bytes);
 }
 
 async fn an_interceptor_that_fails_fails_the_attempt(wire: Wire) {
@@ -319,7 +325,7 @@ async fn an_interceptor_that_fails_fails_the_attempt(wire: Wire) {
     let error = export(&exporter, &batch_of(1)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
     assert!(error.to_string().contains("no key to sign with"), "{error}");
-    assert_eq!(error.wire_bytes(), 0);
+    assert_eq!(error.attempt().wire_bytes, 0);
     assert_eq!(collector.connections(), 0);
 }
 

@@ -45,7 +45,7 @@ async fn a_batch_over_the_limit_is_split(wire: Wire) {
     );
     let requests = collector.requests();
     assert!(requests.len() > 3);
-    assert_eq!(delivery.attempts as usize, requests.len());
+    assert_eq!(delivery.attempt.attempts as usize, requests.len());
     for request in &requests {
         assert!(request.wire_bytes <= LIMIT, "{}", request.wire_bytes);
     }
@@ -96,10 +96,10 @@ async fn the_limit_holds_after_compression(wire: Wire) {
     };
     // Stored as they are, the bytes gain gzip's header and trailer.
     let delivery = export(&exporter(plain + 2), &batch).await.unwrap();
-    assert_eq!((delivery.accepted, delivery.attempts), (2, 2));
+    assert_eq!((delivery.accepted, delivery.attempt.attempts), (2, 2));
     collector.clear();
     let delivery = export(&exporter(plain + 100), &batch).await.unwrap();
-    assert_eq!((delivery.accepted, delivery.attempts), (2, 1));
+    assert_eq!((delivery.accepted, delivery.attempt.attempts), (2, 1));
     assert!(collector.requests()[0].wire_bytes > plain);
 }
 
@@ -118,10 +118,10 @@ async fn a_request_may_have_exactly_as_many_bytes_as_the_limit(wire: Wire) {
             .unwrap()
     };
     let delivery = export(&exporter(bytes), &batch).await.unwrap();
-    assert_eq!((delivery.accepted, delivery.attempts), (1, 1));
+    assert_eq!((delivery.accepted, delivery.attempt.attempts), (1, 1));
     let error = export(&exporter(bytes - 1), &batch).await.unwrap_err();
     assert!(error.is_too_large(), "{error}");
-    assert_eq!(error.attempts(), 0);
+    assert_eq!(error.attempt().attempts, 0);
 }
 
 async fn a_giant_span_is_left_with_its_name_and_the_others_arrive(wire: Wire) {
@@ -158,7 +158,10 @@ async fn a_giant_span_alone_is_an_error(wire: Wire) {
         .await
         .unwrap_err();
     assert!(error.is_too_large());
-    assert_eq!((error.attempts(), error.wire_bytes()), (0, 0));
+    assert_eq!(
+        (error.attempt().attempts, error.attempt().wire_bytes),
+        (0, 0)
+    );
     assert_eq!(collector.connections(), 0);
 }
 
@@ -174,10 +177,10 @@ async fn a_server_that_finds_it_too_large_gets_smaller_ones(wire: Wire) {
         "in order, each once"
     );
     let requests = collector.requests();
-    assert_eq!(delivery.attempts as usize, requests.len());
+    assert_eq!(delivery.attempt.attempts as usize, requests.len());
     let sent: usize = requests.iter().map(|request| request.wire_bytes).sum();
     assert_eq!(
-        delivery.wire_bytes, sent as u64,
+        delivery.attempt.wire_bytes, sent as u64,
         "failed attempts count too"
     );
 }
@@ -210,7 +213,7 @@ async fn each_half_is_refused_or_taken_for_itself(wire: Wire) {
             delivery.accepted,
             delivery.refused,
             delivery.undelivered(),
-            delivery.attempts
+            delivery.attempt.attempts
         ),
         (2, 1, 3, 3)
     );
@@ -235,7 +238,11 @@ fn each_grpc_library_s_words_for_too_large_split_the_batch() {
             let batch = batch_of(4);
             let exporter = Wire::Grpc.exporter(&collector);
             let delivery = export(&exporter, &batch).await.unwrap();
-            assert_eq!((delivery.accepted, delivery.attempts), (4, 3), "{words}");
+            assert_eq!(
+                (delivery.accepted, delivery.attempt.attempts),
+                (4, 3),
+                "{words}"
+            );
             assert_eq!(collector.span_ids(), span_ids(&batch));
         });
     }

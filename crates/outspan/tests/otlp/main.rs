@@ -18,6 +18,7 @@ mod given_runtime;
 mod hooks;
 mod limits;
 mod log;
+mod named_limits;
 mod retries;
 mod runtimes;
 mod secrets;

@@ -48,7 +48,7 @@ async fn a_server_in_trouble_gets_the_spans_in_the_end(wire: Wire) {
     ]);
     let batch = batch_of(3);
     let delivery = export(&stack(wire, &collector), &batch).await.unwrap();
-    assert_eq!((delivery.accepted, delivery.attempts), (3, 5));
+    assert_eq!((delivery.accepted, delivery.attempt.attempts), (3, 5));
     assert_eq!(collector.span_ids(), span_ids(&batch));
     assert_eq!(collector.answers_left(), 0);
 }
@@ -61,7 +61,7 @@ async fn an_attempt_that_hangs_is_given_up_and_made_again(wire: Wire) {
         .timeout(Duration::from_millis(200))
         .retry(quick());
     let delivery = export(&exporter, &batch_of(3)).await.unwrap();
-    assert_eq!((delivery.accepted, delivery.attempts), (3, 2));
+    assert_eq!((delivery.accepted, delivery.attempt.attempts), (3, 2));
     collector.wait_for_in_flight(0, SOON).await;
 }
 
@@ -86,7 +86,10 @@ async fn the_limits_are_told_apart(wire: Wire) {
     let text = error.to_string();
     assert!(text.contains("export deadline of 150ms passed"), "{text}");
     assert!(text.contains(&collector.endpoint()), "{text}");
-    assert!(error.attempts() >= 1 && error.wire_bytes() > 0, "{error:?}");
+    assert!(
+        error.attempt().attempts >= 1 && error.attempt().wire_bytes > 0,
+        "{error:?}"
+    );
 }
 
 async fn the_delay_asked_for_is_waited(wire: Wire) {
@@ -95,7 +98,7 @@ async fn the_delay_asked_for_is_waited(wire: Wire) {
     collector.script([Answer::retry_after(AnswerCode::UNAVAILABLE, asked)]);
     let began = Instant::now();
     let delivery = export(&stack(wire, &collector), &batch_of(1)).await;
-    assert_eq!(delivery.unwrap().attempts, 2);
+    assert_eq!(delivery.unwrap().attempt.attempts, 2);
     assert!(began.elapsed() >= asked, "{:?}", began.elapsed());
 }
 
@@ -137,5 +140,8 @@ async fn what_was_accepted_of_a_split_batch_is_not_sent_again(wire: Wire) {
     assert_eq!(received.len(), 40, "nothing came twice");
     received.sort_unstable();
     assert_eq!(received, span_ids(&batch));
-    assert_eq!(delivery.attempts as usize, collector.requests().len());
+    assert_eq!(
+        delivery.attempt.attempts as usize,
+        collector.requests().len()
+    );
 }

@@ -38,7 +38,7 @@ async fn use_a_stack(collector: &Collector, exporter: Exporter) {
         .retry(Retry::default().initial_interval(Duration::from_millis(5)))
         .export_deadline(Duration::from_secs(20));
     let delivery = export(&exporter, &batch_of(2)).await.unwrap();
-    assert_eq!((delivery.accepted, delivery.attempts), (2, 3));
+    assert_eq!((delivery.accepted, delivery.attempt.attempts), (2, 3));
     drop(exporter.flush(soon()).await.unwrap());
     drop(exporter.shutdown(soon()).await.unwrap());
 }

@@ -105,7 +105,10 @@ fn what_the_server_calls_too_large_goes_in_halves() {
         let delivery = export(&exporter, &batch).await.unwrap();
         assert!(delivery.is_complete(), "{wire:?}: {delivery:?}");
         assert_all_accounted(wire, &batch, &collector, &delivery);
-        assert_eq!(delivery.attempts as usize, collector.requests().len());
+        assert_eq!(
+            delivery.attempt.attempts as usize,
+            collector.requests().len()
+        );
     });
 }
 
@@ -209,7 +212,7 @@ fn statuses_say_whether_trying_again_helps() {
             let error = export(&exporter, &batch_of(1)).await.unwrap_err();
             assert!(error.is_temporary(), "{wire:?}: {error}");
             assert_eq!(error.retry_after(), Some(Duration::from_secs(7)));
-            assert_eq!(error.status(), Some(status));
+            assert_eq!(error.attempt().status, Some(status));
         }
         for status in [301, 400, 401, 403, 404, 405, 415, 422, 501] {
             collector.script([Answer::refuse(status, "never")]);

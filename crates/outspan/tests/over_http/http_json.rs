@@ -227,7 +227,7 @@ async fn an_exporter_of_one_s_own_can_be_built_in_any_stack() {
     let retry = outspan::Retry::default().initial_interval(std::time::Duration::from_millis(1));
     let exporter = Exporter::new(Own(poster)).retry(retry);
     let delivery = export(&exporter, &batch_of(2)).await.unwrap();
-    assert_eq!((delivery.accepted, delivery.attempts), (2, 2));
+    assert_eq!((delivery.accepted, delivery.attempt.attempts), (2, 2));
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -21,7 +21,7 @@ fn a_request_holds_the_spans_of_one_process() {
         let collector = wire.collector();
         let exporter = wire.exporter(&collector, Options::default());
         let delivery = export(&exporter, &batch_from(&request)).await.unwrap();
-        assert_eq!((delivery.accepted, delivery.attempts), (5, 2));
+        assert_eq!((delivery.accepted, delivery.attempt.attempts), (5, 2));
         let bodies = collector.requests();
         let [first, second] = &bodies[..] else {
             panic!("{bodies:?}");

@@ -22,13 +22,16 @@ fn a_request_says_what_it_is_and_who_sends_it() {
         let exporter = wire.exporter(&collector, Options::default());
         let delivery = export(&exporter, &batch).await.unwrap();
         assert_eq!(delivery.accepted, 3);
-        assert_eq!((delivery.attempts, delivery.status), (1, Some(202)));
+        assert_eq!(
+            (delivery.attempt.attempts, delivery.attempt.status),
+            (1, Some(202))
+        );
         let server = collector.address().to_string();
-        assert_eq!(delivery.server.as_deref(), Some(server.as_str()));
+        assert_eq!(delivery.attempt.server.as_deref(), Some(server.as_str()));
         let [request] = &collector.requests()[..] else {
             panic!("{wire:?}: one request is enough");
         };
-        assert_eq!(delivery.wire_bytes, request.wire_bytes as u64);
+        assert_eq!(delivery.attempt.wire_bytes, request.wire_bytes as u64);
         assert_eq!(request.content_type(), Some(wire.content_type()));
         assert_eq!(request.path, wire.path());
         assert_eq!(request.header("x-tenant"), Some("shop"));
@@ -111,7 +114,7 @@ fn a_token_that_is_too_old_is_asked_for_anew() {
         };
         let exporter = wire.exporter(&collector, options);
         let delivery = export(&exporter, &batch_of(1)).await.unwrap();
-        assert_eq!((delivery.accepted, delivery.attempts), (1, 2));
+        assert_eq!((delivery.accepted, delivery.attempt.attempts), (1, 2));
     });
 }
 

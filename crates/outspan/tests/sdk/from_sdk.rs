@@ -410,7 +410,7 @@ fn each_resource_gets_a_call_of_its_own() {
     let exporter = sdk::from_sdk(record.exporter()).unwrap();
     let request = request_of(&[("shop", 2), ("cart", 3), ("shop", 4), ("idle", 0)]);
     let delivery = export(&exporter, batch_from(&request)).unwrap();
-    assert_eq!((delivery.accepted, delivery.attempts), (9, 2));
+    assert_eq!((delivery.accepted, delivery.attempt.attempts), (9, 2));
     let exports = record.exports.lock().unwrap();
     let seen: Vec<_> = exports
         .iter()
@@ -464,7 +464,7 @@ fn failures_are_final_unless_told_otherwise() {
             .unwrap();
         let error = export(&exporter, batch_of(1)).unwrap_err();
         assert_eq!(error.is_temporary(), temporary);
-        assert_eq!(error.attempts(), 1);
+        assert_eq!(error.attempt().attempts, 1);
     }
 }
 

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use super::breaker::trouble;
 use super::children::check_names;
 use super::children::drain_all;
+use crate::Attempt;
 use crate::Batch;
 use crate::Deadline;
 use crate::Delivery;
@@ -27,13 +28,13 @@ use crate::Export;
 use crate::Exporter;
 use crate::Result;
 use crate::Retry;
+use crate::batch::fates;
+use crate::batch::fates::Fate;
+use crate::batch::fates::Pending;
 use crate::diagnostics::Diagnostics;
-use crate::engine;
 use crate::engine::Backoff;
 use crate::engine::Health;
-use crate::fates;
-use crate::fates::Fate;
-use crate::fates::Pending;
+use crate::export;
 use crate::guard::run_guarded;
 use crate::pending::PendingSpans;
 use crate::runtime::Runtime;
@@ -196,9 +197,11 @@ impl Fan {
             async move { (child.export_parts(missing, until).await, fate) }
         });
         for (delivery, fate) in join_all(exports).await {
-            total.attempts += delivery.attempts;
-            total.wire_bytes += delivery.wire_bytes;
-            total.status = delivery.status.or(total.status);
+            // Several destinations have no address together.
+            total.attempt.absorb(&Attempt {
+                server: None,
+                ..delivery.attempt.clone()
+            });
             fate.note(delivery);
         }
         self.sum_up(batch, fates, total)
@@ -218,9 +221,10 @@ impl Fan {
             total.pending = PendingSpans::join(each, total.accepted);
             return Ok(total);
         };
-        let error = error
-            .with_attempts(total.attempts)
-            .with_wire_bytes(total.wire_bytes);
+        let error = error.with_attempt(Attempt {
+            status: None,
+            ..total.attempt.clone()
+        });
         // A child that will never take it must not be asked again with those that may.
         let is_alike = fates.iter().all(|fate| fate.lost.is_empty())
             || fates.iter().all(|fate| fate.missing.is_empty());
@@ -408,13 +412,13 @@ impl Child {
     async fn export(&self, batch: Batch, until: Deadline) -> Result<Delivery> {
         // A shutdown of the queue outside sends one batch to a child before the end of a wait that it asked for. If it asks
         // again it gets no more; the other children do.
-        let is_closing = engine::is_closing();
+        let is_closing = export::is_closing();
         if is_closing && let Some(error) = self.asked_to_wait() {
             return Err(error);
         }
         let export = run_guarded(until, "export", self.exporter.export(batch, until));
         // All children are asked at the same time, so each may use all of it.
-        let result = engine::run_until_closed(export, |end| end).await;
+        let result = export::run_until_closed(export, |end| end).await;
         if is_closing {
             let mut health = self.lock_health();
             match trouble(&result) {

@@ -290,6 +290,7 @@ fn count(number: u64, of: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Attempt;
     use crate::Delivery;
     use crate::Error;
     use crate::Result;
@@ -300,13 +301,14 @@ mod tests {
     fn well() -> Result<Delivery> {
         Ok(Delivery {
             accepted: 10,
-            attempts: 1,
+            attempt: Attempt::one(),
             ..Delivery::default()
         })
     }
 
     fn down() -> Result<Delivery> {
-        Err(Error::unavailable("connection refused").with_attempts(3))
+        Err(Error::unavailable("connection refused")
+            .with_attempt(Attempt::default().with_attempts(3)))
     }
 
     fn refused() -> Result<Delivery> {

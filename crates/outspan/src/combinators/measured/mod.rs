@@ -210,7 +210,7 @@ impl Measured {
     /// `otel.sdk.exporter.operation.duration` of the semantic conventions (1.40, in development), not unless told.
     ///
     /// Attributes are `otel.component.name` and `otel.component.type`; `server.address` and `server.port` of who
-    /// [answered](Delivery::server), or as [`server`](Self::server) says; `error.type`, which is the
+    /// [answered](crate::Attempt::server), or as [`server`](Self::server) says; `error.type`, which is the
     /// [kind](crate::ErrorKind::as_str) of the error, `rejected` for spans refused out of a batch that was taken, or
     /// `cancelled` (spans that a filter inside drops are exported by nobody, and not counted); and for the duration `http.response.status_code` (a number) or `rpc.response.status_code` (gRPC's name).
     /// The meter's provider must not use the exporter that is measured to send its metrics. What recording costs depends on the

@@ -82,12 +82,12 @@ impl<'a> Outcome<'a> {
         failed.add(error.kind(), spans);
         Self {
             failed,
-            attempts: error.attempts(),
-            wire_bytes: error.wire_bytes(),
+            attempts: error.attempt().attempts,
+            wire_bytes: error.attempt().wire_bytes,
             #[cfg(feature = "metrics")]
-            status: error.status(),
+            status: error.attempt().status,
             #[cfg(feature = "metrics")]
-            server: error.server(),
+            server: error.attempt().server.as_deref(),
             error: Some(error),
             ..Self::ended(End::Failed(error.kind()))
         }
@@ -115,12 +115,12 @@ impl<'a> Outcome<'a> {
             refused,
             filtered,
             failed,
-            attempts: delivery.attempts,
-            wire_bytes: delivery.wire_bytes,
+            attempts: delivery.attempt.attempts,
+            wire_bytes: delivery.attempt.wire_bytes,
             #[cfg(feature = "metrics")]
-            status: delivery.status,
+            status: delivery.attempt.status,
             #[cfg(feature = "metrics")]
-            server: delivery.server.as_deref(),
+            server: delivery.attempt.server.as_deref(),
             error,
             message: delivery.message.as_deref(),
             ..Self::ended(match delivered + refused {
@@ -154,6 +154,7 @@ impl<'a> Outcome<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Attempt;
     use crate::Batch;
 
     fn delivery(accepted: u64, refused: u64) -> Delivery {
@@ -201,7 +202,8 @@ mod tests {
     fn the_delivery_of_nothing_is_a_failure_and_an_empty_batch_a_success() {
         let left = Ok(Delivery::failed(Batch::empty(), Error::unavailable("down")));
         assert_eq!(Outcome::of(0, &left).end, End::Succeeded);
-        let failed: Result<Delivery> = Err(Error::throttled("slow").with_attempts(3));
+        let failed: Result<Delivery> =
+            Err(Error::throttled("slow").with_attempt(Attempt::default().with_attempts(3)));
         let outcome = Outcome::of(7, &failed);
         assert_eq!(outcome.end, End::Failed(ErrorKind::Throttled));
         assert_eq!((outcome.attempts, total(&outcome)), (3, 7));

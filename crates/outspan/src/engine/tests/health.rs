@@ -79,7 +79,9 @@ impl Export for PickyExporter {
         });
         let is_down = picky.is_down.load(Ordering::SeqCst);
         if is_down || picky.bad.contains(&batch.spans()) {
-            return Err(Error::unavailable("cannot take it").with_status(503));
+            return Err(
+                Error::unavailable("cannot take it").with_attempt(Attempt::one().with_status(503))
+            );
         }
         if picky.hangs == Some(batch.spans()) {
             until.passed().await;

@@ -316,6 +316,80 @@ fn token_without_a_transition_counts_as_abandoned() {
 }
 
 #[test]
+fn acks_are_charged_until_the_last_span_ends() {
+    let rig = Rig::new();
+    let bytes = || rig.books.budget().bytes();
+    let (first, _told_first) = source();
+    let (second, _told_second) = source();
+    let mut entry = rig.entry(2);
+    entry.add_acks(first.branch(2));
+    let one = bytes() - 200;
+    assert!(one >= 300, "{one} bytes for an ack");
+    let mut other = rig.entry(3);
+    other.add_acks(second.branch(3));
+    entry.merge(other).unwrap();
+    assert_eq!(bytes(), 500 + 2 * one);
+    let mut tokens = entry.into_tracked(vec![batch_of(5)]);
+    let mut tracked = tokens.pop().expect("a token for the batch");
+    let own = tracked.batch().own_memory();
+    assert_eq!(bytes(), own + 2 * one);
+    tracked.start();
+    let parts: Vec<_> = tracked.batch().split_by_spans(2).collect();
+    let mut delivery = Delivery {
+        accepted: 3,
+        ..Delivery::default()
+    };
+    delivery.leave(parts[0].clone(), Error::unavailable("later"));
+    let completed = tracked.complete(Ok(delivery));
+    assert_eq!(bytes(), parts[0].own_memory() + 2 * one);
+    for (part, error) in completed.rest {
+        part.reject(&error);
+    }
+    rig.check_empty();
+    let mut entry = rig.entry(4);
+    entry.add_acks(first.branch(4));
+    entry.cancel();
+    rig.check_empty();
+    let mut entry = rig.entry(5);
+    entry.add_acks(first.branch(5));
+    let parts = batch_of(5).split_by_spans(2).collect();
+    let tokens = entry.into_tracked(parts);
+    assert!(bytes() > one, "parts have the acks as well");
+    Tracked::drop_all(tokens, &rig.books, DropReason::Shutdown, None).report();
+    rig.check_empty();
+}
+
+#[test]
+fn acks_of_pending_spans_are_charged_until_these_are_written() {
+    let rig = Rig::new();
+    let (ack, told) = source();
+    let mut entry = rig.entry(2);
+    entry.add_acks(ack.branch(2));
+    drop(ack);
+    let mut tokens = entry.into_tracked(vec![batch_of(2)]);
+    let mut tracked = tokens.pop().expect("a token for the batch");
+    tracked.start();
+    let mut acks = pending::Acks::default();
+    let written = [acks.one(), acks.one()];
+    let delivery = Delivery {
+        pending: acks.into_pending().into_iter().collect(),
+        ..Delivery::of(tracked.batch())
+    };
+    tracked.complete(Ok(delivery));
+    assert!(rig.books.budget().bytes() >= 300);
+    assert!(told.try_recv().is_err());
+    let (progress, mut seen) = watch::channel(());
+    rig.books.tell_progress(progress);
+    seen.mark_unchanged();
+    for span in written {
+        span.delivered();
+    }
+    assert!(told.recv().unwrap().dropped.is_none());
+    assert!(seen.has_changed().unwrap(), "those who wait look again");
+    rig.check_empty();
+}
+
+#[test]
 fn books_of_several_destinations_share_an_ack() {
     let (one, other) = (Rig::new(), Rig::new());
     let (ack, told) = source();

@@ -7,6 +7,7 @@ use std::io::Seek;
 use std::io::SeekFrom;
 use std::io::Write;
 
+use crate::Attempt;
 use crate::Error;
 use crate::Result;
 use crate::exporters::written::write_error;
@@ -132,7 +133,8 @@ impl Appender {
             // If even this fails, the next record tries again before it is written.
             drop(self.mend());
         }
-        Err(self.failed(error).with_wire_bytes(written as u64))
+        let error = self.failed(error);
+        Err(error.map_attempt(|own| own.with_wire_bytes(written as u64)))
     }
 
     /// Waits until the disk has everything.
@@ -160,7 +162,9 @@ impl Appender {
         self.mend()?;
         self.target.read_from(start).map_err(|e| {
             let what = format!("cannot read the end of {}, which was removed", self.name);
-            Error::unavailable(what).with_attempts(1).with_source(e)
+            Error::unavailable(what)
+                .with_attempt(Attempt::one())
+                .with_source(e)
         })
     }
 
@@ -176,7 +180,7 @@ impl Appender {
             let is_temporary = e.kind() != io::ErrorKind::Unsupported;
             Error::unavailable(what)
                 .with_temporary(is_temporary)
-                .with_attempts(1)
+                .with_attempt(Attempt::one())
                 .with_source(e)
         })?;
         self.torn_at = None;
@@ -296,7 +300,7 @@ mod tests {
         assert!(error.is_temporary());
         assert!(error.to_string().contains("traces.jsonl"), "{error}");
         assert!(error.to_string().contains("disk is full"), "{error}");
-        assert_eq!(error.wire_bytes(), 2);
+        assert_eq!(error.attempt().wire_bytes, 2);
         assert_eq!(disk.lock().unwrap().bytes, b"first\n");
         disk.lock().unwrap().room = 100;
         appender.append(b"second\n").unwrap();

@@ -72,6 +72,7 @@ fn too_large(batch: &Batch, bytes: usize) -> Error {
     Error::too_large(format!(
         "{spans} {bytes} bytes in this format, more than the {RECORD_BYTES_MAX} of a record"
     ))
+    .with_limit(RECORD_BYTES_MAX as u64)
 }
 
 /// How much of a span's name an error shows.

@@ -152,7 +152,7 @@ impl BlockingExport for FileExport {
             match written {
                 Ok(bytes) => {
                     let mut delivery = Delivery::of(&part);
-                    delivery.wire_bytes = bytes;
+                    delivery.attempt.wire_bytes = bytes;
                     total.absorb(delivery);
                 }
                 Err(error) if error.is_too_large() => {

@@ -22,6 +22,7 @@ use super::open::Identity;
 use super::open::Opened;
 use super::open::Place;
 use super::open::directory_of;
+use crate::Attempt;
 use crate::Error;
 use crate::Result;
 use crate::exporters::blocking::Note;
@@ -435,7 +436,7 @@ impl Names {
         let directory = self.directory.display();
         Err(
             Error::unavailable(format!("no name is free in {directory} for one more file"))
-                .with_attempts(1),
+                .with_attempt(Attempt::one()),
         )
     }
 }
@@ -469,7 +470,9 @@ fn cannot_rotate(place: &Place, why: &str) -> Error {
 }
 
 fn failed(what: String, error: impl std::error::Error + Send + Sync + 'static) -> Error {
-    Error::unavailable(what).with_attempts(1).with_source(error)
+    Error::unavailable(what)
+        .with_attempt(Attempt::one())
+        .with_source(error)
 }
 
 #[cfg(test)]

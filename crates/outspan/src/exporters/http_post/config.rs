@@ -8,7 +8,7 @@ use http::HeaderValue;
 use crate::Batch;
 use crate::Error;
 use crate::Result;
-use crate::engine;
+use crate::export;
 use crate::net::HttpOptions;
 use crate::net::Manner;
 use crate::net::OUR_USER_AGENT;
@@ -102,7 +102,7 @@ impl Builder {
         let sender = self.http.into_sender(post, endpoint, &MANNER)?;
         Ok(Poster {
             sender: Arc::new(sender),
-            number: engine::exporter_number(),
+            number: export::exporter_number(),
         })
     }
 }

@@ -38,7 +38,7 @@ use crate::Batch;
 use crate::Deadline;
 use crate::Delivery;
 use crate::Result;
-use crate::engine;
+use crate::export;
 use crate::net::Sender;
 
 pub use self::body::BodyWriter;
@@ -82,7 +82,7 @@ impl Poster {
     /// Dropping the future ends the request. The server may have received the spans all the same.
     pub async fn deliver(&self, batch: Batch, until: Deadline) -> Result<Delivery> {
         let call = |part| self.sender.export(part, until).boxed();
-        engine::export_in_parts(self.number, batch, until, call).await
+        export::export_in_parts(self.number, batch, until, call).await
     }
 
     /// Refuses every later delivery, and closes the connections as soon as they are idle.

@@ -18,13 +18,14 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::mpsc::UnboundedSender;
 
+use crate::Attempt;
 use crate::Batch;
 use crate::Deadline;
 use crate::Delivery;
 use crate::Error;
 use crate::ErrorKind;
 use crate::Result;
-use crate::engine;
+use crate::export;
 use crate::failures::Failures;
 
 use super::Encoding;
@@ -112,10 +113,10 @@ impl Sender {
     ///
     /// Messages that together take much more memory than the batch are made in several chunks, one after the other.
     pub(super) async fn deliver(&self, batch: Batch, until: Deadline) -> Result<Delivery> {
-        engine::note_server(&self.options.brokers);
+        export::note_server(&self.options.brokers);
         let producer = self.producer()?;
         let mut delivery = Delivery {
-            server: Some(Arc::clone(&self.options.brokers)),
+            attempt: Attempt::default().with_server(Arc::clone(&self.options.brokers)),
             ..Delivery::default()
         };
         let mut failures = Failures::default();
@@ -185,13 +186,13 @@ impl Sender {
                 };
                 let outcomes = self.send_together(messages, producer, until).await;
                 drop(together);
-                delivery.attempts += 1;
+                delivery.attempt.attempts += 1;
                 settle(delivery, &mut failed, outcomes)
             }
         };
         if !too_large.is_empty() {
             let outcomes = self.send_alone(too_large, producer, until).await;
-            delivery.attempts += 1;
+            delivery.attempt.attempts += 1;
             let left = settle(delivery, &mut failed, outcomes);
             debug_assert!(left.is_empty(), "those alone are settled");
         }
@@ -360,6 +361,7 @@ impl Sender {
             Cause::OneSpan { bytes } => Error::too_large(format!(
                 "one span has {bytes} bytes in a message of topic {topic}, more than Kafka takes"
             ))
+            .with_limit(self.options.payload_bytes_max as u64)
             .for_each_span(),
             Cause::Alone => Error::too_large(format!(
                 "a message of topic {topic} is more than Kafka takes"
@@ -387,7 +389,7 @@ impl Sender {
             Some(trouble) => error.with_context("Kafka's library says", trouble),
             None => error,
         };
-        error.with_server(Arc::clone(&self.options.brokers))
+        error.with_attempt(Attempt::default().with_server(Arc::clone(&self.options.brokers)))
     }
 }
 
@@ -532,7 +534,7 @@ fn settle(
 ) -> Vec<Message> {
     let mut too_large = Vec::new();
     for outcome in outcomes {
-        delivery.wire_bytes += outcome.bytes;
+        delivery.attempt.wire_bytes += outcome.bytes;
         let is_too_large = outcome.is_too_large();
         match outcome.result {
             Ok(()) => delivery.accepted += outcome.message.batch.spans() as u64,

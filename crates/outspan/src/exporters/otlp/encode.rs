@@ -13,7 +13,7 @@ use crate::Compression;
 use crate::Error;
 use crate::Result;
 use crate::batch::Encoding;
-use crate::forms::FORM_BYTES_MAX;
+use crate::batch::forms::FORM_BYTES_MAX;
 use crate::net::Message;
 use crate::net::too_large;
 

@@ -10,8 +10,10 @@ use outspan_wire::grpc::read_code;
 use outspan_wire::grpc::read_message;
 use outspan_wire::otlp;
 
+use crate::Attempt;
 use crate::Error;
 use crate::ErrorKind;
+use crate::net::named_limit;
 
 /// How a call ended.
 #[derive(Debug, PartialEq)]
@@ -88,13 +90,16 @@ impl Status {
             kind,
             format!("the server answered {name}{colon}{message}{hint}"),
         )
-        .with_status(code);
+        .with_attempt(Attempt::default().with_status(code));
         if error.is_temporary()
             && let Some(delay) = retry_delay.filter(|delay| !delay.is_zero())
         {
             error = error.with_retry_after(delay);
         }
-        error
+        match named_limit(&message).filter(|_| error.is_too_large()) {
+            Some(limit) => error.with_limit(limit),
+            None => error,
+        }
     }
 }
 
@@ -231,6 +236,28 @@ mod tests {
         }
         assert!(!status(8, "quota of tenant used up", None).is_too_large());
         assert!(!status(14, "too large", None).is_too_large());
+    }
+
+    #[test]
+    fn a_limit_is_read_from_words_about_size_alone() {
+        for (code, words, limit) in [
+            (8, "received message larger than max (5 vs. 4)", Some(4)),
+            (8, "gRPC message exceeds maximum size 4: 5", Some(4)),
+            (
+                11,
+                "message length too large: found 5 bytes, the limit is: 4 bytes",
+                Some(4),
+            ),
+            (8, "exceeds the maximum configured message size.", None),
+            (8, "limit of 4 exports used up", None),
+            (14, "message size limit 4", None),
+        ] {
+            assert_eq!(status(code, words, None).limit(), limit, "{words}");
+        }
+        assert_eq!(
+            status(8, "larger than max (5 vs. 4)", Some(1)).limit(),
+            None
+        );
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::pretty;
 use super::text::LimitedText;
 use super::text::TextBuffer;
 use super::text::push_plain;
+use crate::Attempt;
 use crate::Batch;
 use crate::Delivery;
 use crate::Drained;
@@ -74,8 +75,7 @@ impl Progress {
     fn finish(self, batch: &Batch, error: Option<Error>) -> Result<Delivery> {
         let mut delivery = Delivery {
             accepted: self.written,
-            attempts: 1,
-            wire_bytes: self.bytes,
+            attempt: Attempt::one().with_wire_bytes(self.bytes),
             ..Delivery::default()
         };
         self.too_large.leave(batch, &mut delivery);
@@ -83,8 +83,7 @@ impl Progress {
             && self.next < batch.spans()
         {
             // What its error knows of bytes and attempts is counted already.
-            delivery.attempts = 0;
-            delivery.wire_bytes = 0;
+            delivery.attempt = Attempt::default();
             let rest = self.next..batch.spans();
             delivery.leave(batch.cut(rest), error);
         }
@@ -108,6 +107,11 @@ impl Lines {
             // The batch is one record there; it never comes here.
             Format::Json | Format::OtlpJson => json::push_span(out, span, self.with_times),
         }
+    }
+
+    fn write_error(&self, error: io::Error, written: u64) -> Error {
+        let error = write_error(self.output.name(), error);
+        error.map_attempt(|own| own.with_wire_bytes(written))
     }
 
     fn write_spans(
@@ -208,12 +212,12 @@ impl BlockingExport for Lines {
             _ => self.write_spans(&batch, stop, &mut progress),
         };
         if let Err(e) = written {
-            let error = write_error(self.output.name(), e).with_wire_bytes(progress.bytes);
+            let error = self.write_error(e, progress.bytes);
             return progress.finish(&batch, Some(error));
         }
         if let Err(e) = self.output.flush() {
             // A writer that buffers has told nobody how far it came.
-            return Err(write_error(self.output.name(), e).with_wire_bytes(progress.bytes));
+            return Err(self.write_error(e, progress.bytes));
         }
         progress.finish(&batch, None)
     }

@@ -8,18 +8,20 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
 use std::sync::PoisonError;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use opentelemetry_sdk::trace::SpanData;
 use tokio::sync::watch;
 
+// `super` decides: the types of std here, those of shuttle in the models.
+use super::sync::AtomicBool;
+use super::sync::AtomicU64;
+use super::sync::AtomicUsize;
+use super::sync::Mutex;
+use super::sync::MutexGuard;
+use super::thread_number;
 use crate::Account;
 use crate::DropReason;
 use crate::Losses;
@@ -447,15 +449,4 @@ impl Backlog {
         self.bytes += chunk.entry.bytes();
         self.chunks.push_back(chunk);
     }
-}
-
-/// Numbers threads as they come.
-#[inline]
-fn thread_number() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local! {
-        static NUMBER: usize = NEXT.fetch_add(1, Ordering::Relaxed);
-    }
-    // A thread that is ending may have lost its number already.
-    NUMBER.try_with(|number| *number).unwrap_or(0)
 }

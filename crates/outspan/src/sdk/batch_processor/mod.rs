@@ -9,6 +9,7 @@ mod worker;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -39,6 +40,7 @@ use crate::diagnostics::tell;
 use crate::drained::add_cause;
 use crate::sdk::DROP_TIMEOUT;
 use crate::sdk::span_data;
+use crate::sync;
 use crate::work::is_own_thread;
 
 /// How much later than its deadline the worker's answer may come: it is on its way then.
@@ -397,4 +399,15 @@ fn sdk_result(call: &str, outcome: Result<Outcome>, timeout: Duration) -> OTelSd
             error.chain()
         ))),
     }
+}
+
+/// Numbers threads as they come.
+#[inline]
+fn thread_number() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static NUMBER: usize = NEXT.fetch_add(1, Ordering::Relaxed);
+    }
+    // A thread that is ending may have lost its number already.
+    NUMBER.try_with(|number| *number).unwrap_or(0)
 }

@@ -30,6 +30,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::Semaphore;
 use tokio::sync::oneshot;
 
+use crate::Attempt;
 use crate::Batch;
 use crate::Deadline;
 use crate::Delivery;
@@ -249,7 +250,7 @@ impl Adapter {
         }
         let Some(answer) = until.run(answer).await else {
             let what = format!("no answer from the SDK exporter {}", self.name);
-            return Err(Error::timeout(what, until).with_attempts(1));
+            return Err(Error::timeout(what, until).with_attempt(Attempt::one()));
         };
         waiting.is_over();
         answer.map_err(|_| self.gone())
@@ -404,9 +405,11 @@ impl<E: SpanExporter> Worker<E> {
             match result {
                 Ok(()) => {
                     total.accepted += spans as u64;
-                    total.attempts += 1;
+                    total.attempt.attempts += 1;
                 }
-                Err(error) => total.leave(group.to_batch(spans), error.with_attempts(1)),
+                Err(error) => {
+                    total.leave(group.to_batch(spans), error.with_attempt(Attempt::one()))
+                }
             }
         }
         let changed = converter.changed;

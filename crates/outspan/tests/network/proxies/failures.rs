@@ -37,7 +37,7 @@ async fn fails(proxy: &FakeProxy, scheme: &str, user: &str) -> Error {
     check(&error);
     assert_eq!(collector.connections(), 0);
     let server = format!("{HOST}:{}", collector.address().port());
-    assert_eq!(error.server(), Some(server.as_str()));
+    assert_eq!(error.attempt().server.as_deref(), Some(server.as_str()));
     error
 }
 
@@ -45,7 +45,11 @@ async fn fails(proxy: &FakeProxy, scheme: &str, user: &str) -> Error {
 fn check(error: &Error) {
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
     assert!(error.is_temporary(), "{error}");
-    assert_eq!((error.attempts(), error.wire_bytes()), (1, 0), "{error}");
+    assert_eq!(
+        (error.attempt().attempts, error.attempt().wire_bytes),
+        (1, 0),
+        "{error}"
+    );
     assert!(!error.to_string().contains("hunter2"), "{error}");
 }
 
@@ -122,7 +126,7 @@ fn an_answer_to_a_forwarded_request_names_the_proxy_that_it_may_be_from() {
             .build()
             .unwrap();
         let error = export(&exporter).await.unwrap_err();
-        assert_eq!(error.status(), Some(504));
+        assert_eq!(error.attempt().status, Some(504));
         assert!(error.is_temporary());
         let text = error.to_string();
         assert!(text.contains(&proxy.url("http", "")), "{text}");

@@ -41,7 +41,7 @@ fn encrypted_connections_go_through_a_tunnel_that_sees_nothing_of_them() {
             for _ in 0..2 {
                 let delivery = export(&exporter).await.unwrap();
                 let server = format!("{HOST}:{}", collector.address().port());
-                assert_eq!(delivery.server.as_deref(), Some(server.as_str()));
+                assert_eq!(delivery.attempt.server.as_deref(), Some(server.as_str()));
             }
             let target = format!("{HOST}:{}", collector.address().port());
             assert_eq!(

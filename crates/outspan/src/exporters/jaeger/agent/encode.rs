@@ -31,7 +31,8 @@ impl Oversized {
                 // Looking for the name takes a walk over the batch, and a few names are enough.
                 NAMED_MAX.. => Error::too_large(format!(
                     "a span needs a packet of {bytes} bytes, more than the limit of {limit}"
-                )),
+                ))
+                .with_limit(limit as u64),
             };
             failures.add(ordinal..ordinal + 1, error);
         }
@@ -46,4 +47,5 @@ fn too_large(batch: &Batch, ordinal: usize, bytes: usize, limit: usize) -> Error
         "span \"{}\" needs a packet of {bytes} bytes, more than the limit of {limit}",
         name.unwrap_or_default()
     ))
+    .with_limit(limit as u64)
 }

@@ -20,6 +20,7 @@ use tokio::net::UdpSocket;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use crate::Attempt;
 use crate::Batch;
 use crate::Deadline;
 use crate::Delivery;
@@ -80,7 +81,7 @@ impl Sender {
             return Err(Error::timeout(message, until));
         };
         let mut total = Delivery {
-            server: Some(Arc::clone(&self.server)),
+            attempt: Attempt::default().with_server(Arc::clone(&self.server)),
             ..Delivery::default()
         };
         let mut left = batch;
@@ -91,7 +92,7 @@ impl Sender {
                     left = left.cut(from..left.spans());
                 }
                 Stop::Failed { from, error } => {
-                    let error = error.with_server(Arc::clone(&self.server));
+                    let error = error.map_attempt(|own| own.with_server(Arc::clone(&self.server)));
                     total.leave(left.cut(from..left.spans()), error);
                     break;
                 }
@@ -186,8 +187,8 @@ impl Line {
                     match self.outlet.send(&datagram, until).await {
                         Ok(()) => {
                             total.accepted += spans as u64;
-                            total.attempts += 1;
-                            total.wire_bytes += bytes as u64;
+                            total.attempt.attempts += 1;
+                            total.attempt.wire_bytes += bytes as u64;
                         }
                         Err(error) if error.is_too_large() && spans == 1 => {
                             oversized.add(next, bytes);
@@ -260,9 +261,8 @@ impl Outlet {
             refusals += 1;
             if refusals >= self.whereabouts.count() {
                 self.whereabouts.doubt();
-                return Err(unreachable(peer, error)
-                    .with_attempts(1)
-                    .with_wire_bytes(datagram.len() as u64));
+                let attempt = Attempt::one().with_wire_bytes(datagram.len() as u64);
+                return Err(unreachable(peer, error).with_attempt(attempt));
             }
         }
     }

@@ -457,8 +457,11 @@ async fn an_error_names_the_agent() {
     let error: Error = sender.deliver(batch_of(2), soon()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert!(error.is_temporary());
-    assert_eq!(error.server(), Some(to.to_string().as_str()));
-    assert_eq!(error.attempts(), 1);
+    assert_eq!(
+        error.attempt().server.as_deref(),
+        Some(to.to_string().as_str())
+    );
+    assert_eq!(error.attempt().attempts, 1);
     let text = error.to_string();
     assert!(text.contains("nothing listens there"), "{text}");
 }

@@ -23,6 +23,7 @@ const SHOWN_MAX: usize = 10_000;
 pub(super) struct Limits {
     pub(super) quiet: Duration,
     pub(super) patience: Duration,
+    pub(super) max_wait: Option<Duration>,
     pub(super) traces_max: usize,
     pub(super) spans_max: usize,
     pub(super) bytes_max: usize,
@@ -33,6 +34,7 @@ impl Default for Limits {
         Self {
             quiet: Duration::from_secs(1),
             patience: Duration::from_secs(10),
+            max_wait: None,
             traces_max: 10_000,
             spans_max: 100_000,
             bytes_max: 64 * 1024 * 1024,
@@ -63,6 +65,7 @@ pub(super) struct Trace {
     ids: HashSet<SpanId>,
     missing: HashSet<SpanId>,
     has_root: bool,
+    first_arrival: Instant,
     last_arrival: Instant,
     bytes: usize,
     /// Those who exported wait to learn what became of the spans: one entry for the spans of an export in a row.
@@ -132,8 +135,9 @@ impl Forest {
     /// Lists the traces that have waited long enough, in the order of their start, and decides when to look again.
     pub(super) fn due(&mut self, now: Instant) -> VecDeque<TraceId> {
         let due = self.traces.values().filter(|trace| {
-            let waited = now.saturating_duration_since(trace.last_arrival);
-            waited >= self.wait_of(trace)
+            let quiet = now.saturating_duration_since(trace.last_arrival);
+            let waited = now.saturating_duration_since(trace.first_arrival);
+            quiet >= self.wait_of(trace) || self.limits.max_wait.is_some_and(|max| waited >= max)
         });
         let due = in_order_of_start(due);
         self.wakes_at = (!self.traces.is_empty()).then(|| now + self.tick());
@@ -162,7 +166,8 @@ impl Forest {
         const LONGEST: Duration = Duration::from_secs(1);
 
         let shorter = self.limits.quiet.min(self.limits.patience);
-        (shorter / 2).clamp(SHORTEST, LONGEST)
+        let shortest = self.limits.max_wait.map_or(shorter, |max| max.min(shorter));
+        (shortest / 2).clamp(SHORTEST, LONGEST)
     }
 
     /// Forgets what waits: it is lost.
@@ -210,6 +215,7 @@ impl Trace {
             ids: HashSet::new(),
             missing: HashSet::new(),
             has_root: false,
+            first_arrival: now,
             last_arrival: now,
             bytes: 0,
             acks: Vec::new(),
@@ -352,6 +358,23 @@ mod tests {
         assert_eq!(due(&mut forest, after(10)), [TWO, ONE]);
         forest.add(ONE, node(4, Some(3)), after(11));
         assert_eq!(due(&mut forest, after(12)), [ONE]);
+    }
+
+    #[test]
+    fn no_trace_waits_longer_than_max_wait_though_more_spans_come() {
+        let mut forest = Forest::new(Limits {
+            max_wait: Some(Duration::from_secs(4)),
+            ..limits()
+        });
+        let began = Instant::now();
+        let after = |seconds| began + Duration::from_secs(seconds);
+        for second in 0..4 {
+            forest.add(ONE, node(3, Some(2)), after(second));
+            assert!(due(&mut forest, after(second)).is_empty());
+        }
+        assert_eq!(due(&mut forest, after(4)), [ONE]);
+        forest.add(ONE, node(4, Some(2)), after(4));
+        assert!(due(&mut forest, after(4)).is_empty(), "it waits anew");
     }
 
     #[test]

@@ -121,6 +121,15 @@ impl TreesBuilder {
         self
     }
 
+    /// Sets how long a span waits at most until it is shown, also while more spans of its trace come. Default: no bound.
+    ///
+    /// A trace that is shown before it is whole is marked `incomplete`, and what comes later is its continuation.
+    #[must_use]
+    pub fn max_wait(mut self, time: impl Into<Option<Duration>>) -> Self {
+        self.limits.max_wait = time.into();
+        self
+    }
+
     /// Sets how many traces may wait. The default is 10,000.
     #[must_use]
     pub fn traces_max(mut self, traces: usize) -> Self {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::Attempt;
 use crate::Batch;
 use crate::Error;
 use crate::pending::PendingSpans;
@@ -23,14 +24,8 @@ pub struct Delivery {
     pub message: Option<String>,
     /// The parts that were not delivered, each with its error. A retry sends only these.
     pub rest: Vec<Undelivered>,
-    /// How many attempts were made, in all.
-    pub attempts: u32,
-    /// How many bytes of payload went over the wire, after compression, failed attempts included.
-    pub wire_bytes: u64,
-    /// The last status that the destination answered: HTTP's or gRPC's number.
-    pub status: Option<u16>,
-    /// The destination's address (`host:port`), where one is known.
-    pub server: Option<Arc<str>>,
+    /// What was measured: attempts, bytes, the status and the address of the destination. Failed attempts are included.
+    pub attempt: Attempt,
     /// The name of the destination that took it, where a combinator chose between several.
     pub destination: Option<Arc<str>>,
     /// Those of the accepted spans that are not written yet.
@@ -51,7 +46,7 @@ impl Delivery {
     pub fn of(batch: &Batch) -> Self {
         Self {
             accepted: batch.spans() as u64,
-            attempts: 1,
+            attempt: Attempt::one(),
             ..Self::default()
         }
     }
@@ -67,7 +62,7 @@ impl Delivery {
             accepted: spans - refused,
             refused,
             message: Some(message).filter(|message| !message.is_empty()),
-            attempts: 1,
+            attempt: Attempt::one(),
             ..Self::default()
         }
     }
@@ -77,6 +72,12 @@ impl Delivery {
         let mut delivery = Self::default();
         delivery.leave(batch, error);
         delivery
+    }
+
+    /// Sets what was measured, in place of what was set before.
+    #[must_use]
+    pub fn with_attempt(self, attempt: Attempt) -> Self {
+        Self { attempt, ..self }
     }
 
     /// Whether every span was accepted, apart from those that were to be filtered.
@@ -101,18 +102,15 @@ impl Delivery {
         self.rest.iter().map(|part| part.batch.spans() as u64).sum()
     }
 
-    /// Adds a part that was not delivered, with what its error knows of attempts and bytes.
+    /// Adds a part that was not delivered, and what was measured with its error.
     pub fn leave(&mut self, batch: Batch, error: Error) {
         self.count(&error);
         self.rest.push(Undelivered { batch, error });
     }
 
-    /// Adds what an error knows of attempts and bytes.
+    /// Adds what was measured with an error.
     pub(crate) fn count(&mut self, error: &Error) {
-        self.attempts += error.attempts();
-        self.wire_bytes += error.wire_bytes();
-        self.status = error.status().or(self.status);
-        self.server = error.shared_server().or(self.server.take());
+        self.attempt.absorb(error.attempt());
     }
 
     /// Adds what another call for another part achieved.
@@ -120,11 +118,8 @@ impl Delivery {
         self.accepted += other.accepted;
         self.refused += other.refused;
         self.filtered += other.filtered;
-        self.attempts += other.attempts;
-        self.wire_bytes += other.wire_bytes;
+        self.attempt.absorb(&other.attempt);
         self.message = other.message.or(self.message.take());
-        self.status = other.status.or(self.status);
-        self.server = other.server.or(self.server.take());
         self.destination = other.destination.or(self.destination.take());
         self.rest.extend(other.rest);
         self.pending.extend(other.pending);
@@ -143,10 +138,12 @@ impl Delivery {
         let is_settled = self.accepted + self.refused + self.filtered > 0;
         if self.rest.len() == 1 && !is_settled && !is_noted {
             let part = self.rest.remove(0);
-            return Err(part
-                .error
-                .with_attempts(self.attempts)
-                .with_wire_bytes(self.wire_bytes));
+            // Its status stays: an earlier one would not belong to this error.
+            return Err(part.error.map_attempt(|own| Attempt {
+                attempts: self.attempt.attempts,
+                wire_bytes: self.attempt.wire_bytes,
+                ..own
+            }));
         }
         Ok(self)
     }

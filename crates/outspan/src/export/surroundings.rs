@@ -7,28 +7,32 @@ use std::sync::atomic::AtomicUsize;
 #[cfg(feature = "_network")]
 use std::sync::atomic::Ordering;
 
+use futures_util::FutureExt;
 use tokio::sync::watch;
 
+use crate::Attempt;
 use crate::Deadline;
 use crate::Error;
 use crate::Result;
 #[cfg(any(feature = "_network", feature = "kafka"))]
 use crate::diagnostics::Diagnostics;
+use crate::race::Ended;
+use crate::race::race;
 
 tokio::task_local! {
     /// Set within an export of a queue: what combinators and exporters inside may know of it.
-    pub(super) static SURROUNDING: Surrounding;
+    pub(crate) static SURROUNDING: Surrounding;
 }
 
 /// The queue around an export.
 #[derive(Clone, Debug)]
-pub(super) struct Surrounding {
-    pub(super) closing: watch::Receiver<Option<Deadline>>,
+pub(crate) struct Surrounding {
+    pub(crate) closing: watch::Receiver<Option<Deadline>>,
     /// How many batches wait, where exports are to give way to them.
     #[cfg(feature = "_network")]
-    pub(super) waiting: Option<Arc<AtomicUsize>>,
+    pub(crate) waiting: Option<Arc<AtomicUsize>>,
     #[cfg(any(feature = "_network", feature = "kafka"))]
-    pub(super) diagnostics: Arc<Diagnostics>,
+    pub(crate) diagnostics: Arc<Diagnostics>,
 }
 
 /// Waits until the queue around this export is being shut down; never ends outside of one.
@@ -88,7 +92,7 @@ pub(crate) fn is_over(until: Deadline) -> bool {
 /// Waits for the end of a shutdown, or of the part of its time that `share` leaves; never ends without a shutdown.
 ///
 /// A shutdown whose future was dropped may be asked for again, with another deadline.
-pub(super) async fn end_of(
+pub(crate) async fn end_of(
     mut closing: watch::Receiver<Option<Deadline>>,
     share: impl Fn(Deadline) -> Deadline,
 ) -> Deadline {
@@ -118,22 +122,21 @@ pub(super) async fn end_of(
 /// time that `share` leaves it.
 ///
 /// The queue ends exports then that began before the shutdown, and cannot know which destination has not answered.
-pub(crate) async fn run_until_closed<R>(
-    work: impl Future<Output = Result<R>>,
+pub(crate) fn run_until_closed<R, F: Future<Output = Result<R>>>(
+    work: F,
     share: impl Fn(Deadline) -> Deadline,
-) -> Result<R> {
-    let closed = async {
+) -> impl Future<Output = Result<R>> {
+    let closed = async move {
         let Ok(closing) = SURROUNDING.try_with(|queue| queue.closing.clone()) else {
             return std::future::pending().await;
         };
         let until = end_of(closing, share).await;
-        Error::timeout("no answer", until).with_attempts(1)
+        Error::timeout("no answer", until).with_attempt(Attempt::one())
     };
-    tokio::select! {
-        biased;
-        answer = work => answer,
-        error = closed => Err(error),
-    }
+    race(work, closed).map(|ended| match ended {
+        Ended::Work(answer) => answer,
+        Ended::Limit(error) => Err(error),
+    })
 }
 
 /// Tells the queue around this export where it goes, so that losses name the address of a destination that never answers.

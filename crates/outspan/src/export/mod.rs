@@ -1,14 +1,14 @@
 //! The seam: what every exporter and every combinator implements, and the handle that users hold.
 
+mod split;
+mod surroundings;
+mod turn;
+
 use std::fmt;
 use std::fmt::Debug;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::OnceLock;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering;
 
 use crate::Batch;
 use crate::Deadline;
@@ -17,7 +17,25 @@ use crate::Drained;
 use crate::Error;
 use crate::Result;
 use crate::ending::Ending;
-use crate::engine;
+use crate::owner::Owner;
+
+pub(crate) use self::split::export_in_parts;
+pub(crate) use self::split::exporter_number;
+pub(crate) use self::surroundings::SURROUNDING;
+pub(crate) use self::surroundings::Surrounding;
+#[cfg(feature = "_network")]
+pub(crate) use self::surroundings::Turns;
+pub(crate) use self::surroundings::closing;
+pub(crate) use self::surroundings::end_of;
+pub(crate) use self::surroundings::is_closing;
+pub(crate) use self::surroundings::is_over;
+#[cfg(any(feature = "_network", feature = "kafka"))]
+pub(crate) use self::surroundings::note_server;
+pub(crate) use self::surroundings::run_until_closed;
+#[cfg(feature = "_network")]
+pub(crate) use self::surroundings::turns;
+pub(crate) use self::turn::Turn;
+pub(crate) use self::turn::apart;
 
 /// Delivers batches to one destination, or hands them to other exporters.
 ///
@@ -67,8 +85,11 @@ pub trait Export: Debug + Send + Sync + 'static {
     /// part that was not in [`Delivery::rest`].
     ///
     /// [`TooLarge`](crate::ErrorKind::TooLarge) for several spans, for the whole batch or for a part of it, makes the
-    /// [`Exporter`] around this implementation halve them and export each half, down to single spans. An implementation
+    /// [`Exporter`] around this implementation halve them and export each half, down to single spans. It cuts them into parts
+    /// that fit if the error has the destination's [limit](Error::with_limit). An implementation
     /// does not split a batch because its destination refused the size.
+    ///
+    /// What was measured on the way (status, server, bytes) is attached to the error as an [`Attempt`](crate::Attempt).
     ///
     /// # Cancellation
     ///
@@ -134,10 +155,8 @@ impl<E: Export> ExportBoxed for E {
 /// after a shutdown has begun; it then has nothing left to do.
 pub struct Exporter {
     shared: Arc<Shared>,
-    /// Set at once when a shutdown begins: exports read it on every call.
-    is_shut_down: AtomicBool,
-    /// Whether this handle was the last owner when it gave up ownership. Written once, after `is_shut_down`.
-    was_last: OnceLock<bool>,
+    /// Leaves when a shutdown begins: exports read that on every call.
+    owner: Owner,
     /// Shared with clones that are made after the shutdown has begun: they are no owners, and have this result.
     ending: Arc<Ending>,
 }
@@ -145,7 +164,6 @@ pub struct Exporter {
 struct Shared {
     /// Tells it from other exporters in what batches remember.
     number: u64,
-    owners: AtomicUsize,
     export: Box<dyn ExportBoxed>,
 }
 
@@ -154,12 +172,10 @@ impl Exporter {
     pub fn new(export: impl Export) -> Self {
         Self {
             shared: Arc::new(Shared {
-                number: engine::exporter_number(),
-                owners: AtomicUsize::new(1),
+                number: exporter_number(),
                 export: Box::new(export),
             }),
-            is_shut_down: AtomicBool::new(false),
-            was_last: OnceLock::new(),
+            owner: Owner::first(),
             ending: Arc::default(),
         }
     }
@@ -171,22 +187,10 @@ impl Exporter {
     }
 
     fn check_open(&self) -> Result<()> {
-        match self.is_shut_down.load(Ordering::Acquire) {
+        match self.owner.has_left() {
             true => Err(Error::shut_down()),
             false => Ok(()),
         }
-    }
-
-    /// Gives up ownership once, and says whether this was the last owner.
-    ///
-    /// Only the caller that shuts down gets here (one at a time, see [`Ending`]), and the drop.
-    fn leave(&self) -> bool {
-        if self.is_shut_down.swap(true, Ordering::AcqRel) {
-            // A clone of a handle that was shut down never was an owner.
-            return self.was_last.get().copied().unwrap_or(false);
-        }
-        let is_last = self.shared.owners.fetch_sub(1, Ordering::AcqRel) == 1;
-        *self.was_last.get_or_init(|| is_last)
     }
 }
 
@@ -195,11 +199,11 @@ impl Export for Exporter {
         self.check_open()?;
         let Shared { number, export, .. } = &*self.shared;
         let call = |part| export.export_boxed(part, until);
-        engine::export_in_parts(*number, batch, until, call).await
+        export_in_parts(*number, batch, until, call).await
     }
 
     async fn flush(&self, until: Deadline) -> Result<Drained> {
-        if !self.is_shut_down.load(Ordering::Acquire) {
+        if !self.owner.has_left() {
             return self.shared.export.flush_boxed(until).await;
         }
         // What the shutdown delivers or loses is in its result; when it has ended nothing is left to flush.
@@ -209,7 +213,8 @@ impl Export for Exporter {
 
     async fn shutdown(&self, until: Deadline) -> Result<Drained> {
         let work = || async {
-            match self.leave() {
+            // One caller at a time gets here.
+            match self.owner.leave() {
                 false => self.shared.export.flush_boxed(until).await,
                 true => self.shared.export.shutdown_boxed(until).await,
             }
@@ -221,22 +226,14 @@ impl Export for Exporter {
 impl Clone for Exporter {
     /// Makes another owner; the clone of a handle that is shut down is shut down.
     fn clone(&self) -> Self {
-        let owners = &self.shared.owners;
-        // Another thread may be shutting the last owner down just now: then there is nothing left to own.
-        let is_open = !self.is_shut_down.load(Ordering::Acquire)
-            && owners
-                .fetch_update(Ordering::AcqRel, Ordering::Acquire, |owners| {
-                    (owners > 0).then_some(owners + 1)
-                })
-                .is_ok();
-        let ending = match is_open {
-            true => Arc::default(),
-            false => Arc::clone(&self.ending),
+        let owner = self.owner.another();
+        let ending = match owner.has_left() {
+            false => Arc::default(),
+            true => Arc::clone(&self.ending),
         };
         Self {
             shared: Arc::clone(&self.shared),
-            is_shut_down: AtomicBool::new(!is_open),
-            was_last: OnceLock::new(),
+            owner,
             ending,
         }
     }
@@ -244,12 +241,36 @@ impl Clone for Exporter {
 
 impl Drop for Exporter {
     fn drop(&mut self) {
-        self.leave();
+        self.owner.leave();
     }
 }
 
 impl Debug for Exporter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.shared.export.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The bytes that each export of an exporter allocates for its future, and that are copied with each layer around it.
+    fn future_bytes(exporter: &Exporter) -> usize {
+        let future = exporter
+            .shared
+            .export
+            .export_boxed(Batch::empty(), Deadline::never());
+        size_of_val(&*future)
+    }
+
+    #[cfg(feature = "grpc")]
+    #[tokio::test]
+    async fn futures_of_exports_stay_small() {
+        let grpc = || crate::otlp::grpc("http://localhost:4317").build();
+        let (grpc, other) = (grpc().expect("an exporter"), grpc().expect("an exporter"));
+        assert!(future_bytes(&grpc) < 4096, "{}", future_bytes(&grpc));
+        let falling = grpc.fallback(other);
+        assert!(future_bytes(&falling) < 4096, "{}", future_bytes(&falling));
     }
 }

@@ -1,13 +1,17 @@
 //! Sends a batch that is too large in parts.
 //!
-//! Exporters only report [`TooLarge`](crate::ErrorKind::TooLarge). The [`Exporter`](crate::Exporter) around them halves
-//! the batch and sends the halves, until each part is delivered or has failed, down to single spans:
+//! Exporters only report [`TooLarge`](crate::ErrorKind::TooLarge), with the limit if the destination named one. The
+//! [`Exporter`](crate::Exporter) around them cuts the batch into parts within that limit, or into halves, and sends them,
+//! until each part is delivered or has failed, down to single spans:
 //!
 //! ```text
 //!   whole ──▶ too large ──▶ first half ──▶ delivered
 //!                           second half ──▶ too large ──▶ third quarter ──▶ …
 //! ```
 //!
+//! - **Limits** are what a destination says, so they may be wrong. One is used only if it makes parts that are smaller than what
+//!   was too large, and if a span fits. Parts that were cut by a limit and are too large all the same are halved, so each span is in
+//!   at most one part by a limit, and the number of calls is bounded as it is with halves alone.
 //! - **Memory.** Parts that wait are ranges of span numbers. A part is cut from the batch when it is sent, one at a time,
 //!   because each part repeats a resource that may be as large as the batch. Its bytes are taken from the budget of the
 //!   queue that exports the batch, and given back when the part is done.
@@ -30,12 +34,12 @@ use std::sync::atomic::Ordering;
 use futures_util::future::BoxFuture;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::Budget;
 use super::Turn;
 use super::apart;
 use super::is_closing;
 use super::is_over;
 use super::run_until_closed;
+use crate::Attempt;
 use crate::Batch;
 use crate::Deadline;
 use crate::Delivery;
@@ -43,29 +47,16 @@ use crate::Error;
 use crate::ErrorKind;
 use crate::Result;
 use crate::Undelivered;
+use crate::batch::Plan;
+use crate::budget::Budget;
 use crate::failures::Failures;
 use crate::guard::run_guarded;
-
-/// The parts in which the next export sends a batch.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Plan {
-    /// The exporter that found the batch too large. Others send it whole.
-    exporter: u64,
-    /// Each span is in exactly one part.
-    parts: Vec<Range<usize>>,
-}
 
 /// Makes the number of an exporter.
 pub(crate) fn exporter_number() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     // The number only has to be another one for each.
     NEXT.fetch_add(1, Ordering::Relaxed)
-}
-
-impl Plan {
-    pub(crate) fn is_for(&self, exporter: u64) -> bool {
-        self.exporter == exporter
-    }
 }
 
 /// Exports a batch, in parts if it is too large. `exporter` is the number of the exporter that `export` calls.
@@ -83,34 +74,37 @@ pub(crate) async fn export_in_parts<'a>(
     until: Deadline,
     export: impl Fn(Batch) -> BoxFuture<'a, Result<Delivery>> + Send + Sync,
 ) -> Result<Delivery> {
-    let mut splitter = Splitter::new(exporter, batch, until);
-    if let Some(plan) = splitter.batch.plan_for(exporter) {
-        splitter.waiting = plan.parts.iter().rev().cloned().collect();
+    if let Some(plan) = batch.plan_for(exporter) {
+        let waiting = plan.parts().iter().rev().cloned().collect();
+        let splitter = Splitter::new(exporter, batch, until, waiting);
         return Box::pin(splitter.run(&export)).await;
     }
-    let answer = mark_single_spans(export(splitter.batch.clone()).await, &splitter.batch);
+    // Most batches need no splitter: none is made for them, also not inside this future, which moves with each layer.
+    let mut answer = export(batch.clone()).await;
+    mark_single_spans(&mut answer, &batch);
     if !has_divisible(&answer) {
         return answer;
     }
+    let splitter = Splitter::new(exporter, batch, until, Vec::new());
     Box::pin(splitter.go_on(answer, &export)).await
 }
 
 /// Marks single spans that are too large, so that exporters outside do not send them again.
-fn mark_single_spans(answer: Result<Delivery>, batch: &Batch) -> Result<Delivery> {
-    let mark = |error: Error, spans| match error.is_too_large() && spans <= 1 {
-        true => error.for_each_span(),
-        false => error,
-    };
-    let mut delivery = match answer {
-        Ok(delivery) => delivery,
-        Err(error) => return Err(mark(error, batch.spans())),
-    };
-    for left in &mut delivery.rest {
-        if left.error.is_too_large() && left.batch.spans() <= 1 {
-            left.error = left.error.clone().for_each_span();
+fn mark_single_spans(answer: &mut Result<Delivery>, batch: &Batch) {
+    match answer {
+        Ok(delivery) => {
+            for left in &mut delivery.rest {
+                mark_single_span(&mut left.error, left.batch.spans());
+            }
         }
+        Err(error) => mark_single_span(error, batch.spans()),
     }
-    Ok(delivery)
+}
+
+fn mark_single_span(error: &mut Error, spans: usize) {
+    if error.is_too_large() && spans <= 1 {
+        *error = error.clone().for_each_span();
+    }
 }
 
 fn has_divisible(answer: &Result<Delivery>) -> bool {
@@ -133,8 +127,11 @@ struct Splitter {
     /// Spans that failed for good, and how many they are.
     failures: Failures,
     failed: u64,
-    /// Parts that came back as batches whose spans are not those of this batch, and are too large.
-    foreign: Vec<Batch>,
+    /// Parts that came back as batches whose spans are not those of this batch, and are too large, with the limit that the
+    /// destination named.
+    foreign: Vec<(Batch, Option<u64>)>,
+    /// The largest limit by which parts were cut. What has no more bytes is halved.
+    cut_by: usize,
     total: Delivery,
 }
 
@@ -146,17 +143,18 @@ struct Stop {
 }
 
 impl Splitter {
-    fn new(exporter: u64, batch: Batch, until: Deadline) -> Self {
+    fn new(exporter: u64, batch: Batch, until: Deadline, waiting: Vec<Range<usize>>) -> Self {
         Self {
             exporter,
             batch,
             until,
             turn: Turn::begin(),
             calls: 0,
-            waiting: Vec::new(),
+            waiting,
             failures: Failures::default(),
             failed: 0,
             foreign: Vec::new(),
+            cut_by: 0,
             total: Delivery::default(),
         }
     }
@@ -196,7 +194,8 @@ impl Splitter {
             let part = self.batch.part(place.clone());
             memory.shrink_to(part.own_memory());
             let sent = run_guarded(self.until, "export", export(part.clone()));
-            let answer = mark_single_spans(run_until_closed(sent, |until| until).await, &part);
+            let mut answer = run_until_closed(sent, |until| until).await;
+            mark_single_spans(&mut answer, &part);
             let stop = self.note(place, &part, answer);
             drop(part);
             drop(memory);
@@ -225,11 +224,10 @@ impl Splitter {
 
     fn no_time(&self) -> Error {
         let error = Error::timeout("too large, and no time to send it in parts", self.until);
-        match &self.total.server {
-            Some(server) => error.with_server(Arc::clone(server)),
-            None => error,
-        }
-        .for_next_turn()
+        let server = self.total.attempt.server.clone();
+        error
+            .map_attempt(|own| Attempt { server, ..own })
+            .for_next_turn()
     }
 
     /// Notes what became of a part, and divides what was too large. Returns why the export ends, if it does.
@@ -245,7 +243,7 @@ impl Splitter {
             Err(error) => {
                 self.total.count(&error);
                 let mut divided = Vec::new();
-                let stop = self.note_failed(vec![place], error, None, &mut divided);
+                let stop = self.note_failed(vec![place], part, error, None, &mut divided);
                 self.waiting.extend(divided.into_iter().rev());
                 return stop;
             }
@@ -260,9 +258,11 @@ impl Splitter {
                     for range in &mut ranges {
                         *range = place.start + range.start..place.start + range.end;
                     }
-                    stop = self.note_failed(ranges, left.error, stop, &mut divided);
+                    stop = self.note_failed(ranges, &left.batch, left.error, stop, &mut divided);
                 }
-                None if left.error.is_divisible() => self.foreign.push(left.batch),
+                None if left.error.is_divisible() => {
+                    self.foreign.push((left.batch, left.error.limit()));
+                }
                 None => {
                     let error = left.error;
                     if ends_export(&error) {
@@ -281,16 +281,18 @@ impl Splitter {
         stop
     }
 
+    /// Notes spans that failed: those of `batch`, which have these places in the batch that is sent.
     fn note_failed(
         &mut self,
         ranges: Vec<Range<usize>>,
+        batch: &Batch,
         error: Error,
         stop: Option<Stop>,
         divided: &mut Vec<Range<usize>>,
     ) -> Option<Stop> {
         let spans: usize = ranges.iter().map(Range::len).sum();
         if error.is_divisible() && spans > 1 {
-            divided.extend(divide(ranges));
+            divided.extend(self.divide(ranges, batch, error.limit()));
             return stop;
         }
         if !ends_export(&error) {
@@ -316,6 +318,57 @@ impl Splitter {
         Some(Stop { error, failed })
     }
 
+    /// The parts of one range, or each of several ranges by itself. `batch` has their spans.
+    fn divide(
+        &mut self,
+        ranges: Vec<Range<usize>>,
+        batch: &Batch,
+        limit: Option<u64>,
+    ) -> Vec<Range<usize>> {
+        let [only] = ranges.as_slice() else {
+            return ranges;
+        };
+        let mut start = only.start;
+        if let Some(parts) = self.parts_within(batch, limit) {
+            return parts
+                .into_iter()
+                .map(|spans| {
+                    start += spans;
+                    start - spans..start
+                })
+                .collect();
+        }
+        let middle = only.start + only.len().div_ceil(2);
+        vec![only.start..middle, middle..only.end]
+    }
+
+    /// How many spans each part has that keeps a limit. `None` if halves are better.
+    fn parts_within(&mut self, batch: &Batch, limit: Option<u64>) -> Option<Vec<usize>> {
+        /// Small batches may be repeated more often.
+        const TOTAL_MIN: usize = 8 << 20;
+
+        let limit = usize::try_from(limit?).ok()?;
+        if limit == 0 || limit >= batch.size() || batch.size() <= self.cut_by {
+            return None;
+        }
+        let parts = batch.parts_by_bytes(limit);
+        // Each part repeats the resources of its spans. Halves are made only as small as it takes.
+        if parts.total_bytes() > TOTAL_MIN.max(2 * batch.size()) {
+            return None;
+        }
+        let mut spans = Vec::new();
+        let mut is_kept = false;
+        for part in parts {
+            is_kept |= !part.is_oversized;
+            spans.push(part.batch.spans());
+        }
+        if !is_kept || spans.len() < 2 || spans.iter().sum::<usize>() != batch.spans() {
+            return None;
+        }
+        self.cut_by = self.cut_by.max(limit);
+        Some(spans)
+    }
+
     /// Whether a call had no answer because the calls before it took the time. The destination did answer those.
     fn is_cut_short(&self, error: &Error) -> bool {
         self.calls > 1
@@ -330,13 +383,14 @@ impl Splitter {
         &mut self,
         export: &(dyn Fn(Batch) -> BoxFuture<'a, Result<Delivery>> + Send + Sync),
     ) {
-        for batch in std::mem::take(&mut self.foreign) {
-            let mut splitter = Self::new(self.exporter, batch.as_whole(), self.until);
+        for (batch, limit) in std::mem::take(&mut self.foreign) {
+            let batch = batch.as_whole();
+            let whole = 0..batch.spans();
+            let mut splitter = Self::new(self.exporter, batch, self.until, Vec::new());
             splitter.calls = self.calls;
-            let whole = 0..splitter.batch.spans();
-            splitter.waiting = divide(vec![whole]);
-            splitter.waiting.reverse();
             let batch = splitter.batch.clone();
+            splitter.waiting = splitter.divide(vec![whole], &batch, limit);
+            splitter.waiting.reverse();
             let answer = Box::pin(splitter.run(export)).await;
             self.total
                 .absorb(answer.unwrap_or_else(|error| Delivery::failed(batch, error)));
@@ -374,22 +428,13 @@ impl Splitter {
             let start = before.map(Range::len).sum();
             start..start + part.len()
         };
-        let plan = (parts.len() > 1).then(|| Plan {
-            exporter: self.exporter,
-            parts: parts.iter().map(place_in_rest).collect(),
+        let plan = (parts.len() > 1).then(|| {
+            let parts = parts.iter().map(place_in_rest).collect();
+            Plan::new(self.exporter, parts)
         });
         let rest = self.batch.cut_all(&ranges);
         rest.as_whole().with_plan(plan.map(Arc::new))
     }
-}
-
-/// The halves of one range, or each of several ranges by itself.
-fn divide(ranges: Vec<Range<usize>>) -> Vec<Range<usize>> {
-    let [only] = ranges.as_slice() else {
-        return ranges;
-    };
-    let middle = only.start + only.len().div_ceil(2);
-    vec![only.start..middle, middle..only.end]
 }
 
 /// Whether an error of one part would be that of the others as well.

@@ -1,5 +1,11 @@
 //! Finished spans as bytes.
 
+mod delivery;
+pub(crate) mod fates;
+#[cfg(feature = "_network")]
+pub(crate) mod forms;
+mod plan;
+
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::ops::Range;
@@ -15,10 +21,14 @@ use crate::Compression;
 use crate::Error;
 use crate::Result;
 use crate::budget::Budget;
-use crate::engine::Plan;
-use crate::fates::Pending;
+
+pub use self::delivery::Delivery;
+pub use self::delivery::Undelivered;
+pub(crate) use self::plan::Plan;
+
+use self::fates::Pending;
 #[cfg(feature = "_network")]
-use crate::forms::Forms;
+use self::forms::Forms;
 
 /// What a batch takes besides its bytes, in bytes: its own fields, those of its allocations, and its place in a queue.
 const OVERHEAD: usize = 512;
