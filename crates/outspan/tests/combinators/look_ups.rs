@@ -10,8 +10,9 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use outspan::Balance;
 use outspan::Deadline;
+use outspan::Export;
+use outspan::combinators::Balance;
 use outspan_testkit::ScriptedExporter;
 use outspan_testkit::batch_of;
 use outspan_testkit::soon;
