@@ -4,10 +4,9 @@ use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
 
-/// How long to wait for a result before another try: more than a healthy destination takes, and so short that two tries begin
-/// within the 5 s in which a destination that is healthy again is to be noticed. One alone could be lost with a packet: TCP
-/// waits for one second before it sends the first packet of a connection again, then for two.
-pub(super) const HEDGE_AFTER: Duration = Duration::from_secs(2);
+/// How long to wait for a result before another try: well below the 5 s within which a destination that is healthy again is
+/// to be noticed, and more than a healthy one takes.
+pub(super) const HEDGE_AFTER: Duration = Duration::from_secs(3);
 
 /// Waits for `first`, and meanwhile, each time [`HEDGE_AFTER`] has passed, for another try in place of the other one before.
 ///
