@@ -291,11 +291,11 @@ impl Backoff {
         self.interval = self.initial_interval.min(self.max_interval);
     }
 
-    /// The same settings, with this interval or the first.
+    /// The same settings, with this interval or the first, at most the longest.
     pub(crate) fn begin_with(&self, interval: Option<Duration>) -> Self {
         let mut other = self.clone();
         other.reset();
-        other.interval = interval.unwrap_or(other.interval);
+        other.interval = interval.unwrap_or(other.interval).min(other.max_interval);
         other
     }
 

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::item::Item;
 use super::schedule::Answer;
+use super::schedule::Blame;
 use super::schedule::Schedule;
 use super::schedule::Step;
 use super::settings::Settings;
@@ -210,25 +211,31 @@ impl Shared {
         let is_inconclusive = trouble.as_ref().is_some_and(|error| {
             error.is_before_sending() || (is_cut_short && error.kind() == ErrorKind::Timeout)
         });
-        let retrial = {
+        let (blame, retrial) = {
             let mut schedule = self.lock();
             let answer = Answer {
                 is_inconclusive: asked_nobody || (is_inconclusive && !works),
                 is_success: works || trouble.is_none(),
                 failure: trouble.as_ref().filter(|_| !is_inconclusive),
             };
-            schedule.complete(number, &answer, verdict.again, now);
-            match schedule.asked_until() {
+            let blame = schedule.complete(number, &answer, verdict.again, now);
+            let retrial = match schedule.asked_until() {
                 _ if schedule.is_closing() => Retrial::UntilShutdown,
                 Some(end) if end > now => Retrial::After(end - now),
                 _ => Retrial::UntilItWorks,
-            }
+            };
+            (blame, retrial)
         };
         if works {
             self.diagnostics.answered();
         }
-        if let Some(error) = &trouble {
-            self.diagnostics.failed(error, self.books.held(), retrial);
+        match &trouble {
+            // No outage: the destination takes other batches.
+            Some(error) if blame == Blame::Batch => {
+                tracing::debug!(target: "outspan", spans, error = %error.chain(), "export of one batch failed, will retry");
+            }
+            Some(error) => self.diagnostics.failed(error, self.books.held(), retrial),
+            None => {}
         }
         self.progress.send_replace(());
     }

@@ -125,6 +125,15 @@ impl Health {
         (wait, backoff.interval())
     }
 
+    /// Returns how long one batch waits if it is unknown whether the batch or the destination is to blame, and the interval of its
+    /// next wait. While no other batch waits, this one finds out whether the destination is back, so it does not wait longer
+    /// than a probe.
+    pub(crate) fn wait_of_suspect(&self, interval: Option<Duration>) -> (Duration, Duration) {
+        let (_, next) = self.wait_of_batch(interval);
+        let wait = self.probes.begin_with(interval).next(None).min(WAIT_MAX);
+        (wait, next)
+    }
+
     /// Counts the export that starts now as the probe.
     pub(crate) fn start_probe(&mut self) {
         if let Some(down) = &mut self.down {

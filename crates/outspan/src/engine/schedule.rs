@@ -131,6 +131,17 @@ pub(super) struct Schedule {
     numbers: u64,
 }
 
+/// What a failure says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Blame {
+    /// The destination takes nothing.
+    Destination,
+    /// The destination or the batch: the next export decides.
+    Unknown,
+    /// The batch: the destination took others meanwhile.
+    Batch,
+}
+
 impl Schedule {
     pub(super) fn new(
         concurrent: usize,
@@ -261,32 +272,33 @@ impl Schedule {
         Step::Start(item)
     }
 
-    /// Notes the answer to an export, and takes back what has to be sent again.
+    /// Notes the answer to an export, and takes back what has to be sent again. Returns the blame for a failure.
     pub(super) fn complete(
         &mut self,
         number: u64,
         answer: &Answer<'_>,
         again: Vec<Item>,
         now: Instant,
-    ) {
+    ) -> Blame {
         let Some(flight) = self.flights.remove(&number) else {
-            return;
+            return Blame::Destination;
         };
         if answer.is_inconclusive {
             self.health.probe_inconclusive(flight.is_probe);
         } else if answer.is_success {
             self.succeeded(now);
         }
-        let mut is_alone = false;
+        let mut blame = Blame::Destination;
         if let Some(error) = answer.failure {
-            is_alone = self.failed(error, &flight, now);
+            blame = self.failed(error, &flight, now);
             if flight.is_sent_at_shutdown {
                 self.is_partial_at_shutdown = error.is_partial();
             }
         }
         let kept = again.iter().map(Item::spans).sum();
         self.release(flight.arrival, flight.spans.saturating_sub(kept));
-        self.put_back(again, is_alone, now);
+        self.put_back(again, blame, now);
+        blame
     }
 
     fn succeeded(&mut self, now: Instant) {
@@ -301,12 +313,12 @@ impl Schedule {
         }
     }
 
-    /// Notes a failure, and says whether it is that of one batch alone, which then waits by itself.
+    /// Notes a failure, and says what is to blame. A batch that may be to blame waits by itself.
     ///
     /// The evidence is what happened to others: a batch that fails while others succeed fails alone. If none succeeded since it
     /// failed last, but some did before, the next export decides: the destination is down if another batch fails as well. A
     /// destination that never took anything is down at once, and so is one that asks to be left alone.
-    fn failed(&mut self, error: &Error, flight: &Flight, now: Instant) -> bool {
+    fn failed(&mut self, error: &Error, flight: &Flight, now: Instant) -> Blame {
         self.has_answered |= error.retry_after().is_some() || error.attempt().status.is_some();
         let is_about_all = error.retry_after().is_some() || error.kind() == ErrorKind::Throttled;
         let is_up = self.health.is_up();
@@ -318,13 +330,13 @@ impl Schedule {
         if may_be_alone && !is_about_all && (is_up || is_verifying) {
             self.lone_error = Some(error.clone());
             if is_up && others_succeeded {
-                return true;
+                return Blame::Batch;
             }
             if is_only_one {
                 self.suspect = Some(flight.arrival);
             }
             self.health.verify(error, flight.is_probe, now);
-            return true;
+            return Blame::Unknown;
         }
         let decides = is_up || flight.is_probe || (is_verifying && !self.health.is_probing());
         if decides {
@@ -335,7 +347,7 @@ impl Schedule {
         } else {
             self.health.note_failure(error, now);
         }
-        false
+        Blame::Destination
     }
 
     /// Counts attempts of a shutdown that find nothing listening, and gives up when they are enough.
@@ -375,10 +387,15 @@ impl Schedule {
     }
 
     /// Takes back what has to be sent again.
-    fn put_back(&mut self, items: Vec<Item>, is_alone: bool, now: Instant) {
+    fn put_back(&mut self, items: Vec<Item>, blame: Blame, now: Instant) {
         let failed = items.iter().find(|item| item.place == Place::Failed);
-        let lone = failed.filter(|_| is_alone).map(|item| {
-            let (wait, next) = self.health.wait_of_batch(item.interval);
+        let lone = failed.filter(|_| blame != Blame::Destination);
+        let lone = lone.map(|item| {
+            let (wait, next) = match blame {
+                // Where no other batch waits, this one is the only probe.
+                Blame::Unknown => self.health.wait_of_suspect(item.interval),
+                _ => self.health.wait_of_batch(item.interval),
+            };
             (now + self.shortened(wait), next)
         });
         let probe_at = self.health.probe_at().unwrap_or(now);

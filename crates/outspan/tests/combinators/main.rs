@@ -17,6 +17,7 @@ mod from_go;
 mod limited;
 mod logged;
 mod logged_self_tracing;
+mod look_ups;
 mod measured;
 mod merger;
 mod named_limits;

@@ -11,6 +11,7 @@ use std::sync::Weak;
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::sync::Semaphore;
 use tokio::sync::oneshot;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -33,6 +34,10 @@ pub(super) const PAUSE: Duration = Duration::from_secs(1);
 
 /// How long a member that is gone has to deliver what it holds.
 const RETIREMENT: Duration = Duration::from_secs(30);
+
+/// How many look-ups may run at the same time: those that did not end in time and cannot be stopped, and a new one. Each has a
+/// thread.
+const LOOK_UPS_MAX: usize = 4;
 
 /// How many addresses a name may stand for.
 const ADDRESSES_MAX: usize = 64;
@@ -156,11 +161,17 @@ impl Members {
         look_up: Box<dyn Fn() -> io::Result<Vec<SocketAddr>> + Send + Sync>,
         make: Box<dyn Fn(SocketAddr) -> Result<Exporter> + Send + Sync>,
         every: Duration,
+        timeout: Duration,
     ) -> Result<()> {
         let members = Arc::downgrade(self);
-        let look_up = Arc::new(look_up);
+        let look_ups = LookUps {
+            look_up: Arc::new(look_up),
+            threads: Arc::new(Semaphore::new(LOOK_UPS_MAX)),
+            timeout,
+        };
         let work = async move {
-            while let Some(found) = ask(&look_up).await {
+            loop {
+                let found = look_ups.ask().await;
                 if !Self::update(&members, found, &make) {
                     return;
                 }
@@ -317,20 +328,38 @@ impl fmt::Debug for Members {
     }
 }
 
-/// Looks up on a thread of its own, because the system's call blocks and cannot be stopped.
-async fn ask(
-    look_up: &Arc<Box<dyn Fn() -> io::Result<Vec<SocketAddr>> + Send + Sync>>,
-) -> Option<io::Result<Vec<SocketAddr>>> {
-    let look_up = Arc::clone(look_up);
-    let (found, answer) = oneshot::channel();
-    let thread = std::thread::Builder::new()
-        .name("outspan-lookup".into())
-        .spawn(move || {
-            let answer = call_guarded("look-up of addresses", || look_up());
-            drop(found.send(answer.unwrap_or_else(|e| Err(io::Error::other(e.to_string())))));
-        });
-    if let Err(error) = thread {
-        return Some(Err(error));
+/// Looks addresses up, each time on a thread of its own, because the system's call blocks and cannot be stopped.
+struct LookUps {
+    look_up: Arc<Box<dyn Fn() -> io::Result<Vec<SocketAddr>> + Send + Sync>>,
+    threads: Arc<Semaphore>,
+    timeout: Duration,
+}
+
+impl LookUps {
+    /// Looks up once. What a look-up finds after its time is ignored.
+    async fn ask(&self) -> io::Result<Vec<SocketAddr>> {
+        let Ok(permit) = Arc::clone(&self.threads).try_acquire_owned() else {
+            return Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!("{LOOK_UPS_MAX} look-ups have not ended"),
+            ));
+        };
+        let look_up = Arc::clone(&self.look_up);
+        let (found, answer) = oneshot::channel();
+        std::thread::Builder::new()
+            .name("outspan-lookup".into())
+            .spawn(move || {
+                let answer = call_guarded("look-up of addresses", || look_up());
+                // Before the answer is there: whoever has it may start the next one.
+                drop(permit);
+                drop(found.send(answer.unwrap_or_else(|e| Err(io::Error::other(e.to_string())))));
+            })?;
+        match tokio::time::timeout(self.timeout, answer).await {
+            Ok(answer) => answer.unwrap_or_else(|e| Err(io::Error::other(e))),
+            Err(_) => Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!("the look-up did not end within {:?}", self.timeout),
+            )),
+        }
     }
-    Some(answer.await.unwrap_or_else(|e| Err(io::Error::other(e))))
 }

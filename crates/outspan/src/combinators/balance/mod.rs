@@ -50,6 +50,9 @@ const FLUSH_RETIRED: Duration = Duration::from_secs(5);
 /// records live longer than that.
 const EVERY: Duration = Duration::from_secs(30);
 
+/// How long a look-up may take by default: twice as long as the C library waits for a name server before it asks again.
+const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// How many bytes of pieces are under way at once, unless the batch itself has more than half of that.
 const HELD_BYTES: usize = 8 << 20;
 
@@ -137,6 +140,7 @@ pub struct Balance {
     members: Vec<(String, Exporter)>,
     resolve: Option<Resolve>,
     every: Duration,
+    look_up_timeout: Duration,
     by: BalanceBy,
     breakers: Breakers,
 }
@@ -160,6 +164,7 @@ impl Balance {
             members: Vec::new(),
             resolve: None,
             every: EVERY,
+            look_up_timeout: LOOK_UP_TIMEOUT,
             by: BalanceBy::default(),
             breakers: Breakers::default(),
         }
@@ -180,7 +185,8 @@ impl Balance {
     }
 
     /// Takes a member for each address that `look_up` finds, made by `make`; as [`resolved`](Self::resolved), for other ways to
-    /// find addresses. `look_up` may block.
+    /// find addresses. `look_up` may block, for at most
+    /// [`look_up_timeout`](Self::look_up_timeout).
     pub fn looked_up(
         look_up: impl Fn() -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
         make: impl Fn(SocketAddr) -> Result<Exporter> + Send + Sync + 'static,
@@ -212,6 +218,16 @@ impl Balance {
     #[must_use]
     pub fn every(mut self, every: Duration) -> Self {
         self.every = every.max(members::PAUSE);
+        self
+    }
+
+    /// Sets how long a look-up may take. Default: 10 s.
+    ///
+    /// A look-up that takes longer counts as failed: the known members stay, and addresses are looked up again at the next time.
+    /// What it still finds is ignored. Its thread cannot be stopped; while four of them have not ended, no other look-up starts.
+    #[must_use]
+    pub fn look_up_timeout(mut self, timeout: Duration) -> Self {
+        self.look_up_timeout = timeout;
         self
     }
 
@@ -247,7 +263,12 @@ impl Balance {
         let members = Members::new(listed.collect(), self.breakers.clone(), is_resolved);
         let members = Arc::new(members);
         if let Some(resolve) = self.resolve {
-            members.look_up_again_and_again(resolve.look_up, resolve.make, self.every)?;
+            members.look_up_again_and_again(
+                resolve.look_up,
+                resolve.make,
+                self.every,
+                self.look_up_timeout,
+            )?;
         }
         Ok(Exporter::new(Balanced {
             members,
@@ -264,6 +285,7 @@ impl fmt::Debug for Balance {
             .field("members", &self.members)
             .field("is_resolved", &self.resolve.is_some())
             .field("every", &self.every)
+            .field("look_up_timeout", &self.look_up_timeout)
             .field("by", &self.by);
         self.breakers.show(&mut shown);
         shown.finish()

@@ -501,3 +501,60 @@ fn steps_of_a_long_queue_do_not_look_at_all_batches() {
         "{few:?} with few, {many:?} with many"
     );
 }
+
+/// The defaults: waits between probes stay short, those of a batch grow.
+fn with_default_retry() -> Settings {
+    Settings {
+        retry: Retry::default(),
+        ..settings()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_waiting_batch_is_delivered_soon_after_a_long_outage() {
+    for (succeeds_before, waiting) in [(true, 1), (false, 1), (true, 3), (false, 3)] {
+        let destination = Picky::new(&[], MILLISECOND);
+        let desk = Desk::new(with_default_retry(), &destination);
+        if succeeds_before {
+            desk.push(1);
+            pass(SECOND).await;
+        }
+        destination.is_down.store(true, Ordering::SeqCst);
+        for spans in 0..waiting {
+            desk.push(10 + spans);
+        }
+        pass(300 * SECOND).await;
+        let calls = destination.seen().len();
+        // One request at a time, and none more often than about each second.
+        assert!((60..300).contains(&calls), "{calls}");
+        destination.is_down.store(false, Ordering::SeqCst);
+        pass(5 * SECOND).await;
+        let account = desk.account();
+        assert!(
+            account.delivered >= 10,
+            "{succeeds_before}, {waiting}: {account}"
+        );
+        pass(60 * SECOND).await;
+        assert_eq!(desk.account().open(), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn batch_that_fails_while_others_succeed_is_no_outage() {
+    let destination = Picky::new(&[7], MILLISECOND);
+    let desk = Desk::new(with_default_retry(), &destination);
+    desk.push(1);
+    pass(SECOND).await;
+    desk.push(7);
+    desk.push(1);
+    pass(SECOND).await;
+    // From here on it is known that only one batch fails.
+    for _ in 0..6_000 {
+        desk.push(1);
+        pass(10 * MILLISECOND).await;
+        let trouble = desk.queue.shared.diagnostics.trouble();
+        assert_eq!(trouble, None);
+    }
+    assert!(destination.begins(7).len() >= 3, "it is tried again");
+    assert_eq!(desk.account().open(), 7, "only that batch waits");
+}
