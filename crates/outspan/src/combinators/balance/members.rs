@@ -11,12 +11,12 @@ use std::sync::Weak;
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::sync::oneshot;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::super::breaker::Breakers;
 use super::super::route::Destination;
+use super::look_ups::LookUps;
 use crate::Deadline;
 use crate::Drained;
 use crate::Error;
@@ -153,20 +153,30 @@ impl Members {
     /// Looks addresses up for as long as anybody holds the members.
     pub(super) fn look_up_again_and_again(
         self: &Arc<Self>,
-        look_up: Box<dyn Fn() -> io::Result<Vec<SocketAddr>> + Send + Sync>,
+        mut look_ups: LookUps,
         make: Box<dyn Fn(SocketAddr) -> Result<Exporter> + Send + Sync>,
         every: Duration,
     ) -> Result<()> {
         let members = Arc::downgrade(self);
-        let look_up = Arc::new(look_up);
         let work = async move {
-            while let Some(found) = ask(&look_up).await {
+            loop {
+                let found = look_ups.ask().await;
                 if !Self::update(&members, found, &make) {
                     return;
                 }
                 let looked_up_at = Instant::now();
-                if !Self::wait(&members, looked_up_at + every).await {
-                    return;
+                loop {
+                    tokio::select! {
+                        goes_on = Self::wait(&members, looked_up_at + every) => match goes_on {
+                            true => break,
+                            false => return,
+                        },
+                        found = look_ups.next_answer() => {
+                            if !Self::update(&members, found, &make) {
+                                return;
+                            }
+                        }
+                    }
                 }
                 tokio::time::sleep_until(looked_up_at + PAUSE).await;
             }
@@ -315,22 +325,4 @@ impl fmt::Debug for Members {
             .field("state", &*self.lock())
             .finish_non_exhaustive()
     }
-}
-
-/// Looks up on a thread of its own, because the system's call blocks and cannot be stopped.
-async fn ask(
-    look_up: &Arc<Box<dyn Fn() -> io::Result<Vec<SocketAddr>> + Send + Sync>>,
-) -> Option<io::Result<Vec<SocketAddr>>> {
-    let look_up = Arc::clone(look_up);
-    let (found, answer) = oneshot::channel();
-    let thread = std::thread::Builder::new()
-        .name("outspan-lookup".into())
-        .spawn(move || {
-            let answer = call_guarded("look-up of addresses", || look_up());
-            drop(found.send(answer.unwrap_or_else(|e| Err(io::Error::other(e.to_string())))));
-        });
-    if let Err(error) = thread {
-        return Some(Err(error));
-    }
-    Some(answer.await.unwrap_or_else(|e| Err(io::Error::other(e))))
 }

@@ -1,5 +1,6 @@
 //! Spreading batches over several destinations that are alike.
 
+mod look_ups;
 mod members;
 mod rendezvous;
 
@@ -18,6 +19,8 @@ use futures_util::stream::FuturesUnordered;
 use outspan_wire::otlp;
 use outspan_wire::otlp::Split;
 
+use self::look_ups::LookUp;
+use self::look_ups::LookUps;
 use self::members::Members;
 use super::breaker::Breaker;
 use super::breaker::BreakerEvent;
@@ -49,6 +52,9 @@ const FLUSH_RETIRED: Duration = Duration::from_secs(5);
 /// How often names are looked up again unless told: what the Collector's resolver does by default is 5 s; most
 /// records live longer than that.
 const EVERY: Duration = Duration::from_secs(30);
+
+/// How long a look-up may take unless told: as long as the system's resolver takes to try a name server twice.
+const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How many bytes of pieces are under way at once, unless the batch itself has more than half of that.
 const HELD_BYTES: usize = 8 << 20;
@@ -137,13 +143,14 @@ pub struct Balance {
     members: Vec<(String, Exporter)>,
     resolve: Option<Resolve>,
     every: Duration,
+    look_up_timeout: Duration,
     by: BalanceBy,
     breakers: Breakers,
 }
 
 /// Where members come from whose addresses change.
 struct Resolve {
-    look_up: Box<dyn Fn() -> io::Result<Vec<SocketAddr>> + Send + Sync>,
+    look_up: LookUp,
     make: Box<dyn Fn(SocketAddr) -> Result<Exporter> + Send + Sync>,
 }
 
@@ -160,6 +167,7 @@ impl Balance {
             members: Vec::new(),
             resolve: None,
             every: EVERY,
+            look_up_timeout: LOOK_UP_TIMEOUT,
             by: BalanceBy::default(),
             breakers: Breakers::default(),
         }
@@ -168,7 +176,8 @@ impl Balance {
     /// Takes a member for each address that `host` (`NAME:PORT`) has, made by `make`.
     ///
     /// The name is looked up on a thread of its own, when this is built, then every 30 s (see [`every`](Self::every)), and, at
-    /// most once a second, when a member fails. If that does not work the known members stay. An address for which `make` fails or
+    /// most once a second, when a member fails. If that does not work, or takes longer than 10 s (see
+    /// [`look_up_timeout`](Self::look_up_timeout)), the known members stay. An address for which `make` fails or
     /// panics has no member until the next look-up.
     pub fn resolved(
         host: impl Into<String>,
@@ -215,6 +224,17 @@ impl Balance {
         self
     }
 
+    /// Sets how long a look-up may take: 10 s unless told.
+    ///
+    /// Until a look-up that takes longer is answered, the known members stay, and addresses are looked up again as usual. Its
+    /// answer counts when it comes, unless a later look-up was answered before. At most three are under way at a time, each on a
+    /// thread of its own.
+    #[must_use]
+    pub fn look_up_timeout(mut self, timeout: Duration) -> Self {
+        self.look_up_timeout = timeout;
+        self
+    }
+
     /// Sets when a member is left alone: see [`Breaker`] for the defaults.
     #[must_use]
     pub fn breaker(mut self, breaker: Breaker) -> Self {
@@ -247,7 +267,8 @@ impl Balance {
         let members = Members::new(listed.collect(), self.breakers.clone(), is_resolved);
         let members = Arc::new(members);
         if let Some(resolve) = self.resolve {
-            members.look_up_again_and_again(resolve.look_up, resolve.make, self.every)?;
+            let look_ups = LookUps::new(resolve.look_up, self.look_up_timeout);
+            members.look_up_again_and_again(look_ups, resolve.make, self.every)?;
         }
         Ok(Exporter::new(Balanced {
             members,
@@ -264,6 +285,7 @@ impl fmt::Debug for Balance {
             .field("members", &self.members)
             .field("is_resolved", &self.resolve.is_some())
             .field("every", &self.every)
+            .field("look_up_timeout", &self.look_up_timeout)
             .field("by", &self.by);
         self.breakers.show(&mut shown);
         shown.finish()
