@@ -4,8 +4,10 @@
 use std::error::Error as StdError;
 use std::future::Future;
 use std::io;
+use std::mem::MaybeUninit;
 use std::path::Path;
 use std::pin::Pin;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
@@ -36,6 +38,13 @@ use super::proxy::Proxied;
 use super::resolver::Resolver;
 use super::tls::TlsInUse;
 use super::transport::Transport;
+
+/// How many bytes are read from a connection at a time before others on the same thread get their turn. Hardly any answer has
+/// more; a peer that floods would otherwise keep the thread for as long as it takes to read tens of thousands of frames.
+const TURN_BYTES: usize = 16 << 10;
+
+/// How many bytes one read has at most.
+const READ_BYTES: usize = 8 << 10;
 
 /// What the first bytes of a plaintext answer look like.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -236,6 +245,14 @@ impl Service<Uri> for Connector {
     }
 }
 
+/// Lets everything else on this thread go first, timers and other connections as well, and has the task polled again then.
+fn give_way<T>(context: &mut Context<'_>) -> Poll<T> {
+    let others = pin!(tokio::task::yield_now());
+    // It is never ready the first time, and has taken note of the task.
+    let _: Poll<()> = others.poll(context);
+    Poll::Pending
+}
+
 fn has_timed_out(error: &(dyn StdError + 'static)) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {
@@ -264,6 +281,8 @@ pub(crate) struct Stream {
     has_answered: bool,
     has_failed: bool,
     patience: u8,
+    /// How many bytes were read since others had their turn.
+    read: usize,
 }
 
 /// A connection, plain or encrypted.
@@ -283,21 +302,26 @@ impl Stream {
             has_answered: false,
             has_failed: false,
             patience: 4,
+            read: 0,
         }
     }
 
-    /// Reads the first answer into a buffer of ours, looks at it, and hands it on.
-    fn poll_first_read(
+    /// Reads into a buffer of ours, so that a read has a bound, looks at the first answer, and hands all on.
+    fn poll_read_some(
         &mut self,
         context: &mut Context<'_>,
         buf: &mut ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        let mut first = [0; 16];
-        let room = first.len().min(buf.remaining());
-        let mut own = hyper::rt::ReadBuf::new(first.get_mut(..room).unwrap_or_default());
+        let mut some = [const { MaybeUninit::uninit() }; READ_BYTES];
+        let room = some.len().min(buf.remaining());
+        let mut own = hyper::rt::ReadBuf::uninit(some.get_mut(..room).unwrap_or_default());
         std::task::ready!(self.socket.poll_read(context, own.unfilled()))?;
-        self.has_answered = true;
-        self.heard.listen(own.filled());
+        if !std::mem::replace(&mut self.has_answered, true)
+            && matches!(self.socket, Socket::Plain(_))
+        {
+            self.heard.listen(own.filled());
+        }
+        self.read += own.filled().len();
         buf.put_slice(own.filled());
         Poll::Ready(Ok(()))
     }
@@ -367,13 +391,18 @@ impl Read for Stream {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         this.link.check_open(context)?;
-        let read = match &this.socket {
-            Socket::Plain(_) if !this.has_answered => this.poll_first_read(context, &mut buf),
-            _ => this.socket.poll_read(context, buf),
-        };
-        if let Poll::Ready(Err(error)) = &read {
-            this.has_failed = true;
-            this.heard.note(error);
+        if this.read >= TURN_BYTES {
+            this.read = 0;
+            return give_way(context);
+        }
+        let read = this.poll_read_some(context, &mut buf);
+        match &read {
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(error)) => {
+                this.has_failed = true;
+                this.heard.note(error);
+            }
+            Poll::Pending => this.read = 0,
         }
         read
     }
@@ -473,5 +502,36 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
         assert_eq!(polls, 5);
         assert!(stream.heard.failure().is_some());
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_connection_that_floods_gives_way_to_others() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let socket = Socket::Plain(TokioIo::new(Transport::Unix(ours)));
+        let mut stream = Stream::new(socket, Heard::default(), Links::default().open(), false);
+        theirs.writable().await.unwrap();
+        let sent = theirs.try_write(&[b'x'; 64 << 10]).unwrap();
+        assert!(sent > 2 * TURN_BYTES, "{sent} bytes fit");
+        let mut place = vec![0; 64 << 10];
+        let (mut read, mut turns) = (0, 0);
+        let all = poll_fn(|context| {
+            let before = read;
+            turns += 1;
+            while read < sent {
+                let mut buf = hyper::rt::ReadBuf::new(&mut place);
+                if Pin::new(&mut stream)
+                    .poll_read(context, buf.unfilled())?
+                    .is_pending()
+                {
+                    assert!(read - before <= TURN_BYTES, "{}", read - before);
+                    return Poll::Pending;
+                }
+                read += buf.filled().len();
+            }
+            Poll::Ready(Ok::<_, io::Error>(()))
+        });
+        all.await.unwrap();
+        assert!(turns >= sent / TURN_BYTES, "{turns} turns");
     }
 }

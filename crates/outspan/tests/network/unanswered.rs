@@ -47,8 +47,7 @@ use crate::unix_socket::listen;
 pub(crate) const SOON: Duration = Duration::from_secs(10);
 
 /// How soon spans are delivered again when the peer is healthy again.
-/// It is meant to be 5 s; a test on a busy machine allows twice that.
-pub(crate) const RECOVERY: Duration = Duration::from_secs(10);
+pub(crate) const RECOVERY: Duration = Duration::from_secs(5);
 
 /// An attempt that is given up before a quiet connection is one that does not answer.
 pub(crate) const SHORT: Duration = Duration::from_millis(300);
