@@ -129,6 +129,7 @@ impl OtlpSettings {
         #[cfg(not(feature = "grpc"))]
         let builder = otlp::http(&self.endpoint);
         Ok(builder
+            .keep_root_path()
             .protocol(self.protocol)
             .insecure(self.insecure)
             .headers(self.headers.iter().cloned())
