@@ -2,6 +2,8 @@
 //!
 //! Source: "Fetch", 3.3 "CORS protocol", of WHATWG.
 
+use std::collections::HashSet;
+
 use http::HeaderMap;
 use http::HeaderName;
 use http::HeaderValue;
@@ -13,7 +15,7 @@ use http::request::Parts;
 
 use super::answer::Answer;
 
-/// Headers that OTLP over HTTP needs; those that begin with `x-` are allowed besides, because programs use them for keys.
+/// Headers that OTLP over HTTP needs. They are allowed even if the browser does not ask for them.
 const HEADERS: [&str; 4] = [
     "content-type",
     "content-encoding",
@@ -103,21 +105,35 @@ impl Cors {
     }
 }
 
-/// Our own headers, and of those that the browser asks for the ones that begin with `x-`.
+/// The most header names and bytes of names that are copied from a preflight request.
+const MAX_NAMES: usize = 64;
+const MAX_NAME_BYTES: usize = 4096;
+
+/// The headers of OTLP, and those that the browser asks for. A name that is no token of HTTP is left out.
+///
+/// A list of names works for credentialed requests too, and it can name `authorization`; `*` can do neither ("Fetch",
+/// "HTTP responses").
 fn allowed_headers(asked: &HeaderMap) -> HeaderValue {
     let mut allowed = HEADERS.join(", ");
-    let asked = asked
-        .get(header::ACCESS_CONTROL_REQUEST_HEADERS)
-        .and_then(|names| names.to_str().ok())
-        .unwrap_or_default();
-    for name in asked.split(',').map(str::trim) {
-        let is_extra = name
-            .get(..2)
-            .is_some_and(|start| start.eq_ignore_ascii_case("x-"));
-        if is_extra && HeaderName::try_from(name).is_ok() {
-            allowed.push_str(", ");
-            allowed.push_str(name);
+    let mut names: HashSet<HeaderName> = HEADERS.map(HeaderName::from_static).into();
+    let mut bytes = 0;
+    let lines = asked.get_all(header::ACCESS_CONTROL_REQUEST_HEADERS);
+    let asked = lines.iter().filter_map(|line| line.to_str().ok());
+    for text in asked.flat_map(|line| line.split(',')).map(str::trim) {
+        let Ok(name) = HeaderName::try_from(text) else {
+            continue;
+        };
+        // `*` would allow more than the browser asks for.
+        if name == "*" || names.contains(&name) {
+            continue;
         }
+        bytes += text.len();
+        if bytes > MAX_NAME_BYTES || names.len() >= HEADERS.len() + MAX_NAMES {
+            break;
+        }
+        allowed.push_str(", ");
+        allowed.push_str(name.as_str());
+        names.insert(name);
     }
     HeaderValue::try_from(allowed).unwrap_or_else(|_| HeaderValue::from_static("content-type"))
 }
@@ -126,17 +142,41 @@ fn allowed_headers(asked: &HeaderMap) -> HeaderValue {
 mod tests {
     use super::*;
 
+    fn allowed(asked: &[&str]) -> String {
+        let mut headers = HeaderMap::new();
+        for line in asked {
+            let line = HeaderValue::from_str(line).unwrap();
+            headers.append(header::ACCESS_CONTROL_REQUEST_HEADERS, line);
+        }
+        allowed_headers(&headers).to_str().unwrap().to_owned()
+    }
+
     #[test]
-    fn only_what_was_asked_for_and_begins_with_x_is_added() {
-        let mut asked = HeaderMap::new();
-        asked.insert(
-            header::ACCESS_CONTROL_REQUEST_HEADERS,
-            HeaderValue::from_static("content-type, X-Api-Key,cookie, x-a b, x-honeycomb-team"),
+    fn headers_that_a_preflight_asks_for_are_allowed() {
+        let own = "content-type, content-encoding, authorization, user-agent";
+        assert_eq!(allowed(&[]), own);
+        assert_eq!(
+            allowed(&["api-key,baggage,content-type,traceparent"]),
+            format!("{own}, api-key, baggage, traceparent")
         );
         assert_eq!(
-            allowed_headers(&asked),
-            "content-type, content-encoding, authorization, user-agent, X-Api-Key, x-honeycomb-team"
+            allowed(&[
+                "X-Api-Key, x-a b,, *,x-honeycomb-team",
+                "tracestate, X-API-KEY"
+            ]),
+            format!("{own}, x-api-key, x-honeycomb-team, tracestate")
         );
+    }
+
+    #[test]
+    fn headers_copied_from_a_preflight_are_bounded() {
+        let many: Vec<String> = (0..10_000).map(|number| format!("n{number}")).collect();
+        let many = allowed(&[&many.join(",")]);
+        assert_eq!(many.split(", ").count(), HEADERS.len() + MAX_NAMES);
+        let long: Vec<String> = (0..60)
+            .map(|number| format!("n{number}-{}", "x".repeat(500)))
+            .collect();
+        assert!(allowed(&[&long.join(",")]).len() < 2 * MAX_NAME_BYTES);
     }
 
     #[test]

@@ -19,12 +19,19 @@ use super::pairs;
 use super::reader::Reader;
 use super::time_limits;
 
+/// The specification's default, or gRPC where only that is compiled in.
+const DEFAULT_PROTOCOL: Protocol = match cfg!(all(feature = "grpc", not(feature = "http"))) {
+    true => Protocol::Grpc,
+    false => Protocol::HttpProtobuf,
+};
+
 /// The settings of the OTLP exporter; each variable's form for traces (`OTEL_EXPORTER_OTLP_TRACES_…`) beats its general
 /// form.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct OtlpSettings {
-    /// `…PROTOCOL`: `grpc`, `http/protobuf` (the default) or `http/json`.
+    /// `…PROTOCOL`: `grpc`, `http/protobuf` or `http/json`. Default: `http/protobuf`, or `grpc` if only the feature `grpc` is
+    /// compiled in.
     pub protocol: Protocol,
     /// `…ENDPOINT`, for HTTP as the whole URL of requests: the general form is a base, to which `v1/traces` is appended,
     /// the form for traces is used as it is. Default: `http://localhost:4318/v1/traces`, for gRPC `http://localhost:4317`.
@@ -129,6 +136,7 @@ impl OtlpSettings {
         #[cfg(not(feature = "grpc"))]
         let builder = otlp::http(&self.endpoint);
         Ok(builder
+            .keep_root_path()
             .protocol(self.protocol)
             .insecure(self.insecure)
             .headers(self.headers.iter().cloned())
@@ -157,6 +165,10 @@ impl OtlpSettings {
 
     fn tls(&self) -> Result<Tls> {
         let mut tls = Tls::new();
+        if self.is_plaintext() {
+            // A warning says that they are not used.
+            return Ok(tls);
+        }
         if let Some(file) = &self.certificate {
             tls = tls.ca_file(file);
         }
@@ -180,7 +192,9 @@ impl OtlpSettings {
         let scheme = self.endpoint.split_once("://").map(|(scheme, _)| scheme);
         match scheme {
             _ if crate::net::is_unix(&self.endpoint) => true,
-            Some(scheme) => scheme.eq_ignore_ascii_case("http"),
+            Some(scheme) => ["http", "grpc"]
+                .iter()
+                .any(|plain| scheme.eq_ignore_ascii_case(plain)),
             None => self.protocol == Protocol::Grpc && self.insecure,
         }
     }
@@ -219,7 +233,7 @@ fn protocol<L: Fn(&str) -> Option<OsString>>(reader: &Reader<L>) -> Protocol {
             all.into_iter()
                 .find(|protocol| text.eq_ignore_ascii_case(protocol.as_str()))
         })
-        .unwrap_or(Protocol::HttpProtobuf)
+        .unwrap_or(DEFAULT_PROTOCOL)
 }
 
 fn endpoint<L: Fn(&str) -> Option<OsString>>(
@@ -275,4 +289,44 @@ fn header(pair: Option<(&str, &str)>) -> Result<(String, Secret), &'static str> 
         return Err("has a control character in its value");
     }
     Ok((key.to_owned(), Secret::new(value)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(variables: &[(&str, &str)]) -> OtlpSettings {
+        OtlpSettings::read(&Reader::new(|name: &str| {
+            let found = variables.iter().find(|(known, _)| *known == name);
+            found.map(|(_, value)| OsString::from(value))
+        }))
+    }
+
+    #[test]
+    fn empty_environment_has_a_protocol_that_is_compiled_in() {
+        read(&[]).exporter().unwrap();
+    }
+
+    #[test]
+    fn certificates_do_not_matter_to_plaintext_endpoints() {
+        const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+        let protocol = DEFAULT_PROTOCOL.as_str();
+        for file in [
+            "CERTIFICATE",
+            "CLIENT_CERTIFICATE",
+            "CLIENT_KEY",
+            "TRACES_CERTIFICATE",
+        ] {
+            let file = format!("OTEL_EXPORTER_OTLP_{file}");
+            let file = (file.as_str(), "/no/such.pem");
+            read(&[file]).exporter().unwrap();
+            for endpoint in ["http://c:1", "HTTP://c:1", "grpc://c:1"] {
+                let protocol = ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol);
+                read(&[file, protocol, (ENDPOINT, endpoint)])
+                    .exporter()
+                    .unwrap();
+            }
+            assert!(read(&[file, (ENDPOINT, "https://c:1")]).exporter().is_err());
+        }
+    }
 }

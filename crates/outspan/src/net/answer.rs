@@ -15,6 +15,7 @@ use crate::Secret;
 
 use super::named_limit;
 use super::scrub;
+use super::without_credentials;
 
 /// An answer of the server's, whole.
 #[derive(Debug)]
@@ -70,7 +71,11 @@ pub(crate) fn read_failure(statuses: &Statuses, answer: &Answer, secrets: &[Secr
     let location = headers.get(header::LOCATION).and_then(|l| l.to_str().ok());
     let said = words_of(headers, &answer.body);
     let words = match location {
-        Some(location) => format!("to {}", fit_to_show(location, secrets)),
+        // Secrets first: they are not found in a text that was cut.
+        Some(location) => {
+            let location = without_credentials(&scrub(location, secrets));
+            format!("to {}", fit_to_show(&location, &[]))
+        }
         None => fit_to_show(&said, secrets),
     };
     let colon = if words.is_empty() { "" } else { ": " };
@@ -198,7 +203,7 @@ fn words_of(headers: &HeaderMap, body: &[u8]) -> String {
 /// Makes foreign text fit for a log line: without secrets, one line, bounded, without control characters.
 pub(crate) fn fit_to_show(text: &str, secrets: &[Secret]) -> String {
     // First the secrets: what is cut short is not found any more.
-    let text = scrub(text, secrets);
+    let text = without_url_credentials(&scrub(text, secrets));
     let text = text.trim();
     let shown: String = text
         .chars()
@@ -209,6 +214,26 @@ pub(crate) fn fit_to_show(text: &str, secrets: &[Secret]) -> String {
         Some(_) => format!("{shown}…"),
         None => shown,
     }
+}
+
+/// Takes user info, query and fragment out of each URL in a peer's text; they may be credentials of somebody else.
+fn without_url_credentials(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(place) = rest.find("://") {
+        let (before, url) = rest.split_at(place);
+        let end = url.find(ends_url).unwrap_or(url.len());
+        let (url, after) = url.split_at(end);
+        shown.push_str(before);
+        shown.push_str(&without_credentials(url));
+        rest = after;
+    }
+    shown.push_str(rest);
+    shown
+}
+
+fn ends_url(c: char) -> bool {
+    c.is_whitespace() || c.is_control() || "\"<>".contains(c)
 }
 
 #[cfg(test)]
@@ -300,6 +325,49 @@ mod tests {
         let long = answer(StatusCode::BAD_REQUEST, text, &[b'x'; 10_000]);
         let long = read_failure(&STATUSES, &long, &[]);
         assert!(long.to_string().len() < 500);
+    }
+
+    #[test]
+    fn credentials_in_urls_of_a_server_are_not_shown() {
+        for (location, shown) in [
+            (
+                "https://user:pass-word@c:1/x?key=pass-word#y",
+                "https://***@c:1/x",
+            ),
+            ("https://c/x?token=pass-word", "https://c/x"),
+            ("/login?token=pass-word", "/login"),
+            ("//user:pass-word@c/x", "***@c/x"),
+            ("https://pass-word@c", "https://***@c"),
+            (
+                "https://user:pass-word@c/to?u=http://pass-word@d",
+                "https://***@d",
+            ),
+            ("http://c/x", "http://c/x"),
+        ] {
+            let headers = headers(header::LOCATION, location);
+            let answer = answer(StatusCode::FOUND, headers, b"");
+            let error = read_failure(&STATUSES, &answer, &[]).to_string();
+            assert!(!error.contains("pass-word"), "{error}");
+            assert!(error.contains(&format!(": to {shown} (")), "{error}");
+        }
+        for (said, shown) in [
+            (
+                "see https://user:pass-word@c/x?key=pass-word for more",
+                "see https://***@c/x for more",
+            ),
+            (
+                "\"http://c/?pass-word\" <http://d?k=pass-word>",
+                "\"http://c/\" <http://d>",
+            ),
+            ("http://u:it's-pass-word@c", "http://***@c"),
+            (
+                "upstream amqp://u:pass-word@q:1, closed",
+                "upstream amqp://***@q:1, closed",
+            ),
+            ("what? a@b.c says no: //", "what? a@b.c says no: //"),
+        ] {
+            assert_eq!(fit_to_show(said, &[]), shown);
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Where a destination is: one URL, taken apart once.
 
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -28,8 +29,10 @@ pub(crate) struct Endpoint {
     password: Vec<Secret>,
     /// The unix socket to connect to, instead of the URL's host.
     socket: Option<Arc<Path>>,
-    /// Whether the URL as given had a path.
+    /// Whether the URL as given had a path other than `/`.
     pub(crate) has_path: bool,
+    /// Whether the URL as given had the path `/`. URL libraries write it where there is no path.
+    pub(crate) has_root_path: bool,
 }
 
 impl Endpoint {
@@ -70,6 +73,7 @@ impl Endpoint {
             .path_and_query(given.as_deref().unwrap_or("/"))
             .build()
             .map_err(|e| Error::config(format!("invalid endpoint \"{}\": {e}", place.shown)))?;
+        let has_path = !matches!(uri.path(), "" | "/");
         Ok(Self {
             uri,
             server: place.shown.into(),
@@ -77,7 +81,8 @@ impl Endpoint {
             user_info: None,
             password: Vec::new(),
             socket: Some(place.socket.into()),
-            has_path: given.is_some(),
+            has_path,
+            has_root_path: given.is_some() && !has_path,
         })
     }
 
@@ -115,6 +120,9 @@ impl Endpoint {
             .map_err(|e: http::uri::InvalidUri| invalid(&e.to_string()))?;
         let host = uri.host().filter(|host| !host.is_empty());
         let host = host.ok_or_else(|| invalid("it has no host"))?;
+        if let Some(why) = host_mistake(host) {
+            return Err(invalid(why));
+        }
         if let Some(authority) = uri.authority()
             && authority.port().is_some()
             && uri.port_u16().is_none()
@@ -128,7 +136,8 @@ impl Endpoint {
         let port = uri.port_u16().or(default_port).unwrap_or(scheme_port);
         let server = format!("{host}:{port}");
         let path = uri.path_and_query().map_or("/", |p| p.as_str());
-        let has_path = !matches!(uri.path(), "" | "/") || ends_with_slash_path(rest);
+        let has_path = !matches!(uri.path(), "" | "/");
+        let has_root_path = !has_path && has_slash_path(rest);
         let user_info = uri
             .authority()
             .and_then(|authority| authority.as_str().rsplit_once('@'))
@@ -151,6 +160,7 @@ impl Endpoint {
             user_info: user_info.map(Secret::new),
             socket: None,
             has_path,
+            has_root_path,
         })
     }
 
@@ -290,9 +300,29 @@ fn authority_of(rest: &str) -> &str {
     rest.get(..end).unwrap_or_default()
 }
 
-/// Whether `rest` (a URL behind its scheme) has a path, be it only a slash.
-fn ends_with_slash_path(rest: &str) -> bool {
+/// Whether `rest` (a URL behind its scheme) has a path; `/` alone is one here.
+fn has_slash_path(rest: &str) -> bool {
     rest.len() > authority_of(rest).len() && rest[authority_of(rest).len()..].starts_with('/')
+}
+
+/// Finds a host that no connection can be made to. `http::Uri` takes anything between brackets.
+fn host_mistake(host: &str) -> Option<&'static str> {
+    if host.contains('%') {
+        return Some(match host.starts_with('[') {
+            true => {
+                "an address with a zone id is not supported; use an address without \"%\", or a host name"
+            }
+            false => "its host has a \"%\"; write the host name without percent-encoding",
+        });
+    }
+    let inside = host
+        .strip_prefix('[')?
+        .strip_suffix(']')
+        .unwrap_or_default();
+    match inside.parse::<Ipv6Addr>() {
+        Ok(_) => None,
+        Err(_) => Some("between the brackets stands no IPv6 address"),
+    }
 }
 
 fn port_is_malformed(rest: &str) -> bool {
@@ -390,6 +420,70 @@ mod tests {
         assert!(said("http://host:99999").contains("port"));
         assert!(said("http://host:abc").contains("port"));
         assert!(said("").contains("empty"));
+    }
+
+    #[test]
+    fn hosts_that_cannot_be_connected_to_are_invalid() {
+        let error = |text| Endpoint::parse(text, Some("http"), None).unwrap_err();
+        for zone in [
+            "http://[::1%25lo]:4318",
+            "http://[fe80::1%25eth0]",
+            "https://[fe80::1%eth0]:1/x",
+            "grpc://u:p@[fe80::1%251]:1",
+            "[fe80::1%25eth0]:4317",
+        ] {
+            let error = error(zone);
+            assert_eq!(error.kind(), crate::ErrorKind::Config, "{zone}");
+            let message = error.to_string();
+            let invalid_uri = message.contains("invalid uri");
+            assert!(message.contains("zone id") || invalid_uri, "{message}");
+        }
+        for other in [
+            "http://[collector]:1",
+            "http://[127.0.0.1]",
+            "http://[v1.x]",
+        ] {
+            assert!(error(other).to_string().contains("invalid endpoint"));
+        }
+        assert!(Endpoint::parse("http://col%6Cector:1", None, None).is_err());
+        for fine in [
+            "http://[::1]:1",
+            "http://[fe80::1]",
+            "http://[::ffff:1.2.3.4]",
+        ] {
+            assert!(Endpoint::parse(fine, None, None).is_ok(), "{fine}");
+        }
+    }
+
+    #[test]
+    fn slash_alone_is_no_path() {
+        for (text, has_path, has_root_path) in [
+            ("http://c:1", false, false),
+            ("http://c:1?k=v", false, false),
+            ("http://c:1/", false, true),
+            ("http://c:1/?k=v", false, true),
+            ("http://c:1/#x", false, true),
+            ("http://c:1/x", true, false),
+            ("http://c:1/x/", true, false),
+        ] {
+            let endpoint = parse(text);
+            let seen = (endpoint.has_path, endpoint.has_root_path);
+            assert_eq!(seen, (has_path, has_root_path), "{text}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn slash_alone_behind_a_unix_socket_is_no_path() {
+        for (text, has_path) in [
+            ("unix:///run/c.sock", false),
+            ("http+unix://%2Fc.sock", false),
+            ("http+unix://%2Fc.sock/", false),
+            ("http+unix://%2Fc.sock?k=v", false),
+            ("http+unix://%2Fc.sock/x", true),
+        ] {
+            assert_eq!(parse(text).has_path, has_path, "{text}");
+        }
     }
 
     const MARKS: &str = r"[a-z0-9:/@?#\[\]%. \\é-]{0,12}";

@@ -43,6 +43,8 @@ pub(crate) const OUR_USER_AGENT: &str = concat!("outspan/", env!("CARGO_PKG_VERS
 pub(crate) struct HttpOptions {
     pub(crate) endpoint: String,
     pub(crate) path: Option<String>,
+    /// Whether `/` as the path of the endpoint is what requests go to.
+    pub(crate) keeps_root_path: bool,
     pub(crate) headers: Vec<(String, Secret)>,
     pub(crate) basic_auth: Option<(String, Secret)>,
     pub(crate) hooks: Headers,
@@ -77,6 +79,7 @@ impl HttpOptions {
         Self {
             endpoint,
             path: None,
+            keeps_root_path: false,
             headers: Vec::new(),
             basic_auth: None,
             hooks: Headers::default(),
@@ -95,12 +98,13 @@ impl HttpOptions {
         }
     }
 
-    /// Takes the URL apart. Where it has no path, it gets `default_path`.
+    /// Takes the URL apart. Where it has no path, or only `/`, it gets `default_path`.
     pub(crate) fn parse_endpoint(&self, default_path: &str) -> Result<Endpoint> {
         let endpoint = Endpoint::parse(&self.endpoint, None, None)?;
         match &self.path {
             Some(path) => endpoint.with_path(path),
             None if endpoint.has_path => Ok(endpoint),
+            None if self.keeps_root_path && endpoint.has_root_path => Ok(endpoint),
             None => endpoint.with_path(default_path),
         }
     }

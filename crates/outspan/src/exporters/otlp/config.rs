@@ -101,6 +101,12 @@ impl Builder {
         " (such as the Collector) take 4 MiB."
     }
 
+    /// Sends requests to `/` where that is the path of the endpoint. Otherwise `/` is the same as no path.
+    pub(crate) fn keep_root_path(mut self) -> Self {
+        self.http.keeps_root_path = true;
+        self
+    }
+
     /// Builds the exporter. Nothing is dialled yet: the first export does that.
     ///
     /// # Errors
@@ -193,7 +199,12 @@ mod tests {
     #[test]
     fn http_endpoints_get_the_default_path_only_where_they_have_none() {
         assert_eq!(url(http("http://c:4318")), "http://c:4318/v1/traces");
-        assert_eq!(url(http("http://c:4318/")), "http://c:4318/");
+        assert_eq!(url(http("http://c:4318/")), "http://c:4318/v1/traces");
+        assert_eq!(
+            url(http("http://c:4318/?k=v")),
+            "http://c:4318/v1/traces?k=v"
+        );
+        assert_eq!(url(http("http://c:4318/").path("/")), "http://c:4318/");
         assert_eq!(url(http("http://c:4318/my/")), "http://c:4318/my/");
         assert_eq!(url(http("https://h/v1/traces/")), "https://h/v1/traces/");
         assert_eq!(url(http("http://c:4318").path("x")), "http://c:4318/x");

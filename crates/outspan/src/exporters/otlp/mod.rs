@@ -60,7 +60,8 @@ pub fn grpc(endpoint: impl Into<String>) -> Builder {
 
 /// Starts an exporter for OTLP/HTTP with protobuf bodies, for example to `http://localhost:4318`.
 ///
-/// A URL without a path gets `/v1/traces`; a URL with a path, be it `/`, is used as it is. Without a port it is the scheme's own
+/// A URL without a path or with the path `/` gets `/v1/traces`.
+/// A URL with another path is used as it is. Without a port it is the scheme's own
 /// (80 or 443). For JSON bodies see [`Builder::protocol`]. Unix sockets have the forms of gRPC
 /// (`unix:///run/collector.sock`), or `http+unix://%2Frun%2Fcollector.sock/path`.
 #[cfg(feature = "http")]

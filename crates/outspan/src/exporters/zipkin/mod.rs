@@ -47,7 +47,8 @@ use self::send::Wire;
 
 /// Starts an exporter to a Zipkin server, for example `http://localhost:9411`.
 ///
-/// A URL without a path gets `/api/v2/spans`; a URL with a path, be it `/`, is used as it is. Without a port it is the
+/// A URL without a path or with the path `/` gets `/api/v2/spans`.
+/// A URL with another path is used as it is. Without a port it is the
 /// scheme's own (80 or 443); Zipkin usually listens on 9411.
 pub fn http(endpoint: impl Into<String>) -> Builder {
     Builder::new(endpoint.into())

@@ -209,7 +209,10 @@ fn preflight(origin: &str) -> Request<Script> {
     let mut request = get("/v1/traces")
         .with("origin", origin)
         .with("access-control-request-method", "POST")
-        .with("access-control-request-headers", "content-type,x-api-key");
+        .with(
+            "access-control-request-headers",
+            "api-key,baggage,content-type,traceparent,x-api-key",
+        );
     *request.method_mut() = Method::OPTIONS;
     request
 }
@@ -224,7 +227,7 @@ async fn browsers_may_send_from_the_origins_that_were_given() {
     assert_eq!(seen.header("access-control-allow-methods"), Some("POST"));
     let headers = seen.header("access-control-allow-headers").unwrap();
     assert!(headers.starts_with("content-type, content-encoding, authorization"));
-    assert!(headers.ends_with("x-api-key"));
+    assert!(headers.ends_with("api-key, baggage, traceparent, x-api-key"));
     assert_eq!(seen.header("access-control-max-age"), Some("7200"));
     assert_eq!(seen.header("vary"), Some("origin"));
     assert_eq!(rig.requests(), 0, "a question beforehand is no request");
@@ -250,6 +253,7 @@ async fn browsers_may_send_from_the_origins_that_were_given() {
     )
     .await;
     assert_eq!(other.header("access-control-allow-origin"), None);
+    assert_eq!(other.header("access-control-allow-headers"), None);
     assert_eq!(other.header("vary"), Some("origin"));
 }
 

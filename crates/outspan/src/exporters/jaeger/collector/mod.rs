@@ -20,7 +20,8 @@ use self::send::Wire;
 
 /// Starts an exporter to a Jaeger collector over HTTP, for example `http://localhost:14268`.
 ///
-/// A URL without a path gets `/api/traces`; a URL with a path, be it `/`, is used as it is. Without a port it is the
+/// A URL without a path or with the path `/` gets `/api/traces`.
+/// A URL with another path is used as it is. Without a port it is the
 /// scheme's own (80 or 443); Jaeger usually listens on 14268.
 pub fn collector(endpoint: impl Into<String>) -> CollectorBuilder {
     CollectorBuilder::new(endpoint.into())
