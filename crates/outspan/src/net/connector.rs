@@ -248,8 +248,10 @@ impl Service<Uri> for Connector {
 /// Lets everything else on this thread go first, timers and other connections as well, and has the task polled again then.
 fn give_way<T>(context: &mut Context<'_>) -> Poll<T> {
     let others = pin!(tokio::task::yield_now());
-    // It is never ready the first time, and has taken note of the task.
-    let _: Poll<()> = others.poll(context);
+    // It is pending the first time, and has taken note of the task.
+    if others.poll(context).is_ready() {
+        context.waker().wake_by_ref();
+    }
     Poll::Pending
 }
 
