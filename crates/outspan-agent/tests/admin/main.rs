@@ -7,6 +7,7 @@
 mod account;
 mod acks;
 mod agent;
+mod one_batch;
 mod states;
 
 #[path = "../program/mod.rs"]
