@@ -1,6 +1,8 @@
 //! Other programs, run from the root of the repository.
 
 use std::env;
+use std::io;
+use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 use std::process::Stdio;
@@ -77,8 +79,10 @@ pub(crate) fn run_at_once(commands: Vec<Command>) -> Result<(), String> {
             let (line, output) = thread.join().map_err(|_| "a thread panicked".to_owned())?;
             eprintln!("$ {line}");
             let output = output.map_err(|error| format!("cannot start `{line}`: {error}"))?;
-            eprint!("{}", String::from_utf8_lossy(&output.stderr));
-            print!("{}", String::from_utf8_lossy(&output.stdout));
+            let shown = io::stderr().write_all(&output.stderr);
+            shown
+                .and_then(|()| io::stdout().write_all(&output.stdout))
+                .map_err(|error| format!("cannot show what `{line}` wrote: {error}"))?;
             match output.status.success() {
                 true => Ok(()),
                 false => Err(format!("`{line}` failed: {}", output.status)),
