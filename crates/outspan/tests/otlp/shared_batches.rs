@@ -4,15 +4,11 @@ use outspan::Batch;
 use outspan::Compression;
 use outspan_testkit::Collector;
 use outspan_testkit::batch_of;
-use outspan_testkit::span_ids;
 
 use crate::support::Wire;
 use crate::support::export;
 
-over_each_wire![
-    each_destination_has_its_own_limit_whichever_comes_first,
-    a_larger_limit_takes_in_one_request_what_a_smaller_one_splits,
-];
+over_each_wire![each_destination_has_its_own_limit_whichever_comes_first];
 
 async fn export_within(wire: Wire, collector: &Collector, batch: &Batch, limit: usize) -> u64 {
     let exporter = wire
@@ -40,20 +36,5 @@ async fn each_destination_has_its_own_limit_whichever_comes_first(wire: Wire) {
             let accepted = export_within(wire, &collector, &batch, limit).await;
             assert_eq!(accepted, expected, "{limit} of {limits:?}");
         }
-    }
-}
-
-async fn a_larger_limit_takes_in_one_request_what_a_smaller_one_splits(wire: Wire) {
-    let collector = wire.collector();
-    let batch = batch_of(100);
-    for (limit, is_split) in [(2000, true), (1 << 20, false), (2000, true)] {
-        collector.clear();
-        assert_eq!(export_within(wire, &collector, &batch, limit).await, 100);
-        let mut arrived = collector.span_ids();
-        let mut sent = span_ids(&batch);
-        arrived.sort_unstable();
-        sent.sort_unstable();
-        assert_eq!(arrived, sent, "{limit}");
-        assert_eq!(collector.requests().len() > 1, is_split, "{limit}");
     }
 }
