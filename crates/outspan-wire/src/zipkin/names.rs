@@ -22,6 +22,8 @@ pub(super) const DROPPED_EVENTS: &str = "otel.dropped_events_count";
 pub(super) const DROPPED_LINKS: &str = "otel.dropped_links_count";
 /// Before the number of the link.
 pub(super) const LINK_PREFIX: &str = "otlp.link.";
+/// Before the attributes of a resource that say which SDK made its spans.
+pub(super) const SDK_PREFIX: &str = "telemetry.sdk.";
 /// Names the resource attribute that the service's name comes from, in the Collector's dialect.
 pub(super) const SERVICE_NAME_SOURCE: &str = "otlp.service.name.source";
 /// Ours: what the other tags do not say; `marks` has its grammar.

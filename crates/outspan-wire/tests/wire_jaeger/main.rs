@@ -9,3 +9,4 @@ mod thrift_peer;
 mod query;
 mod round_trip;
 mod thrift;
+mod typed_tags;

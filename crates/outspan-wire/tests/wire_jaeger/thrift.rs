@@ -135,12 +135,12 @@ fn read(protocol: Protocol, bytes: &[u8]) -> Result<ReadRequest, WireError> {
     read_batch(bytes, protocol, &ReadLimits::default())
 }
 
-fn spans(bytes: &[u8]) -> Vec<SpanView<'_>> {
+pub(crate) fn spans(bytes: &[u8]) -> Vec<SpanView<'_>> {
     RequestView::new(bytes).spans().collect()
 }
 
 /// Reads a batch that both protocols write, and finds that it makes no difference.
-fn read_both(batch: &Batch) -> ReadRequest {
+pub(crate) fn read_both(batch: &Batch) -> ReadRequest {
     let results = FORMS.map(|(protocol, form)| read(protocol, &written(form, batch)).unwrap());
     assert_eq!(results[0], results[1]);
     let messages = FORMS.map(|(_, form)| {
@@ -236,7 +236,7 @@ fn reads_jaegers_second_batch_with_bytes_and_a_reference() {
     assert_eq!(link.attributes().len(), 0);
 }
 
-fn minimal(tags: Vec<Tag>, references: Vec<SpanRef>) -> Batch {
+pub(crate) fn minimal(tags: Vec<Tag>, references: Vec<SpanRef>) -> Batch {
     Batch {
         process: Process {
             service_name: "shop".to_owned(),
@@ -254,7 +254,7 @@ fn minimal(tags: Vec<Tag>, references: Vec<SpanRef>) -> Batch {
     }
 }
 
-fn text_tag(key: &str, value: &str) -> Tag {
+pub(crate) fn text_tag(key: &str, value: &str) -> Tag {
     Tag {
         key: key.to_owned(),
         v_str: Some(value.to_owned()),

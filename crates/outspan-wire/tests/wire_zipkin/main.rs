@@ -8,4 +8,5 @@ mod neighbours;
 mod protobuf;
 mod read;
 mod round_trip;
+mod typed_tags;
 mod write;

@@ -55,7 +55,7 @@ fn spans(text: &[u8]) -> Vec<(Resource, Span)> {
     spans
 }
 
-fn only_span(fields: Json) -> (Resource, Span) {
+pub(crate) fn only_span(fields: Json) -> (Resource, Span) {
     let mut span = json!({"traceId": "1", "id": "2"});
     for (key, value) in fields.as_object().unwrap() {
         span[key] = value.clone();
@@ -65,7 +65,7 @@ fn only_span(fields: Json) -> (Resource, Span) {
     spans.remove(0)
 }
 
-fn get<'a>(attributes: &'a [KeyValue], key: &str) -> Option<&'a Value> {
+pub(crate) fn get<'a>(attributes: &'a [KeyValue], key: &str) -> Option<&'a Value> {
     let found = attributes.iter().find(|attribute| attribute.key == key)?;
     found.value.as_ref()?.value.as_ref()
 }

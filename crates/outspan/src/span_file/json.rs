@@ -12,8 +12,10 @@ use super::Fault;
 use super::Format;
 use super::Position;
 use super::RawRecord;
+use super::documents::whole_objects;
 use super::look::BYTE_ORDER_MARK;
 use super::look::begins_record;
+use super::record::Part;
 use super::source::Source;
 use super::source::fill;
 
@@ -33,6 +35,7 @@ impl JsonTexts {
                 bytes_max: record_bytes_max,
                 line: 0,
                 byte: 0,
+                rest: None,
             },
             held: None,
             one_per_line: false,
@@ -121,15 +124,21 @@ impl JsonTexts {
 struct Line {
     text: Vec<u8>,
     position: Position,
+    /// The column of its first byte, counted from 1: more than that behind objects of the same line.
+    column: u64,
     is_too_long: bool,
 }
 
 impl From<Line> for RawRecord {
     fn from(line: Line) -> Self {
-        Self {
-            bytes: line.text,
-            ..Self::new(Format::Json, line.position)
-        }
+        let mut record = Self::new(Format::Json, line.position);
+        record.bytes = line.text;
+        record.parts.push(Part {
+            start: 0,
+            position: line.position,
+            column: line.column,
+        });
+        record
     }
 }
 
@@ -138,18 +147,22 @@ struct Lines {
     bytes_max: usize,
     line: u64,
     byte: u64,
+    /// What follows whole objects on a line that is longer than the bound.
+    rest: Option<Line>,
 }
 
 impl Lines {
     fn next(&mut self) -> io::Result<Option<Line>> {
-        let mut line = Line {
+        let new = Line {
             text: Vec::new(),
             position: Position {
                 line: Some(self.line + 1),
                 byte: self.byte,
             },
+            column: 1,
             is_too_long: false,
         };
+        let mut line = self.rest.take().unwrap_or(new);
         let mut has_ended = false;
         while !has_ended {
             let available = fill(&mut self.source)?;
@@ -157,8 +170,23 @@ impl Lines {
                 break;
             }
             let end = available.iter().position(|&byte| byte == b'\n');
-            has_ended = end.is_some();
-            let taken = end.map_or(available.len(), |end| end + 1);
+            let room = self.bytes_max.saturating_sub(line.text.len());
+            let is_over = !line.is_too_long && end.unwrap_or(available.len()) > room;
+            // Filled up to the bound first, so that what is cut does not depend on how the bytes came.
+            if is_over
+                && room == 0
+                && let Some(rest) = line.split_off_rest()
+            {
+                self.rest = Some(rest);
+                return Ok(Some(line));
+            }
+            let taken = match is_over && room > 0 {
+                true => room,
+                false => {
+                    has_ended = end.is_some();
+                    end.map_or(available.len(), |end| end + 1)
+                }
+            };
             line.add(available.get(..taken).unwrap_or_default(), self.bytes_max);
             self.source.consume(taken);
             self.byte += taken as u64;
@@ -175,6 +203,26 @@ impl Lines {
 }
 
 impl Line {
+    /// Cuts the line behind its last whole object; returns nothing if it has none.
+    fn split_off_rest(&mut self) -> Option<Self> {
+        let whole = whole_objects(&self.text);
+        if whole == 0 || self.is_too_long {
+            return None;
+        }
+        let start = Part {
+            start: 0,
+            position: self.position,
+            column: self.column,
+        };
+        let place = start.behind(self.text.get(..whole)?);
+        Some(Self {
+            text: self.text.split_off(whole),
+            position: place.position,
+            column: place.column,
+            is_too_long: false,
+        })
+    }
+
     fn add(&mut self, part: &[u8], bytes_max: usize) {
         // The line feed does not count: a line of exactly the bound is fine.
         let counted = part.strip_suffix(b"\n").unwrap_or(part);

@@ -71,6 +71,8 @@ fn unknown(head: &[u8]) -> Look {
 fn look_at_json(head: &[u8], complete: bool) -> Option<Option<Look>> {
     let text = head.strip_prefix(BYTE_ORDER_MARK).unwrap_or(head);
     match text.trim_ascii_start().first() {
+        // A line of a log may begin like an array or an object of others, and records follow it.
+        Some(b'[' | b'{') if has_json_record_line(text) => Some(Some(Look::Known(Format::Json))),
         Some(b'[') => look_at_array(head, text, complete).map(Some),
         _ if !looks_like_object(head, text, complete)? => Some(None),
         _ => {
@@ -86,14 +88,16 @@ fn look_at_json(head: &[u8], complete: bool) -> Option<Option<Look>> {
 
 /// An array holds spans of Zipkin or traces of Jaeger; whoever writes OTLP in one hears so.
 fn look_at_array(head: &[u8], text: &[u8], complete: bool) -> Option<Look> {
+    let unknown = || complete.then(|| unknown(head));
     match after_brackets(text).first() {
         None if !complete => return None,
         None | Some(b'{' | b']') => {}
-        Some(_) => return Some(unknown(head)),
+        // A record may begin further on.
+        Some(_) => return unknown(),
     }
     Some(match keys(text, complete)? {
         Keys::Jaeger => Look::Known(Format::JaegerJson),
-        Keys::Otlp => unknown(head),
+        Keys::Otlp => return unknown(),
         Keys::Zipkin | Keys::Others | Keys::None => Look::Known(Format::ZipkinJson),
     })
 }
@@ -280,7 +284,9 @@ fn looks_like_records(head: &[u8], record_bytes_max: usize) -> bool {
     let fits = usize::try_from(length).is_ok_and(|length| length <= record_bytes_max);
     let begins_well = match message.first() {
         None => true,
-        Some(&first) => length == 0 || first == REQUEST_TAG || matches!(first, b'{' | 0x28),
+        Some(&first) => {
+            length == 0 || first == REQUEST_TAG || matches!(first, b'{' | 0x28 | 0x50..=0x5f)
+        }
     };
     fits && begins_well
 }

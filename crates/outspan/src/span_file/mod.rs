@@ -1,5 +1,6 @@
 //! Reading spans from files.
 
+mod documents;
 mod json;
 mod look;
 mod messages;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
+use self::documents::Documents;
 use self::json::JsonTexts;
 use self::look::Look;
 use self::messages::ThriftBatches;
@@ -71,6 +73,8 @@ pub struct SpanFile {
     consumed: Arc<AtomicU64>,
     /// Parts of a record that is not right as a whole, to be read one by one.
     parts: VecDeque<RawRecord>,
+    /// JSON that is not one object, to be read piece by piece.
+    documents: Option<Documents>,
     is_done: bool,
     is_cut_short: bool,
 }
@@ -87,7 +91,8 @@ pub struct ReadOptions {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Format {
-    /// OTLP JSON: one object a line, or objects that go over many lines.
+    /// OTLP JSON: one object a line, or objects that go over many lines. Several objects on one line are read as well, and
+    /// what stands between objects is a bad record of its own.
     Json,
     /// One `ExportTraceServiceRequest`, or several one after the other, which is the same.
     Protobuf,
@@ -255,6 +260,7 @@ impl SpanFile {
             records,
             consumed,
             parts: VecDeque::new(),
+            documents: None,
             is_done: false,
             is_cut_short: false,
         })
@@ -302,6 +308,9 @@ impl SpanFile {
 
     /// Reads a record. One of several parts that is wrong is read part by part, so that only what is wrong is left out.
     fn check(&mut self, raw: RawRecord) -> Result<Record> {
+        if raw.format == Format::Json {
+            return self.check_json(raw);
+        }
         if !raw.has_many_parts() {
             return raw.check(&self.name);
         }
@@ -312,6 +321,31 @@ impl SpanFile {
         match self.parts.pop_front() {
             Some(first) => first.check(&self.name),
             None => Err(Error::internal("a record of many parts has none")),
+        }
+    }
+
+    /// Reads a record of OTLP JSON. One that is several objects, or holds something else as well, is read piece by piece.
+    fn check_json(&mut self, raw: RawRecord) -> Result<Record> {
+        let (position, bytes) = (raw.position, raw.bytes.len());
+        let error = match raw.check_json(&self.name) {
+            Ok(checked) => {
+                return Ok(Record {
+                    checked,
+                    position,
+                    bytes,
+                });
+            }
+            Err(error) => error,
+        };
+        let mut documents = Documents::new(raw);
+        if documents.is_one_piece() {
+            return Err(error);
+        }
+        let first = documents.next();
+        self.documents = Some(documents);
+        match first {
+            Some(first) => first.check(&self.name),
+            None => Err(error),
         }
     }
 
@@ -388,6 +422,12 @@ impl Iterator for SpanFile {
     fn next(&mut self) -> Option<Self::Item> {
         if let Some(part) = self.parts.pop_front() {
             return Some(part.check(&self.name));
+        }
+        if let Some(documents) = &mut self.documents {
+            match documents.next() {
+                Some(piece) => return Some(piece.check(&self.name)),
+                None => self.documents = None,
+            }
         }
         if self.is_done {
             return None;

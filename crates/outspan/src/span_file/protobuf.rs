@@ -16,7 +16,7 @@ use super::Format;
 use super::Position;
 use super::RawRecord;
 use super::source::Source;
-use super::source::ZSTD;
+use super::source::is_zstd;
 
 /// Reads a file that is one request.
 pub(super) fn read_request(
@@ -111,7 +111,7 @@ impl RawRecord {
 
     /// Takes the message out of its frame, if it is in one, and finds out whether it is JSON.
     fn decompress(&mut self, bytes_max: usize) -> Result<(), Fault> {
-        if self.bytes.starts_with(ZSTD) {
+        if is_zstd(&self.bytes) {
             let mut plain = Vec::new();
             let frame = zstd::Decoder::with_buffer(self.bytes.as_slice());
             let mut frame = frame.map_err(|e| Fault::Frame(self.position, e))?;

@@ -35,6 +35,25 @@ pub(super) struct Part {
     pub(super) column: u64,
 }
 
+impl Part {
+    /// The place behind these bytes, which begin here.
+    pub(super) fn behind(self, passed: &[u8]) -> Self {
+        let lines = passed.iter().filter(|byte| **byte == b'\n').count() as u64;
+        let column = match passed.iter().rev().position(|byte| *byte == b'\n') {
+            Some(behind) => behind as u64 + 1,
+            None => self.column + passed.len() as u64,
+        };
+        Self {
+            start: self.start,
+            position: Position {
+                line: self.position.line.map(|line| line + lines),
+                byte: self.position.byte + passed.len() as u64,
+            },
+            column,
+        }
+    }
+}
+
 impl RawRecord {
     pub(super) fn new(format: Format, position: Position) -> Self {
         Self {
@@ -43,6 +62,16 @@ impl RawRecord {
             format,
             parts: Vec::new(),
         }
+    }
+
+    /// Where it begins.
+    pub(super) fn part_at_start(&self) -> Part {
+        let start = Part {
+            start: 0,
+            position: self.position,
+            column: 1,
+        };
+        self.parts.first().copied().unwrap_or(start)
     }
 
     pub(super) fn has_many_parts(&self) -> bool {
@@ -89,7 +118,7 @@ impl RawRecord {
         let bytes = self.bytes.len();
         let checked = match self.format {
             // Without its line feed, so that an end that comes too early is on the line it belongs to.
-            Format::Json => check_json(self.bytes.trim_ascii_end(), position, name)?,
+            Format::Json => self.check_json(name)?,
             Format::Protobuf | Format::ProtobufRecords => {
                 check_protobuf(self.bytes, position, name)?
             }
@@ -100,6 +129,15 @@ impl RawRecord {
             position,
             bytes,
         })
+    }
+
+    /// Reads the spans of OTLP JSON.
+    ///
+    /// # Errors
+    ///
+    /// As [`check`](Self::check).
+    pub(super) fn check_json(&self, name: &str) -> Result<Checked> {
+        check_json(self.bytes.trim_ascii_end(), self.part_at_start(), name)
     }
 
     /// Reads the spans of a record that is not OTLP.
@@ -162,20 +200,26 @@ impl RawRecord {
     }
 }
 
-fn check_json(text: &[u8], position: Position, name: &str) -> Result<Checked> {
+fn check_json(text: &[u8], place: Part, name: &str) -> Result<Checked> {
     let mut request = Vec::with_capacity(text.len() / 2);
     let found =
-        otlp::read_json(text, &mut request).map_err(|error| bad_json(&error, position, name))?;
+        otlp::read_json(text, &mut request).map_err(|error| bad_json(&error, place, name))?;
     if request.is_empty() && found.ignored_keys > 0 {
         let what = no_spans_in(text);
+        let position = place.position;
         return Err(Error::refused(format!("{name}, {position}: {what}")));
     }
     Batch::from_request(request)
 }
 
-fn bad_json(error: &WireError, position: Position, name: &str) -> Error {
-    let line = position.line.unwrap_or(1) + error.line().unwrap_or(1) as u64 - 1;
-    let column = error.column().unwrap_or(1);
+fn bad_json(error: &WireError, place: Part, name: &str) -> Error {
+    let lines = error.line().unwrap_or(1) as u64 - 1;
+    let line = place.position.line.unwrap_or(1) + lines;
+    let before = match lines {
+        0 => place.column - 1,
+        _ => 0,
+    };
+    let column = before + error.column().unwrap_or(1) as u64;
     let what = without_place(error);
     Error::refused(format!(
         "{name}, line {line}, column {column}: not valid OTLP JSON: {what}"

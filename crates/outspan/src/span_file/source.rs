@@ -22,7 +22,7 @@ pub(super) type Source = Box<dyn BufRead + Send>;
 /// The first bytes of a gzip member (RFC 1952, section 2.3.1).
 const GZIP: &[u8] = &[0x1f, 0x8b];
 /// The first bytes of a Zstandard frame (RFC 8878, section 3.1.1).
-pub(super) const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
+const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 
 /// A file that was opened and looked at.
 pub(super) struct Opened {
@@ -65,11 +65,16 @@ pub(super) fn open(
     })
 }
 
+/// Tells whether bytes begin with a Zstandard frame, or with a skippable one, as the files of `pzstd` do.
+pub(super) fn is_zstd(head: &[u8]) -> bool {
+    head.starts_with(ZSTD) || matches!(head, [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..])
+}
+
 fn compression_of(head: &[u8]) -> Compression {
     if head.starts_with(GZIP) {
         return Compression::Gzip;
     }
-    if head.starts_with(ZSTD) {
+    if is_zstd(head) {
         return Compression::Zstd;
     }
     Compression::None

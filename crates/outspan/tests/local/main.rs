@@ -8,6 +8,7 @@ mod golden;
 
 mod documented;
 mod file;
+mod file_damaged;
 mod file_formats;
 mod file_log;
 mod file_reader;

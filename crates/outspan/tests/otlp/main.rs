@@ -23,4 +23,5 @@ mod retries;
 mod runtimes;
 mod secrets;
 mod servers;
+mod shared_batches;
 mod tls;

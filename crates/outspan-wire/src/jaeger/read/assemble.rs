@@ -1,5 +1,7 @@
 //! Spans as they were read, to an OTLP request.
 
+use std::borrow::Cow;
+
 use super::meaning::EventName;
 use super::meaning::LogMeaning;
 use super::meaning::Meaning;
@@ -141,8 +143,8 @@ struct Meant<'a> {
 
 impl EncodeSpan for Meant<'_> {
     fn encode_scope(&self, scope: &mut ScopeWriter<'_>) {
-        scope.name(self.text_of(self.meaning.scope_name));
-        scope.version(self.text_of(self.meaning.scope_version));
+        scope.name(&self.text_of(self.meaning.scope_name));
+        scope.version(&self.text_of(self.meaning.scope_version));
         for (tag, role) in self.span.tags.iter().zip(&self.meaning.roles) {
             if let Role::Scope(form) = *role {
                 scope.attribute_with(&tag.key, |value| write_value(value, &tag.value, form));
@@ -156,7 +158,7 @@ impl EncodeSpan for Meant<'_> {
         let (span, meaning) = (self.span, self.meaning);
         writer.trace_id(span.trace_id);
         writer.span_id(span.span_id);
-        writer.trace_state(self.text_of(meaning.trace_state));
+        writer.trace_state(&self.text_of(meaning.trace_state));
         writer.parent_span_id(meaning.parent);
         let sampled = (span.flags & SAMPLED) as u32;
         writer.flags(meaning.flags.unwrap_or(sampled));
@@ -171,14 +173,14 @@ impl EncodeSpan for Meant<'_> {
         writer.dropped_events_count(meaning.dropped_events);
         self.links(writer);
         writer.dropped_links_count(meaning.dropped_links);
-        writer.status(meaning.status, self.text_of(meaning.status_description));
+        writer.status(meaning.status, &self.text_of(meaning.status_description));
     }
 }
 
 impl Meant<'_> {
-    fn text_of(&self, number: Option<usize>) -> &str {
+    fn text_of(&self, number: Option<usize>) -> Cow<'_, str> {
         let tag = number.and_then(|number| self.span.tags.get(number));
-        tag.and_then(Tag::text).unwrap_or_default()
+        tag.and_then(Tag::as_text).unwrap_or_default()
     }
 
     fn attributes(&self, writer: &mut SpanWriter<'_>) {

@@ -284,16 +284,11 @@ impl Meaning {
             if has_marks && !self.is_open.get(number).copied().unwrap_or(true) {
                 continue;
             }
-            let text = tag.text();
-            let text_number = text.map(|_| number);
+            let text_number = tag.as_text().map(|_| number);
             let is_taken = match reserved {
-                Reserved::SpanKind => {
-                    put(&mut kind, text.and_then(|text| kind_of(text.as_bytes())))
-                }
+                Reserved::SpanKind => put(&mut kind, kind_of_value(&tag.value)),
                 Reserved::Error => put(&mut error, is_true(&tag.value).then_some(number)),
-                Reserved::StatusCode => {
-                    put(&mut code, text.and_then(|text| code_of(text.as_bytes())))
-                }
+                Reserved::StatusCode => put(&mut code, code_of_value(&tag.value)),
                 Reserved::StatusDescription => put(&mut self.status_description, text_number),
                 Reserved::TraceState => put(&mut self.trace_state, text_number),
                 Reserved::ScopeName => put(&mut self.scope_name, text_number),
@@ -343,7 +338,7 @@ impl Meaning {
         let (Some(scope), Some(library)) = (scope, library) else {
             return scope.or(library);
         };
-        let text_of = |number: usize| span.tags.get(number).and_then(Tag::text);
+        let text_of = |number: usize| span.tags.get(number).and_then(Tag::as_text);
         if text_of(scope) != text_of(library) {
             self.set_role(library, Role::Attribute(Form::Plain));
         }
@@ -517,8 +512,29 @@ fn put_count(place: &mut u32, tag: &Tag<'_>) -> bool {
     }
 }
 
+/// Tells whether the value of `error` marks a failure: a boolean in Jaeger's own clients, a number or a text in others.
 fn is_true(value: &Value<'_>) -> bool {
-    matches!(value, Value::Bool(true))
+    match value {
+        Value::Bool(value) => *value,
+        Value::Text(text) => text.eq_ignore_ascii_case("true"),
+        value => value.whole().is_some_and(|number| number != 0),
+    }
+}
+
+/// Reads a span kind, as text or as the number that OTLP gives it.
+fn kind_of_value(value: &Value<'_>) -> Option<SpanKind> {
+    if let Value::Text(text) = value {
+        return kind_of(text.as_bytes());
+    }
+    SpanKind::named(value.whole()?)
+}
+
+/// Reads a status code, as text or as the number that OTLP gives it.
+fn code_of_value(value: &Value<'_>) -> Option<StatusCode> {
+    match value {
+        Value::Text(text) => code_of(text.as_bytes()),
+        value => StatusCode::named(value.whole()?),
+    }
 }
 
 pub(super) fn kind_of(text: &[u8]) -> Option<SpanKind> {
@@ -533,15 +549,16 @@ pub(super) fn kind_of(text: &[u8]) -> Option<SpanKind> {
 }
 
 pub(super) fn code_of(text: &[u8]) -> Option<StatusCode> {
-    let codes: [(&[u8], StatusCode); 3] = [
-        (b"OK", StatusCode::Ok),
-        (b"ERROR", StatusCode::Error),
-        (b"UNSET", StatusCode::Unset),
+    let text = text.strip_prefix(b"STATUS_CODE_").unwrap_or(text);
+    let codes: [(&[u8], &[u8], StatusCode); 3] = [
+        (b"OK", b"1", StatusCode::Ok),
+        (b"ERROR", b"2", StatusCode::Error),
+        (b"UNSET", b"0", StatusCode::Unset),
     ];
     let found = codes
         .iter()
-        .find(|(name, _)| name.eq_ignore_ascii_case(text));
-    found.map(|(_, code)| *code)
+        .find(|(name, number, _)| name.eq_ignore_ascii_case(text) || *number == text);
+    found.map(|(_, _, code)| *code)
 }
 
 /// Returns microseconds as nanoseconds; a time before 1970 as 0, one too late for OTLP as the latest.

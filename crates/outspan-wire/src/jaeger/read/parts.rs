@@ -5,6 +5,9 @@ use std::ops::Range;
 
 use super::assemble::Assembler;
 
+/// Below this, every whole number is exact as a `f64`.
+const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
+
 /// Takes what was read, one struct at a time.
 pub(in crate::jaeger) trait Take {
     /// Takes what the following spans are about.
@@ -99,12 +102,20 @@ impl Tag<'_> {
         }
     }
 
+    /// Returns the value as text, if it is a text, a number or a boolean.
+    pub(in crate::jaeger) fn as_text(&self) -> Option<Cow<'_, str>> {
+        match &self.value {
+            Value::Text(text) => Some(Cow::Borrowed(text)),
+            Value::Double(number) => Some(number.to_string().into()),
+            Value::Bool(value) => Some(value.to_string().into()),
+            Value::Long(number) => Some(number.to_string().into()),
+            Value::Bytes(_) | Value::Empty => None,
+        }
+    }
+
     /// Returns the value, if it is a count.
     pub(in crate::jaeger) fn count(&self) -> Option<u32> {
-        match self.value {
-            Value::Long(number) => u32::try_from(number).ok(),
-            _ => None,
-        }
+        u32::try_from(self.value.whole()?).ok()
     }
 }
 
@@ -117,4 +128,17 @@ pub(in crate::jaeger) enum Value<'a> {
     Bool(bool),
     Long(i64),
     Bytes(Cow<'a, [u8]>),
+}
+
+impl Value<'_> {
+    /// Returns the value, if it is a whole number.
+    pub(in crate::jaeger) fn whole(&self) -> Option<i64> {
+        match *self {
+            Value::Long(number) => Some(number),
+            Value::Double(number) if number.fract() == 0.0 && number.abs() < MAX_EXACT => {
+                Some(number as i64)
+            }
+            _ => None,
+        }
+    }
 }

@@ -309,6 +309,14 @@ impl SpanKind {
         }
     }
 
+    /// Returns the kind with this number, if the schema names one. Unspecified is none.
+    pub(crate) fn named(number: i64) -> Option<Self> {
+        match Self::from_number(i32::try_from(number).ok()?) {
+            Self::Unspecified | Self::Other(_) => None,
+            kind => Some(kind),
+        }
+    }
+
     /// Returns the number in the schema.
     pub fn number(self) -> i32 {
         match self {
@@ -384,6 +392,14 @@ impl StatusCode {
             1 => Self::Ok,
             2 => Self::Error,
             number => Self::Other(number),
+        }
+    }
+
+    /// Returns the code with this number, if the schema names one.
+    pub(crate) fn named(number: i64) -> Option<Self> {
+        match Self::from_number(i32::try_from(number).ok()?) {
+            Self::Other(_) => None,
+            code => Some(code),
         }
     }
 

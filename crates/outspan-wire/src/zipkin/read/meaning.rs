@@ -21,6 +21,8 @@ pub(super) struct Meaning {
     pub(super) scope_version: Option<usize>,
     /// Whether there is a tag for the kind, whatever it says.
     has_kind_tag: bool,
+    /// Whether there is a tag that names an OpenTelemetry SDK.
+    has_sdk_tag: bool,
     pub(super) dropped_attributes: u32,
     pub(super) dropped_events: u32,
     pub(super) dropped_links: u32,
@@ -211,9 +213,11 @@ impl Meaning {
             }
         }
         self.links.sort_unstable();
-        // OpenTelemetry's exporters write nothing for internal spans, and only for those; nobody else has a scope.
+        // OpenTelemetry's exporters write nothing for internal spans, and only for those. Nobody else has a scope; the exporter of
+        // Node.js has none either, but writes the attributes of the resource, which name the SDK.
         let has_kind = parts.kind != SpanKind::Unspecified || self.has_kind_tag;
-        if !has_kind && !self.marks.has_kind && self.scope_name.is_some() {
+        let is_opentelemetry = self.scope_name.is_some() || self.has_sdk_tag;
+        if !has_kind && !self.marks.has_kind && is_opentelemetry {
             parts.kind = SpanKind::Internal;
         }
     }
@@ -221,7 +225,7 @@ impl Meaning {
     /// Reads the status: by its code, or else by `error`, which for Zipkin means one whatever it says.
     fn read_status(&mut self, parts: &mut Parts<'_>) {
         let code = unmarked(parts, self.places.status_code);
-        let code = code.and_then(|tag| Some((tag, status_code(value(parts, tag))?)));
+        let code = code.and_then(|tag| Some((tag, status_code(parts.tags.get(tag)?)?)));
         if let Some((tag, code)) = code {
             self.status = code;
             set_role(parts, tag, Role::Consumed);
@@ -237,15 +241,18 @@ impl Meaning {
 
     fn read_error(&mut self, parts: &mut Parts<'_>, tag: usize, has_code: bool) {
         let text = value(parts, tag);
+        let number = parts.tags.get(tag).and_then(Tag::whole);
         let is_error = match self.status {
-            StatusCode::Unset if !has_code => !text.eq_ignore_ascii_case("false"),
+            StatusCode::Unset if !has_code => {
+                !text.eq_ignore_ascii_case("false") && number != Some(0)
+            }
             code => code == StatusCode::Error,
         };
         if !is_error {
             return;
         }
-        // The Collector, and many others, write `true` for any error.
-        if text != "true" {
+        // The Collector, and many others, write `true` for any error. A number says no more than that.
+        if text != "true" && number.is_none() {
             self.status_message = Some(tag);
         }
         self.status = StatusCode::Error;
@@ -259,17 +266,23 @@ impl Meaning {
         if tag.mark.is_some() || tag.role == Role::Consumed {
             return;
         }
+        let is_null = tag.read_as == ValueType::Empty;
         let role = match &*tag.key {
+            // It says nothing.
+            key if is_null && !names::is_about_resource(key.as_bytes()) => return,
             names::TRACE_STATE => {
                 self.trace_state = Some(number);
                 Role::Consumed
             }
             names::SPAN_KIND => {
                 self.has_kind_tag = true;
-                if parts.kind != SpanKind::Unspecified || tag.value != names::SPAN_KIND_INTERNAL {
+                let Some(kind) = span_kind(tag) else {
+                    return;
+                };
+                if parts.kind != SpanKind::Unspecified {
                     return;
                 }
-                parts.kind = SpanKind::Internal;
+                parts.kind = kind;
                 Role::Consumed
             }
             names::SCOPE_NAME => {
@@ -306,6 +319,10 @@ impl Meaning {
                 }
             }
             key => match key.strip_prefix(names::LINK_PREFIX) {
+                None if key.starts_with(names::SDK_PREFIX) && self.places.marks.is_none() => {
+                    self.has_sdk_tag = true;
+                    Role::Resource
+                }
                 Some(link) => self.read_link(tag, number, link),
                 None if self.places.marks.is_none() && names::is_about_resource(key.as_bytes()) => {
                     Role::Resource
@@ -337,17 +354,39 @@ fn repeats(parts: &Parts<'_>, number: usize, successor: Option<usize>) -> Role {
 }
 
 fn read_count(tag: &Tag<'_>, count: &mut u32) -> Role {
-    match tag.value.parse() {
-        Ok(number) => {
+    let whole = tag.whole().and_then(|number| u32::try_from(number).ok());
+    match whole.or_else(|| tag.value.parse().ok()) {
+        Some(number) => {
             *count = number;
             Role::Consumed
         }
-        Err(_) => Role::Span,
+        None => Role::Span,
     }
 }
 
-/// Reads a status code in the spelling of either dialect; what is not one is an attribute.
-fn status_code(text: &str) -> Option<StatusCode> {
+/// Reads a span kind, as text or as the number that OTLP gives it.
+fn span_kind(tag: &Tag<'_>) -> Option<SpanKind> {
+    if let Some(number) = tag.whole() {
+        return SpanKind::named(number);
+    }
+    match &*tag.value {
+        names::SPAN_KIND_INTERNAL => Some(SpanKind::Internal),
+        "server" => Some(SpanKind::Server),
+        "client" => Some(SpanKind::Client),
+        "producer" => Some(SpanKind::Producer),
+        "consumer" => Some(SpanKind::Consumer),
+        _ => None,
+    }
+}
+
+/// Reads a status code in the spelling of either dialect, or as the number that OTLP gives it, which the C++ SDK writes; what
+/// is not one is an attribute.
+fn status_code(tag: &Tag<'_>) -> Option<StatusCode> {
+    let text = &*tag.value;
+    let number = tag.whole().or_else(|| text.parse().ok());
+    if let Some(number) = number {
+        return StatusCode::named(number);
+    }
     let name = text.strip_prefix("STATUS_CODE_").unwrap_or(text);
     let codes = [
         ("OK", StatusCode::Ok),
@@ -360,8 +399,10 @@ fn status_code(text: &str) -> Option<StatusCode> {
     found.map(|&(_, code)| code)
 }
 
+/// Returns the tag if it has a value and no mark says what it is.
 fn unmarked(parts: &Parts<'_>, number: Option<usize>) -> Option<usize> {
-    number.filter(|&number| parts.tags.get(number).is_some_and(|tag| tag.mark.is_none()))
+    let is_free = |tag: &Tag<'_>| tag.mark.is_none() && tag.read_as != ValueType::Empty;
+    number.filter(|&number| parts.tags.get(number).is_some_and(is_free))
 }
 
 fn value<'p>(parts: &'p Parts<'_>, number: usize) -> &'p str {

@@ -5,6 +5,9 @@ use std::borrow::Cow;
 use crate::otlp::SpanKind;
 use crate::zipkin::keys::KeyTable;
 
+/// Below this, every whole number is exact as a `f64`.
+const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
+
 /// The fields of a span.
 #[derive(Debug)]
 pub(super) struct Parts<'a> {
@@ -60,6 +63,20 @@ pub(super) struct Tag<'a> {
     pub(super) role: Role,
     /// What the marks say it is; its key then says nothing.
     pub(super) mark: Option<Mark>,
+}
+
+impl Tag<'_> {
+    /// Returns the value, if the form says that it is a number, and it is a whole one.
+    pub(super) fn whole(&self) -> Option<i64> {
+        if !matches!(self.read_as, ValueType::Int | ValueType::Double) {
+            return None;
+        }
+        if let Ok(number) = self.value.parse() {
+            return Some(number);
+        }
+        let number: f64 = self.value.parse().ok()?;
+        (number.fract() == 0.0 && number.abs() < MAX_EXACT).then_some(number as i64)
+    }
 }
 
 /// What the marks say about a tag.
