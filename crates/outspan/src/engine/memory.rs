@@ -393,9 +393,6 @@ impl SpanQueue for MemoryQueue {
     }
 
     fn check(&self, bytes: usize) -> Result<(), ReserveError> {
-        if self.core.batcher.is_closed() {
-            return Err(ReserveError::ShutDown);
-        }
         self.core.could_hold(bytes, 0)?;
         match self.has_room(bytes) {
             true => Ok(()),
@@ -459,8 +456,11 @@ impl MemoryQueue {
 }
 
 impl Core {
-    /// Whether so much fits at all into one of the readers, be everything else gone.
+    /// Whether so much fits at all into one of the readers, be everything else gone. Nothing does after a shutdown.
     fn could_hold(&self, bytes: usize, spans: usize) -> Result<(), ReserveError> {
+        if self.batcher.is_closed() {
+            return Err(ReserveError::ShutDown);
+        }
         let mut budgets = self.serving().map(|reader| reader.books().budget());
         if budgets.any(|budget| budget.could_hold(bytes, spans)) {
             return Ok(());

@@ -99,7 +99,8 @@ async fn nobody_there_is_temporary_and_says_what_to_look_at(wire: Wire) {
 fn the_path_over_http_is_the_url_s_or_the_option_s_or_otlp_s_own() {
     let cases = [
         ("", None, "/v1/traces"),
-        ("/", None, "/"),
+        ("/", None, "/v1/traces"),
+        ("/", Some("/"), "/"),
         ("/v1/traces", None, "/v1/traces"),
         ("/v1/traces/", None, "/v1/traces/"),
         ("/otlp", None, "/otlp"),

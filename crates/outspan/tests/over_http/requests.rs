@@ -124,7 +124,8 @@ fn a_url_with_a_path_is_used_as_it_is() {
         if wire == Wire::HttpJson {
             return;
         }
-        for (own, wanted) in [("/", "/"), ("/my/spans?k=v", "/my/spans?k=v")] {
+        // A slash alone is what libraries for URLs write where there is no path.
+        for (own, wanted) in [("/", wire.path()), ("/my/spans?k=v", "/my/spans?k=v")] {
             let collector = wire.set_up().path(wanted).start();
             let endpoint = format!("{}{own}", collector.endpoint());
             let exporter = wire.exporter_to(&endpoint, Options::default());

@@ -520,11 +520,17 @@ fn a_second_shutdown_has_nothing_to_do_and_the_tracers_are_over() {
 fn mistakes_that_matter_are_errors() {
     for (variables, said) in [
         (
-            [("OTEL_EXPORTER_OTLP_ENDPOINT", "localhost:4318")],
+            [
+                ("OTEL_EXPORTER_OTLP_ENDPOINT", "localhost:4318"),
+                ("OTEL_EXPORTER_OTLP_TIMEOUT", "1000"),
+            ],
             "set by: OTEL_EXPORTER_OTLP_ENDPOINT",
         ),
         (
-            [("OTEL_EXPORTER_OTLP_CLIENT_KEY", "/key.pem")],
+            [
+                ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://localhost:4318"),
+                ("OTEL_EXPORTER_OTLP_CLIENT_KEY", "/key.pem"),
+            ],
             "OTEL_EXPORTER_OTLP_CLIENT_KEY is set without OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
         ),
     ] {
