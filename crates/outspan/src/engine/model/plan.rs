@@ -174,7 +174,7 @@ pub(super) fn any_setup() -> impl Strategy<Value = Setup> {
     let settings = (
         1_usize..4,
         attempt_timeout,
-        weighted(0.4, 0_u64..60_000),
+        weighted(0.4, 1_u64..60_000),
         weighted(0.2, 0_u32..3),
     );
     (
