@@ -13,8 +13,6 @@ from spans import compare
 # SDKs round the start and the duration to microseconds, each in its own way.
 NANOSECONDS_APART_MAX = 2_000
 
-INTERNAL = 1
-
 # Attributes of the SDKs' resources that our reader knows as such, so that they need no mark.
 OF_RESOURCES = ("telemetry.sdk.language", "telemetry.sdk.name", "telemetry.sdk.version", "service.instance.id")
 
@@ -47,7 +45,7 @@ def through_zipkin(spans: dict, sdk: Zipkin) -> dict:
 def zipkin_span(span: dict, sdk: Zipkin) -> dict:
     """Returns one span: no flags, no links, no schemas, and texts for all attributes.
 
-    None writes the kind internal; it is what a span is of which there is a scope, but no kind.
+    None writes the kind internal; it is what a span is of which there is a scope, or the tags of an SDK, but no kind.
     """
     about = texts(span["resource"]["attributes"], sdk.list_text) if sdk.keeps_resource else {}
     resource = {key: value for key, value in about.items() if key in OF_RESOURCES}
@@ -58,7 +56,6 @@ def zipkin_span(span: dict, sdk: Zipkin) -> dict:
         attributes["zipkin.debug"] = ("bool", True)
     return without_what_otlp_adds(span) | {
         "flags": 0,
-        "kind": 0 if span["kind"] == INTERNAL and not sdk.keeps_scope else span["kind"],
         "links": [],
         "attributes": attributes,
         "events": [sdk.event(event) for event in span["events"]],

@@ -421,6 +421,8 @@ async fn answers_that_wait_are_bounded() {
 
 #[tokio::test]
 async fn answers_that_wait_while_the_agent_stops_are_unavailable() {
+    // All of them stop at the same time, because each takes the whole of its time.
+    let mut stopping = Vec::new();
     for way in Way::ALL {
         let collector = Collector::grpc();
         collector.always(Answer::Stall);
@@ -428,6 +430,9 @@ async fn answers_that_wait_while_the_agent_stops_are_unavailable() {
         let sending = send(&agent, way, &batch_of(5));
         collector.wait_for_in_flight(1, LIMIT).await;
         agent.running().signal("TERM");
+        stopping.push((collector, agent, sending));
+    }
+    for (_collector, agent, sending) in stopping {
         told(sending).await.expect_later("this agent keeps them");
         agent.finish().expect_status(1);
     }
