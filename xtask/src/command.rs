@@ -1,12 +1,14 @@
 //! Other programs, run from the root of the repository.
 
 use std::env;
+use std::fs;
+use std::fs::File;
 use std::io;
 use std::io::Write;
 use std::path::Path;
+use std::process::Child;
 use std::process::Command;
 use std::process::Stdio;
-use std::thread;
 
 /// Starts the description of a `cargo` call, by the same cargo that runs us.
 pub(crate) fn cargo(root: &Path) -> Command {
@@ -65,30 +67,33 @@ pub(crate) fn run(command: &mut Command) -> Result<(), String> {
 ///
 /// Names the first command line that cannot be started or does not succeed; all of them have ended then.
 pub(crate) fn run_at_once(commands: Vec<Command>) -> Result<(), String> {
-    let running: Vec<_> = commands
-        .into_iter()
-        .map(|mut command| {
-            let line = line_of(&command);
-            // Both streams are read while the program runs, so that a full pipe does not stop it.
-            thread::spawn(move || (line, command.output()))
-        })
-        .collect();
-    let ended: Vec<_> = running
-        .into_iter()
-        .map(|thread| {
-            let (line, output) = thread.join().map_err(|_| "a thread panicked".to_owned())?;
-            eprintln!("$ {line}");
-            let output = output.map_err(|error| format!("cannot start `{line}`: {error}"))?;
-            let shown = io::stderr().write_all(&output.stderr);
-            shown
-                .and_then(|()| io::stdout().write_all(&output.stdout))
-                .map_err(|error| format!("cannot show what `{line}` wrote: {error}"))?;
-            match output.status.success() {
-                true => Ok(()),
-                false => Err(format!("`{line}` failed: {}", output.status)),
-            }
-        })
-        .collect();
+    let logs = env::temp_dir().join(format!("outspan-xtask-{}-logs", std::process::id()));
+    let problem = |error| format!("cannot use {}: {error}", logs.display());
+    fs::create_dir_all(&logs).map_err(problem)?;
+    let mut running = Vec::new();
+    for (number, mut command) in commands.into_iter().enumerate() {
+        let line = line_of(&command);
+        // One file for both streams, so that they stay in the order in which they were written.
+        let log = logs.join(number.to_string());
+        let output = File::create(&log).map_err(problem)?;
+        let errors = output.try_clone().map_err(problem)?;
+        let child = command.stdout(output).stderr(errors).spawn();
+        running.push((line, log, child));
+    }
+    let wait = |(line, log, child): (String, _, io::Result<Child>)| {
+        let status = child.and_then(|mut child| child.wait());
+        let written = fs::read(log).map_err(problem)?;
+        eprintln!("$ {line}");
+        let shown = io::stdout().write_all(&written);
+        shown.map_err(|error| format!("cannot show what `{line}` wrote: {error}"))?;
+        match status {
+            Ok(status) if status.success() => Ok(()),
+            Ok(status) => Err(format!("`{line}` failed: {status}")),
+            Err(error) => Err(format!("cannot run `{line}`: {error}")),
+        }
+    };
+    let ended: Vec<_> = running.into_iter().map(wait).collect();
+    fs::remove_dir_all(&logs).map_err(problem)?;
     ended.into_iter().collect()
 }
 
