@@ -20,7 +20,7 @@ use std::sync::PoisonError;
 use crate::DropReason;
 use crate::Error;
 
-/// What the acks of one source take for one destination, in bytes: its callback, what it is told, and its place in a batch.
+/// Bytes that the acks of one source take for one destination: the callback, the outcome, and the entry in a batch.
 /// Measured with the answers of an agent, which are the most numerous sources.
 const SOURCE_BYTES: usize = 384;
 

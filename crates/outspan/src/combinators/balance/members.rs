@@ -350,7 +350,7 @@ impl LookUps {
             .name("outspan-lookup".into())
             .spawn(move || {
                 let answer = call_guarded("look-up of addresses", || look_up());
-                // Before the answer is there: whoever has it may start the next one.
+                // The permit is given back first: the next look-up may start as soon as the result arrives.
                 drop(permit);
                 drop(found.send(answer.unwrap_or_else(|e| Err(io::Error::other(e.to_string())))));
             })?;

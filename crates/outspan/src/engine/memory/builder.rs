@@ -31,13 +31,13 @@ use crate::engine::settings::check_times;
 use crate::runtime::Runtime;
 use crate::work::Task;
 
-/// How many bytes a queue holds unless told: what the batch processor holds, too.
+/// How many bytes a queue may hold by default, the same as the batch processor.
 const BYTES: usize = 64 << 20;
 
-/// How many exports are in flight unless told: enough to hide a round trip, few enough for any backend.
+/// How many exports may be in flight by default: enough to hide a round trip, few enough for any backend.
 const CONCURRENT_EXPORTS: usize = 4;
 
-/// How long one call of the exporter may take unless told: OTLP's own default.
+/// How long one call of the exporter may take by default, which is OTLP's default.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The name of a reader that was given none.
@@ -87,37 +87,37 @@ impl MemoryQueueBuilder {
         self
     }
 
-    /// How many bytes of batches may be held: 64 MiB unless told. Nothing is allocated ahead.
+    /// How many bytes of batches may be held: 64 MiB by default. Nothing is allocated ahead.
     pub fn bytes(mut self, bytes: usize) -> Self {
         self.bytes = bytes;
         self
     }
 
-    /// How many spans may be held: as many as fit into the bytes unless told.
+    /// How many spans may be held: as many as fit into the bytes by default.
     pub fn spans(mut self, spans: Option<NonZeroUsize>) -> Self {
         self.spans = spans;
         self
     }
 
-    /// How many exports may be in flight: 4 unless told.
+    /// How many exports may be in flight: 4 by default.
     pub fn concurrent_exports(mut self, exports: usize) -> Self {
         self.concurrent_exports = exports;
         self
     }
 
-    /// How long each call of the exporter may take: 10 s unless told, no limit with `None`.
+    /// How long each call of the exporter may take: 10 s by default, no limit with `None`.
     pub fn attempt_timeout(mut self, timeout: Option<Duration>) -> Self {
         self.attempt_timeout = timeout;
         self
     }
 
-    /// How long a batch is tried after its first attempt: as long as there is room for it unless told.
+    /// How long a batch is tried after its first attempt: as long as there is room for it by default.
     pub fn export_limit(mut self, limit: Option<Duration>) -> Self {
         self.export_limit = limit;
         self
     }
 
-    /// The waits between attempts, and how many there may be: those of [`Retry::default`] unless told. Its limit of all
+    /// The waits between attempts, and how many there may be: those of [`Retry::default`] by default. Its limit of all
     /// attempts together does not count here, [`export_limit`](Self::export_limit) does.
     pub fn retry(mut self, retry: Retry) -> Self {
         self.retry = retry;

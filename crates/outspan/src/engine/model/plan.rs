@@ -47,9 +47,9 @@ pub(super) enum Act {
     RejectSome(usize),
     /// Filters every other span and takes the others.
     FilterSome,
-    /// Takes the first half; the rest fails for now.
+    /// Takes the first half, and leaves the rest with a temporary error.
     DeliverHalf(Failure),
-    /// Takes every other span; the rest fails for now in two parts, or for good.
+    /// Takes every other span, and leaves the rest in two parts: both with temporary errors, or one of them with a permanent one.
     DeliverOdd(Failure, bool),
     /// Says of one span that it arrived, and of the others nothing.
     Forget,
